@@ -1,0 +1,146 @@
+"""The switch: which arrays (NumPy or CuPy), and which implementation of each op on them.
+
+        | array operations (readable) | hand-written kernels (fast)
+    CPU | numpy                       | numba
+    GPU | cupy                        | cuda
+
+`numpy` and `cupy` are the same source, `xp = array_module(x)`. The array's type decides the device; the backend chosen
+with `use_backend` decides which implementation of that device's. With none chosen it is the array operations.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from alexnet_np.errors import BackendError, DtypeError
+
+Array = Any  # a numpy.ndarray or a cupy.ndarray
+
+BACKENDS = {"numpy": "cpu", "numba": "cpu", "cupy": "gpu", "cuda": "gpu"}
+
+# Who computes which op. Each module has `compute` (the forward) and `gradients` (the backward) with the signatures of
+# the array version in alexnet_np/ops. An op without a kernel of its own names the array version.
+IMPLEMENTATIONS = {
+    "conv2d": {"numba": "alexnet_np.kernels.conv2d_im2col_numba"},
+    "max_pool2d": {"numba": "alexnet_np.kernels.max_pool2d_numba"},
+    "adaptive_avg_pool2d": {"numba": "alexnet_np.ops.adaptive_avg_pool2d"},
+    "relu": {"numba": "alexnet_np.ops.relu"},
+    "local_response_norm": {"numba": "alexnet_np.kernels.local_response_norm_numba"},
+    "dropout": {"numba": "alexnet_np.ops.dropout"},
+    "linear": {"numba": "alexnet_np.ops.linear"},
+    "softmax": {"numba": "alexnet_np.ops.softmax"},
+    "log_softmax": {"numba": "alexnet_np.ops.log_softmax"},
+    "cross_entropy": {"numba": "alexnet_np.ops.cross_entropy"},
+}
+for _op, _modules in IMPLEMENTATIONS.items():  # the array versions serve both devices, so they need no row of their own
+    _modules["numpy"] = _modules["cupy"] = f"alexnet_np.ops.{_op}"
+
+_chosen: ContextVar[str | None] = ContextVar("alexnet_np_backend", default=None)
+
+
+def on_gpu(x: Any) -> bool:
+    """True for a CuPy array. Never imports CuPy: an array of it can only exist once somebody else has."""
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(x, cupy.ndarray)
+
+
+def array_module(x: Any) -> ModuleType:
+    """The module whose functions work on `x`: `numpy` or `cupy`."""
+    return sys.modules["cupy"] if on_gpu(x) else np
+
+
+def as_array(x: Any, name: str) -> Array:
+    """`x` as a NumPy or CuPy array, without a copy where it lends its memory (`__dlpack__`, then `__array__`)."""
+    if isinstance(x, np.ndarray) or on_gpu(x):
+        return x
+    try:
+        if hasattr(x, "__dlpack_device__"):
+            cuda = int(x.__dlpack_device__()[0]) == 2  # kDLCUDA
+            return importlib.import_module("cupy").from_dlpack(x) if cuda else np.from_dlpack(x)
+        if hasattr(x, "__array__"):
+            return np.asarray(x)
+    except Exception as error:
+        raise DtypeError(f"{name}: a {type(x).__name__} that cannot be read as an array: {one_line(error)}") from error
+    raise DtypeError(f"{name} must be an array, got {type(x).__name__}; use numpy.asarray(..., dtype='float32')")
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line, for messages that quote another's."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def available_backends() -> dict[str, bool | str]:
+    """Each backend: True, or one line saying why it cannot be used here."""
+    return {name: _why_unavailable(name) or True for name in BACKENDS}
+
+
+def _why_unavailable(name: str) -> str | None:
+    if name == "numpy":
+        return None
+    if not any(name in modules for modules in IMPLEMENTATIONS.values()):
+        return "no kernels for it in this version"
+    package = "numba" if name == "numba" else "cupy"
+    if importlib.util.find_spec(package) is None:
+        return f"{package} is not installed (pip install {'numba' if name == 'numba' else 'cupy-cuda13x[ctk]'})"
+    if BACKENDS[name] == "cpu":
+        return None
+    try:
+        devices = importlib.import_module("cupy").cuda.runtime.getDeviceCount()
+    except Exception as error:  # CuPy raises its own classes for a missing, an old and a broken driver
+        return one_line(error)
+    return None if devices else "no CUDA device"
+
+
+def check_backend(name: str) -> str:
+    """`name` if that backend can be used here.
+
+    Raises BackendError naming the choices otherwise: nothing falls back silently.
+    """
+    if name not in BACKENDS:
+        raise BackendError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
+    reason = _why_unavailable(name)
+    if reason:
+        usable = ", ".join(n for n, ok in available_backends().items() if ok is True)
+        raise BackendError(f"backend {name!r} is unavailable: {reason}; usable here: {usable}")
+    return name
+
+
+@contextmanager
+def use_backend(name: str | None) -> Iterator[None]:
+    """Ops inside the `with` run on backend `name`; None means the array operations of the array's device."""
+    token = _chosen.set(name if name is None else check_backend(name))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def current_backend(x: Any) -> str:
+    """The backend that would serve an op on `x` now."""
+    chosen = _chosen.get()
+    device = "gpu" if on_gpu(x) else "cpu"
+    if chosen is None:
+        return "cupy" if device == "gpu" else "numpy"
+    if BACKENDS[chosen] != device:
+        have, want = ("CuPy", "NumPy") if device == "gpu" else ("NumPy", "CuPy")
+        raise BackendError(f"backend {chosen!r} takes {want} arrays, got a {have} array; move it or choose another backend")
+    return chosen
+
+
+def implementation(op: str, x: Array) -> Any:
+    """The module whose `compute` and `gradients` serve `op` on the array `x` under the chosen backend."""
+    backend = current_backend(x)
+    try:
+        return importlib.import_module(IMPLEMENTATIONS[op][backend])
+    except KeyError:
+        names = ", ".join(sorted(IMPLEMENTATIONS[op]))
+        raise BackendError(f"{op} has no {backend!r} implementation; choose one of {names}") from None

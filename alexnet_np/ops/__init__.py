@@ -1,0 +1,38 @@
+"""The math: one op a file, forward directly above backward, on NumPy and CuPy arrays alike.
+
+Every op is a module with `forward(x, ...) -> (y, cache)` and `backward(dy, cache) -> gradients`, arguments named and
+meant as in torch.nn.functional. `forward` and `backward` check and dispatch (alexnet_np/backend.py); `compute` and
+`gradients` are the math itself, and the signatures that every kernel of the op shares.
+
+    N  images in a batch        KH, KW  kernel height and width
+    C  channels                 OH, OW  output height and width
+    H, W  height and width      F  filters (output channels)
+"""
+
+from alexnet_np.ops import (
+    adaptive_avg_pool2d,
+    conv2d,
+    cross_entropy,
+    dropout,
+    flatten,
+    linear,
+    local_response_norm,
+    log_softmax,
+    max_pool2d,
+    relu,
+    softmax,
+)
+
+__all__ = [
+    "adaptive_avg_pool2d",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "flatten",
+    "linear",
+    "local_response_norm",
+    "log_softmax",
+    "max_pool2d",
+    "relu",
+    "softmax",
+]

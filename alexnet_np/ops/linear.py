@@ -1,0 +1,76 @@
+"""The fully connected layer: y = x · weightᵀ + bias, over the last axis.
+
+The trap: weight is (out_features, in_features), torch's order; Caffe's and Keras's files differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from alexnet_np.backend import Array, array_module, implementation
+from alexnet_np.errors import ShapeError
+from alexnet_np.ops.checks import float_arrays, gradient
+
+Needs = tuple[bool, bool, bool]
+
+
+class Cache(NamedTuple):
+    x: Array
+    weight: Array
+    has_bias: bool
+
+
+def forward(x: Any, weight: Any, bias: Any = None) -> tuple[Array, Cache]:
+    """x (..., in) with weight (out, in) or (in,) and bias (out,) or () -> y (..., out) or (...); float32 or float64.
+
+    Raises ShapeError, DtypeError.
+    """
+    x, weight, bias = float_arrays("linear", x=x, weight=weight, bias=bias)
+    if weight.ndim not in (1, 2) or x.ndim < 1 or x.shape[-1] != weight.shape[-1]:
+        raise ShapeError(f"linear: x {x.shape} does not fit weight {weight.shape}: their last axes must be equal")
+    if bias is not None and bias.shape != weight.shape[:-1]:
+        raise ShapeError(f"linear: bias has shape {bias.shape}, weight {weight.shape} needs {weight.shape[:-1]}")
+    rows = x.reshape(-1, x.shape[-1]) if x.shape[-1] else x.reshape(_count(x), 0)
+    y = implementation("linear", x).compute(rows, weight.reshape(-1, weight.shape[-1]) if weight.ndim == 1 else weight, bias)
+    return y.reshape(*x.shape[:-1], *weight.shape[:-1]), Cache(x, weight, bias is not None)
+
+
+def backward(dy: Any, cache: Cache, needs: Needs = (True, True, True)) -> tuple[Array | None, Array | None, Array | None]:
+    """dx = dy · weight;  dweight = dyᵀ · x;  dbias = sum of dy over the rows. Those not in `needs` are None."""
+    x, weight, has_bias = cache
+    dy = gradient("linear", dy, (*x.shape[:-1], *weight.shape[:-1]), x)
+    rows, out = _count(x), weight.size // weight.shape[-1] if weight.shape[-1] else len(weight)
+    dx, dweight, dbias = implementation("linear", x).gradients(
+        dy.reshape(rows, out),
+        x.reshape(rows, x.shape[-1]),
+        weight.reshape(out, weight.shape[-1]),
+        (needs[0], needs[1], needs[2] and has_bias),
+    )
+    return (
+        None if dx is None else dx.reshape(x.shape),
+        None if dweight is None else dweight.reshape(weight.shape),
+        None if dbias is None else dbias.reshape(weight.shape[:-1]),
+    )
+
+
+def compute(x: Array, weight: Array, bias: Array | None) -> Array:
+    y = array_module(x).matmul(x, weight.T)  # (rows, in) · (in, out)
+    if bias is not None:
+        y += bias
+    return y
+
+
+def gradients(dy: Array, x: Array, weight: Array, needs: Needs) -> tuple[Array | None, Array | None, Array | None]:
+    xp = array_module(x)
+    dx = xp.matmul(dy, weight) if needs[0] else None
+    dweight = xp.matmul(dy.T, x) if needs[1] else None
+    dbias = dy.sum(0) if needs[2] else None
+    return dx, dweight, dbias
+
+
+def _count(x: Array) -> int:
+    """How many rows x has: the product of all axes but the last."""
+    count = 1
+    for side in x.shape[:-1]:
+        count *= side
+    return count

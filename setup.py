@@ -1,0 +1,45 @@
+"""Install alexnet-np. `kernels/` is installed as `alexnet_np.kernels`: the bare name `kernels` belongs to another package."""
+
+from setuptools import setup
+
+PACKAGES = [
+    "alexnet_np",
+    "alexnet_np.data",
+    "alexnet_np.ops",
+    "alexnet_np.study",
+    "alexnet_np.weights",
+]
+
+TORCH = ["torch==2.13.0", "torchvision==0.28.0"]
+
+setup(
+    name="alexnet-np",
+    version="0.1.0",
+    description="AlexNet from scratch on NumPy and CuPy, every gradient by hand, every number checked against torch.",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=[*PACKAGES, "alexnet_np.kernels"],
+    package_dir={"alexnet_np.kernels": "kernels"},
+    package_data={"alexnet_np": ["assets/*", "py.typed"], "alexnet_np.kernels": ["*.cu", "*.cuh"]},
+    install_requires=[
+        "numpy>=2.0",
+        "pillow>=10.3",
+        "numba>=0.61",
+        "scipy-openblas32>=0.3.29",  # the BLAS that the Numba kernels call, explicit and the same everywhere
+        "typer>=0.15",
+        "rich>=13",
+    ],
+    extras_require={
+        "files": ["safetensors>=0.4.3"],
+        "plots": ["matplotlib>=3.8"],
+        "cuda12": ["cupy-cuda12x>=13"],
+        "cuda13": ["cupy-cuda13x[ctk]>=13.6"],
+        "verify": TORCH,
+        "test": [*TORCH, "pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "safetensors>=0.4.3", "matplotlib>=3.8"],
+        "bench": [*TORCH, "onnx>=1.17", "onnxruntime>=1.20", "openvino>=2025.0", "matplotlib>=3.8"],
+        "lint": ["ruff>=0.9", "mypy>=1.15"],
+    },
+    entry_points={"console_scripts": ["alexnet=alexnet_np.cli:main"]},
+)
