@@ -5,6 +5,7 @@ The trap: weight is (out_features, in_features), torch's order; Caffe's and Kera
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from alexnet_np.backend import Array, array_module, implementation
@@ -30,8 +31,7 @@ def forward(x: Any, weight: Any, bias: Any = None) -> tuple[Array, Cache]:
         raise ShapeError(f"linear: x {x.shape} does not fit weight {weight.shape}: their last axes must be equal")
     if bias is not None and bias.shape != weight.shape[:-1]:
         raise ShapeError(f"linear: bias has shape {bias.shape}, weight {weight.shape} needs {weight.shape[:-1]}")
-    rows = x.reshape(-1, x.shape[-1]) if x.shape[-1] else x.reshape(_count(x), 0)
-    y = implementation("linear", x).compute(rows, weight.reshape(-1, weight.shape[-1]) if weight.ndim == 1 else weight, bias)
+    y = implementation("linear", x).compute(as_rows(x), as_matrix(weight), bias)
     return y.reshape(*x.shape[:-1], *weight.shape[:-1]), Cache(x, weight, bias is not None)
 
 
@@ -39,13 +39,9 @@ def backward(dy: Any, cache: Cache, needs: Needs = (True, True, True)) -> tuple[
     """dx = dy · weight;  dweight = dyᵀ · x;  dbias = sum of dy over the rows. Those not in `needs` are None."""
     x, weight, has_bias = cache
     dy = gradient("linear", dy, (*x.shape[:-1], *weight.shape[:-1]), x)
-    rows, out = _count(x), weight.size // weight.shape[-1] if weight.shape[-1] else len(weight)
-    dx, dweight, dbias = implementation("linear", x).gradients(
-        dy.reshape(rows, out),
-        x.reshape(rows, x.shape[-1]),
-        weight.reshape(out, weight.shape[-1]),
-        (needs[0], needs[1], needs[2] and has_bias),
-    )
+    rows, matrix = as_rows(x), as_matrix(weight)
+    needs = (needs[0], needs[1], needs[2] and has_bias)
+    dx, dweight, dbias = implementation("linear", x).gradients(dy.reshape(len(rows), len(matrix)), rows, matrix, needs)
     return (
         None if dx is None else dx.reshape(x.shape),
         None if dweight is None else dweight.reshape(weight.shape),
@@ -68,9 +64,11 @@ def gradients(dy: Array, x: Array, weight: Array, needs: Needs) -> tuple[Array |
     return dx, dweight, dbias
 
 
-def _count(x: Array) -> int:
-    """How many rows x has: the product of all axes but the last."""
-    count = 1
-    for side in x.shape[:-1]:
-        count *= side
-    return count
+def as_rows(x: Array) -> Array:
+    """(..., in) -> (rows, in)."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def as_matrix(weight: Array) -> Array:
+    """torch lets a weight be (in,): one output without an axis of its own."""
+    return weight if weight.ndim == 2 else weight[None]

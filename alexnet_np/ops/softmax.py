@@ -1,0 +1,44 @@
+"""Softmax along one axis: y_i = exp(x_i - max x) / sum over j of exp(x_j - max x).
+
+Subtracting the maximum changes nothing in exact arithmetic and keeps exp from overflowing.
+Source: Bridle (1990); gradient: Goodfellow, Bengio, Courville, "Deep Learning" (2016), sec. 6.2.2.3.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from alexnet_np.backend import Array, array_module, implementation
+from alexnet_np.ops.checks import axis, float_arrays, gradient
+
+
+class Cache(NamedTuple):
+    y: Array
+    dim: int
+
+
+def forward(x: Any, dim: int = -1) -> tuple[Array, Cache]:
+    """x of any shape, float32 or float64. Raises ArgumentError, DtypeError."""
+    (x,) = float_arrays("softmax", x=x)
+    dim = axis("softmax", dim, max(x.ndim, 1))
+    y = implementation("softmax", x).compute(x.reshape(x.shape or (1,)), dim).reshape(x.shape)
+    return y, Cache(y, dim)
+
+
+def backward(dy: Any, cache: Cache) -> Array:
+    """dx = y * (dy - sum over the axis of dy*y)."""
+    y, dim = cache
+    dy = gradient("softmax", dy, y.shape, y)
+    rank1 = y.shape or (1,)
+    return implementation("softmax", y).gradients(dy.reshape(rank1), y.reshape(rank1), dim).reshape(y.shape)
+
+
+def compute(x: Array, dim: int) -> Array:
+    xp = array_module(x)
+    y = xp.exp(x - x.max(dim, keepdims=True, initial=-xp.inf))
+    y /= y.sum(dim, keepdims=True)
+    return y
+
+
+def gradients(dy: Array, y: Array, dim: int) -> Array:
+    return y * (dy - (dy * y).sum(dim, keepdims=True))
