@@ -1,3 +1,83 @@
-"""AlexNet, to study, to check against and to measure with: every layer's forward and backward by hand."""
+"""AlexNet, to study, to check against and to measure with: every layer's forward and backward by hand.
+
+    N  images in a batch        KH, KW  kernel height and width
+    C  channels                 OH, OW  output height and width
+    H, W  height and width      F  filters (output channels)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from alexnet_np.errors import (
+    AlexNetError,
+    ArgumentError,
+    BackendError,
+    CheckpointError,
+    DataError,
+    DtypeError,
+    ImageError,
+    MissingPackageError,
+    ShapeError,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from alexnet_np import ops, weights
+    from alexnet_np.backend import available_backends, use_backend
+    from alexnet_np.data.labels import categories
+    from alexnet_np.data.preprocess import preprocess
+    from alexnet_np.layers import no_grad
+    from alexnet_np.models import alexnet
+    from alexnet_np.study.summary import summary
 
 __version__ = "0.1.0"
+
+# name -> the module it lives in, loaded when first used, so that `import alexnet_np` stays quick
+_LAZY = {
+    "alexnet": "alexnet_np.models",
+    "available_backends": "alexnet_np.backend",
+    "categories": "alexnet_np.data.labels",
+    "no_grad": "alexnet_np.layers",
+    "preprocess": "alexnet_np.data.preprocess",
+    "summary": "alexnet_np.study.summary",
+    "use_backend": "alexnet_np.backend",
+}
+_SUBMODULES = ("ops", "weights")
+
+__all__ = [
+    "AlexNetError",
+    "ArgumentError",
+    "BackendError",
+    "CheckpointError",
+    "DataError",
+    "DtypeError",
+    "ImageError",
+    "MissingPackageError",
+    "ShapeError",
+    "WeightsError",
+    "alexnet",
+    "available_backends",
+    "categories",
+    "no_grad",
+    "ops",
+    "preprocess",
+    "summary",
+    "use_backend",
+    "weights",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"alexnet_np.{name}")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'alexnet_np' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

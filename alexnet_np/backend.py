@@ -44,6 +44,7 @@ IMPLEMENTATIONS = {
 for _op, _modules in IMPLEMENTATIONS.items():  # the array versions serve both devices, so they need no row of their own
     _modules["numpy"] = _modules["cupy"] = f"alexnet_np.ops.{_op}"
 
+_usable = {"numpy"}  # backends found usable so far
 _chosen: ContextVar[str | None] = ContextVar("alexnet_np_backend", default=None)
 
 
@@ -105,12 +106,15 @@ def check_backend(name: str) -> str:
 
     Raises BackendError naming the choices otherwise: nothing falls back silently.
     """
+    if name in _usable:
+        return name
     if name not in BACKENDS:
         raise BackendError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
     reason = _why_unavailable(name)
     if reason:
         usable = ", ".join(n for n, ok in available_backends().items() if ok is True)
         raise BackendError(f"backend {name!r} is unavailable: {reason}; usable here: {usable}")
+    _usable.add(name)
     return name
 
 
@@ -132,7 +136,7 @@ def current_backend(x: Any) -> str:
         return "cupy" if device == "gpu" else "numpy"
     if BACKENDS[chosen] != device:
         have, want = ("CuPy", "NumPy") if device == "gpu" else ("NumPy", "CuPy")
-        raise BackendError(f"backend {chosen!r} takes {want} arrays, got a {have} array; move it or choose another backend")
+        raise BackendError(f"backend {chosen!r} takes {want} arrays, got {have}; move the array or choose another backend")
     return chosen
 
 

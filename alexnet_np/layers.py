@@ -1,0 +1,415 @@
+"""Layers: an op's hyper-parameters, its parameters and their gradients, and hooks. No math: that is alexnet_np/ops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, overload
+
+import numpy as np
+
+from alexnet_np import ops
+from alexnet_np.backend import Array, use_backend
+from alexnet_np.errors import AlexNetError, ArgumentError, ShapeError
+
+Shape = tuple[int, ...]
+Hook = Callable[["Layer", Array, Array], Array | None]
+
+_grad_enabled: ContextVar[bool] = ContextVar("alexnet_np_grad_enabled", default=True)
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Forward passes inside keep nothing for backward, as torch.no_grad."""
+    token = _grad_enabled.set(False)
+    try:
+        yield
+    finally:
+        _grad_enabled.reset(token)
+
+
+class Parameter:
+    """An array that training changes: `data`, its gradient `grad` (None until a backward), and `requires_grad`."""
+
+    def __init__(self, data: Array, fan_in: int) -> None:
+        self.data = data
+        self.grad: Array | None = None
+        self.requires_grad = True
+        self.fan_in = fan_in  # inputs that one output sums over: what initialisation scales by
+
+    @property
+    def shape(self) -> Shape:
+        return self.data.shape
+
+    def accumulate(self, gradient: Array | None) -> None:
+        """Add to `grad`, as torch does. The first gradient is kept as it is: ops return arrays of their own."""
+        if gradient is not None:
+            self.grad = gradient if self.grad is None else self.grad + gradient
+
+    def __repr__(self) -> str:
+        return f"Parameter{self.shape} {self.data.dtype}{'' if self.requires_grad else ', frozen'}"
+
+
+class HookHandle:
+    """What registering a hook returns; `remove()` takes the hook off, and so does leaving a `with` on the handle."""
+
+    def __init__(self, hooks: dict[int, Hook], hook: Hook) -> None:
+        self._hooks, self._key = hooks, max(hooks, default=0) + 1
+        hooks[self._key] = hook
+
+    def remove(self) -> None:
+        self._hooks.pop(self._key, None)
+
+    def __enter__(self) -> HookHandle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+class Layer:
+    """One step of a network. Subclasses name their op and its arguments.
+
+    No layer ever writes into an array it was given or has handed out, so what a hook keeps stays as it was.
+    """
+
+    op: Any = None  # the module in alexnet_np/ops
+
+    def __init__(self) -> None:
+        self.training = True
+        self.backend: str | None = None  # None: the one chosen by use_backend, else the array operations
+        self._forward_hooks: dict[int, Hook] = {}
+        self._backward_hooks: dict[int, Hook] = {}
+        self._cache: Any = None
+
+    def __call__(self, x: Array) -> Array:
+        with nullcontext() if self.backend is None else use_backend(self.backend):
+            y, cache = self.forward(x)
+        self._cache = cache if _grad_enabled.get() else None
+        for hook in tuple(self._forward_hooks.values()):
+            replaced = hook(self, x, y)
+            y = y if replaced is None else replaced
+        return y
+
+    def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
+        """Add this layer's parameter gradients to their `.grad`; return dx, or None if it was not asked for.
+
+        It may be called again for another dy: the forward's cache stays until the next forward.
+        """
+        if self._cache is None:
+            raise AlexNetError(f"{self!r}: backward needs a forward first, outside no_grad()")
+        with nullcontext() if self.backend is None else use_backend(self.backend):
+            dx = self.gradients(dy, input_grad)
+        for hook in tuple(self._backward_hooks.values()):
+            replaced = hook(self, dx, dy)
+            dx = dx if replaced is None else replaced
+        return dx
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        return self.op.forward(x, **self.arguments())
+
+    def gradients(self, dy: Array, input_grad: bool) -> Array | None:
+        """dx from the op's backward."""
+        return self.op.backward(dy, self._cache)
+
+    def arguments(self) -> dict[str, Any]:
+        """The op's keyword arguments."""
+        return {}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The shape of the output for an input of `shape`. Raises ShapeError where the input does not fit."""
+        return shape
+
+    def macs(self, shape: Shape) -> int:
+        """Multiply-accumulates for an input of `shape`: those of convolutions and dense layers, as is customary."""
+        return 0
+
+    def register_forward_hook(self, hook: Hook) -> HookHandle:
+        """Call hook(layer, x, y) after every forward; an array it returns replaces y."""
+        return HookHandle(self._forward_hooks, hook)
+
+    def register_full_backward_hook(self, hook: Hook) -> HookHandle:
+        """Call hook(layer, dx, dy) after every backward; an array it returns replaces dx."""
+        return HookHandle(self._backward_hooks, hook)
+
+    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """(name, layer) for every layer that is not a container, in the order they run."""
+        yield prefix, self
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """(name, parameter) for every layer inside, in the order they run, weight before bias."""
+        for name, layer in self.leaves(prefix):
+            if isinstance(layer, WeightedLayer):
+                yield from layer.named_parameters(name)
+
+    def parameters(self) -> Iterator[Parameter]:
+        return (parameter for _, parameter in self.named_parameters())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.arguments().items())})"
+
+
+def _stand_in(shape: Shape) -> Array:
+    """An array of `shape` that takes no memory, for asking an op about shapes."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+class WeightedLayer(Layer):
+    """A layer with a weight and perhaps a bias, which its op takes after x."""
+
+    def __init__(self, weight_shape: Shape, fan_in: int, bias: bool) -> None:
+        super().__init__()
+        # Only memory: whoever builds the network fills it (alexnet_np/initialisation.py, or a weight file).
+        self.weight = Parameter(np.empty(weight_shape, np.float32), fan_in)
+        self.bias = Parameter(np.empty(weight_shape[0], np.float32), fan_in) if bias else None
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        dot = f"{prefix}." if prefix else ""
+        yield f"{dot}weight", self.weight
+        if self.bias is not None:
+            yield f"{dot}bias", self.bias
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        bias = None if self.bias is None else self.bias.data
+        return self.op.forward(x, self.weight.data, bias, **self.arguments())
+
+    def gradients(self, dy: Array, input_grad: bool) -> Array | None:
+        needs = (input_grad, self.weight.requires_grad, self.bias is not None and self.bias.requires_grad)
+        dx, dweight, dbias = self.op.backward(dy, self._cache, needs)
+        self.weight.accumulate(dweight)
+        if self.bias is not None:
+            self.bias.accumulate(dbias)
+        return dx
+
+
+class Conv2d(WeightedLayer):
+    """See alexnet_np/ops/conv2d.py."""
+
+    op = ops.conv2d
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        if in_channels % groups or out_channels % groups:
+            raise ArgumentError(f"Conv2d: channels {in_channels}, {out_channels} must be multiples of groups={groups}")
+        KH, KW = ops.checks.pair("Conv2d", "kernel_size", kernel_size, 1)
+        CG = in_channels // groups
+        super().__init__((out_channels, CG, KH, KW), CG * KH * KW, bias)
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+
+    def arguments(self) -> dict[str, Any]:
+        return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        x, _ = ops.checks.batched("conv2d", _stand_in(shape))
+        geometry = ops.conv2d.find_geometry(x, self.weight.data, None, **self.arguments())
+        return (*shape[:-3], self.weight.shape[0], *geometry.output)
+
+    def macs(self, shape: Shape) -> int:
+        return math.prod(self.output_shape(shape)) * self.weight.fan_in
+
+    def __repr__(self) -> str:
+        F, CG, KH, KW = self.weight.shape
+        described = f"{CG * self.groups}, {F}, kernel_size=({KH}, {KW}), stride={self.stride}, padding={self.padding}"
+        return f"Conv2d({described}{f', groups={self.groups}' if self.groups > 1 else ''})"
+
+
+class Linear(WeightedLayer):
+    """See alexnet_np/ops/linear.py."""
+
+    op = ops.linear
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__((out_features, in_features), in_features, bias)
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.shape[0]
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if shape[-1] != self.in_features:
+            raise ShapeError(f"linear: input has {shape[-1]} features, the layer takes {self.in_features}")
+        return (*shape[:-1], self.out_features)
+
+    def macs(self, shape: Shape) -> int:
+        return math.prod(self.output_shape(shape)) * self.in_features
+
+    def __repr__(self) -> str:
+        return f"Linear(in_features={self.in_features}, out_features={self.out_features})"
+
+
+class MaxPool2d(Layer):
+    """See alexnet_np/ops/max_pool2d.py."""
+
+    op = ops.max_pool2d
+
+    def __init__(
+        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+    ) -> None:
+        super().__init__()
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.dilation, self.ceil_mode = dilation, ceil_mode
+
+    def arguments(self) -> dict[str, Any]:
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+        return {name: getattr(self, name) for name in names}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        x, _ = ops.checks.batched("max_pool2d", _stand_in(shape))
+        return (*shape[:-2], *ops.max_pool2d.find_geometry(x, **self.arguments()).output)
+
+    def __repr__(self) -> str:
+        return f"MaxPool2d(kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding})"
+
+
+class AdaptiveAvgPool2d(Layer):
+    """See alexnet_np/ops/adaptive_avg_pool2d.py."""
+
+    op = ops.adaptive_avg_pool2d
+
+    def __init__(self, output_size: Any) -> None:
+        super().__init__()
+        self.output_size = output_size
+
+    def arguments(self) -> dict[str, Any]:
+        return {"output_size": self.output_size}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (*shape[:-2], *ops.adaptive_avg_pool2d.find_output(self.output_size, shape[-2:]))
+
+
+class ReLU(Layer):
+    """See alexnet_np/ops/relu.py."""
+
+    op = ops.relu
+
+
+class LocalResponseNorm(Layer):
+    """See alexnet_np/ops/local_response_norm.py, which says how `convention` matters."""
+
+    op = ops.local_response_norm
+
+    def __init__(
+        self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, convention: str = "torch"
+    ) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k, self.convention = size, alpha, beta, k, convention
+
+    def arguments(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("size", "alpha", "beta", "k", "convention")}
+
+
+class Dropout(Layer):
+    """See alexnet_np/ops/dropout.py. The mask is a function of the layer's seed and of how often it was called.
+
+    `seed` (32 bits) and `calls` together are all the state there is: set both to repeat a mask.
+    """
+
+    op = ops.dropout
+
+    def __init__(self, p: float = 0.5, seed: int = 0) -> None:
+        super().__init__()
+        self.p, self.seed, self.calls = p, seed, 0
+
+    def arguments(self) -> dict[str, Any]:
+        return {"p": self.p}
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        if not self.training:
+            return self.op.forward(x, p=self.p, training=False)
+        seed = (self.seed & 0xFFFFFFFF) << 32 | self.calls & 0xFFFFFFFF
+        self.calls += 1
+        return self.op.forward(x, p=self.p, training=True, seed=seed)
+
+
+class Flatten(Layer):
+    """See alexnet_np/ops/flatten.py."""
+
+    op = ops.flatten
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def arguments(self) -> dict[str, Any]:
+        return {"start_dim": self.start_dim, "end_dim": self.end_dim}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self.op.forward(_stand_in(shape), **self.arguments())[0].shape
+
+
+class Sequential(Layer):
+    """Layers one after another. An index gives a layer, a slice a Sequential of the same layers."""
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        super().__init__()
+        self.layers = list(layers)
+
+    def __call__(self, x: Array) -> Array:
+        entered = x
+        for layer in self.layers:
+            x = layer(x)
+        for hook in tuple(self._forward_hooks.values()):
+            replaced = hook(self, entered, x)
+            x = x if replaced is None else replaced
+        return x
+
+    def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
+        """Backward through every layer; stops where nothing earlier needs a gradient."""
+        trainable = [any(p.requires_grad for _, p in layer.named_parameters()) for layer in self.layers]
+        gradient: Array | None = dy
+        for i in reversed(range(len(self.layers))):
+            needed = input_grad or any(trainable[:i])
+            if not (needed or trainable[i]):
+                return None
+            gradient = self.layers[i].backward(gradient, needed)
+        for hook in tuple(self._backward_hooks.values()):
+            replaced = hook(self, gradient, dy)
+            gradient = gradient if replaced is None else replaced
+        return gradient
+
+    def output_shape(self, shape: Shape) -> Shape:
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+        return shape
+
+    def macs(self, shape: Shape) -> int:
+        total = 0
+        for layer in self.layers:
+            total, shape = total + layer.macs(shape), layer.output_shape(shape)
+        return total
+
+    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        for i, layer in enumerate(self.layers):
+            yield from layer.leaves(f"{prefix}.{i}" if prefix else str(i))
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Layer:
+        return Sequential(self.layers[index]) if isinstance(index, slice) else self.layers[index]
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __repr__(self) -> str:
+        lines = [f"  ({i}): {layer!r}" for i, layer in enumerate(self.layers)]
+        return "\n".join(["Sequential(", *lines, ")"])

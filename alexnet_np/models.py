@@ -1,0 +1,364 @@
+"""The networks, as literal layer lists to be read beside torchvision's models/alexnet.py."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_np.backend import BACKENDS, Array, as_array, check_backend, on_gpu
+from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
+from alexnet_np.initialisation import initialise
+from alexnet_np.layers import (
+    AdaptiveAvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Layer,
+    Linear,
+    LocalResponseNorm,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    Shape,
+)
+
+Width = Callable[[int], int]
+Layers = tuple[list[Layer], Layer, list[Layer]]
+
+
+def torchvision(C: int, classes: int, w: Width) -> Layers:
+    """torchvision.models.alexnet: the one-tower net of Krizhevsky, "One weird trick" (2014). 61,100,840 parameters."""
+    features = [
+        Conv2d(C, w(64), kernel_size=11, stride=4, padding=2),  # 224 -> 55
+        ReLU(),
+        MaxPool2d(kernel_size=3, stride=2),  # 55 -> 27
+        Conv2d(w(64), w(192), kernel_size=5, padding=2),
+        ReLU(),
+        MaxPool2d(kernel_size=3, stride=2),  # 27 -> 13
+        Conv2d(w(192), w(384), kernel_size=3, padding=1),
+        ReLU(),
+        Conv2d(w(384), w(256), kernel_size=3, padding=1),
+        ReLU(),
+        Conv2d(w(256), w(256), kernel_size=3, padding=1),
+        ReLU(),
+        MaxPool2d(kernel_size=3, stride=2),  # 13 -> 6
+    ]
+    classifier = [
+        Dropout(p=0.5),
+        Linear(w(256) * 6 * 6, w(4096)),
+        ReLU(),
+        Dropout(p=0.5),
+        Linear(w(4096), w(4096)),
+        ReLU(),
+        Linear(w(4096), classes),
+    ]
+    return features, AdaptiveAvgPool2d((6, 6)), classifier
+
+
+def paper(C: int, classes: int, w: Width) -> Layers:
+    """Krizhevsky, Sutskever, Hinton (2012), sec. 3.5 and figure 2, the two towers as groups. 60,965,224 parameters.
+
+    The first convolution gives 55x55 from 224x224 because the authors' code counts 1 + ceil((H - 11) / 4) outputs:
+    its last window hangs 3 pixels over the right and bottom edge, onto zeros.
+    """
+    features = [
+        Conv2d(C, w(96), kernel_size=11, stride=4, padding=((0, 3), (0, 3))),  # 224 -> 55
+        ReLU(),
+        LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, convention="paper"),
+        MaxPool2d(kernel_size=3, stride=2),  # 55 -> 27
+        Conv2d(w(96), w(256), kernel_size=5, padding=2, groups=2),
+        ReLU(),
+        LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, convention="paper"),
+        MaxPool2d(kernel_size=3, stride=2),  # 27 -> 13
+        Conv2d(w(256), w(384), kernel_size=3, padding=1),  # the towers meet here
+        ReLU(),
+        Conv2d(w(384), w(384), kernel_size=3, padding=1, groups=2),
+        ReLU(),
+        Conv2d(w(384), w(256), kernel_size=3, padding=1, groups=2),
+        ReLU(),
+        MaxPool2d(kernel_size=3, stride=2),  # 13 -> 6
+    ]
+    classifier = [
+        Linear(w(256) * 6 * 6, w(4096)),
+        ReLU(),
+        Dropout(p=0.5),
+        Linear(w(4096), w(4096)),
+        ReLU(),
+        Dropout(p=0.5),
+        Linear(w(4096), classes),
+    ]
+    return features, AdaptiveAvgPool2d((6, 6)), classifier
+
+
+def d2l(C: int, classes: int, w: Width) -> Layers:
+    """Zhang et al., "Dive into Deep Learning", sec. 8.1, TensorFlow edition. 46,764,746 parameters.
+
+    That edition does not pad the first convolution; torch's pads by 1 and reaches the same 54x54.
+    """
+    features = [
+        Conv2d(C, w(96), kernel_size=11, stride=4),  # 224 -> 54
+        ReLU(),
+        MaxPool2d(kernel_size=3, stride=2),  # 54 -> 26
+        Conv2d(w(96), w(256), kernel_size=5, padding=2),
+        ReLU(),
+        MaxPool2d(kernel_size=3, stride=2),  # 26 -> 12
+        Conv2d(w(256), w(384), kernel_size=3, padding=1),
+        ReLU(),
+        Conv2d(w(384), w(384), kernel_size=3, padding=1),
+        ReLU(),
+        Conv2d(w(384), w(256), kernel_size=3, padding=1),
+        ReLU(),
+        MaxPool2d(kernel_size=3, stride=2),  # 12 -> 5
+    ]
+    classifier = [
+        Linear(w(256) * 5 * 5, w(4096)),
+        ReLU(),
+        Dropout(p=0.5),
+        Linear(w(4096), w(4096)),
+        ReLU(),
+        Dropout(p=0.5),
+        Linear(w(4096), classes),
+    ]
+    return features, AdaptiveAvgPool2d((5, 5)), classifier
+
+
+# preset: (layer list, channels and classes by default, what every hidden width must be a multiple of)
+PRESETS = {
+    "torchvision": (torchvision, 3, 1000, 1),
+    "paper": (paper, 3, 1000, 2),
+    "d2l": (d2l, 1, 10, 1),
+}
+
+
+def alexnet(
+    preset: str = "torchvision",
+    weights: str | Path | Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    width: float = 1.0,
+    dtype: Any = "float32",
+    seed: int | None = None,
+    backend: str | None = None,
+) -> AlexNet:
+    """Build a network. It starts in training mode, as torch's modules do: call `.eval()` to switch dropout off.
+
+    `preset`: "torchvision", "paper" or "d2l".
+    `weights`: None (seeded random), a name in the registry ("IMAGENET1K_V1"), a file, or a mapping name -> array.
+    `num_classes`, `in_channels`: the preset's by default. `width` scales every hidden width (channels, dense units).
+    `seed` fixes initialisation and dropout; without one they differ from run to run.
+    `backend`: "numpy", "numba", "cupy" or "cuda" (alexnet_np/backend.py); by default use_backend's, or the array's.
+    Raises ArgumentError, WeightsError, BackendError.
+    """
+    if preset not in PRESETS:
+        raise ArgumentError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    build, preset_channels, preset_classes, multiple = PRESETS[preset]
+    channels = preset_channels if in_channels is None else in_channels
+    classes = preset_classes if num_classes is None else num_classes
+    if channels < 1 or classes < 1 or not width > 0:
+        raise ArgumentError(f"in_channels ({channels}), num_classes ({classes}) and width ({width}) must be positive")
+
+    def scaled(full: int) -> int:
+        return max(1, round(full * width / multiple)) * multiple
+
+    model = AlexNet(preset, *build(channels, classes, scaled), secrets.randbits(32) if seed is None else seed)
+    model.astype(dtype)
+    if weights is None:
+        initialise(model.named_parameters(), model.seed)
+    else:
+        model.load_state_dict(find_weights(weights))
+    return model if backend is None else model.to(backend)
+
+
+def find_weights(weights: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
+    """name -> array, from a mapping, a registry name or a file."""
+    if isinstance(weights, Mapping):
+        return weights
+    from alexnet_np import weights as files  # only now: reading files needs more than building a network
+
+    return files.load(weights)
+
+
+class AlexNet(Layer):
+    """features -> avgpool -> flatten -> classifier, with torchvision's attribute and parameter names."""
+
+    def __init__(self, preset: str, features: list[Layer], avgpool: Layer, classifier: list[Layer], seed: int) -> None:
+        super().__init__()
+        self.preset, self.seed = preset, seed
+        self.features, self.avgpool = Sequential(features), avgpool
+        self.flatten, self.classifier = Flatten(), Sequential(classifier)
+        for i, layer in enumerate(leaf for _, leaf in self.leaves()):
+            if isinstance(layer, Dropout):
+                layer.seed = (seed * 1_000_003 + i) & 0xFFFFFFFF
+
+    @property
+    def in_channels(self) -> int:
+        return self._first().weight.shape[1]
+
+    @property
+    def dtype(self) -> Any:
+        return self._first().weight.data.dtype
+
+    def _first(self) -> Conv2d:
+        first = self.features[0]
+        assert isinstance(first, Conv2d)  # every preset begins with one
+        return first
+
+    def __call__(self, x: Any) -> Array:
+        """x (N,C,H,W) -> logits (N, num_classes). Raises ShapeError, for too small an image naming the smallest size."""
+        x = as_array(x, "model: x")
+        self._check_input(x)
+        entered = x
+        for part in self._parts():
+            x = part(x)
+        for hook in tuple(self._forward_hooks.values()):
+            replaced = hook(self, entered, x)
+            x = x if replaced is None else replaced
+        return x
+
+    def backward(self, dlogits: Any, input_grad: bool = True) -> Array | None:
+        """Add every parameter's gradient to its `.grad`; return dx, the gradient of the input.
+
+        With input_grad=False dx is not computed (training does not need it), and None is returned.
+        """
+        chain = Sequential(self._parts())
+        return chain.backward(as_array(dlogits, "model: dlogits"), input_grad)
+
+    def _parts(self) -> list[Layer]:
+        return [self.features, self.avgpool, self.flatten, self.classifier]
+
+    def _check_input(self, x: Array) -> None:
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            hint = "; add the batch axis with x[None]" if x.ndim == 3 else ""
+            raise ShapeError(f"model: x must be (N,{self.in_channels},H,W), got shape {x.shape}{hint}")
+        try:
+            self.features.output_shape(x.shape)
+        except ShapeError:
+            least = self.smallest_input()
+            size = f"{x.shape[2]}x{x.shape[3]}"
+            raise ShapeError(
+                f"model: {size} is too small for {self.preset!r}: the smallest input is {least}x{least}"
+            ) from None
+
+    def smallest_input(self) -> int:
+        """The smallest side of a square image that leaves every layer something to work on (63 for torchvision's)."""
+        size = 1
+        while True:
+            try:
+                self.features.output_shape((1, self.in_channels, size, size))
+                return size
+            except ShapeError:
+                size += 1
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return Sequential(self._parts()).output_shape(shape)
+
+    def macs(self, shape: Shape) -> int:
+        return Sequential(self._parts()).macs(shape)
+
+    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        dot = f"{prefix}." if prefix else ""
+        yield from self.features.leaves(f"{dot}features")
+        yield f"{dot}avgpool", self.avgpool
+        yield f"{dot}flatten", self.flatten
+        yield from self.classifier.leaves(f"{dot}classifier")
+
+    def _layers(self) -> Iterable[Layer]:
+        return [self, self.features, self.classifier, *(layer for _, layer in self.leaves())]
+
+    def train(self, mode: bool = True) -> AlexNet:
+        """Switch dropout on (and nothing else: there is nothing else)."""
+        for layer in self._layers():
+            layer.training = mode
+        return self
+
+    def eval(self) -> AlexNet:
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def freeze(self, prefix: str) -> AlexNet:
+        """requires_grad = False for every parameter whose name starts with `prefix`, e.g. "features"."""
+        frozen = [p for name, p in self.named_parameters() if name.startswith(prefix)]
+        if not frozen:
+            raise ArgumentError(f"freeze: no parameter is named {prefix!r}...; names are like 'features.0.weight'")
+        for parameter in frozen:
+            parameter.requires_grad = False
+        return self
+
+    def replace_head(self, num_classes: int, seed: int | None = None) -> AlexNet:
+        """A fresh last layer of `num_classes` outputs, for fine-tuning; everything else stays."""
+        if num_classes < 1:
+            raise ArgumentError(f"replace_head: num_classes must be positive, got {num_classes}")
+        old = self.classifier[-1]
+        assert isinstance(old, Linear)  # every preset ends in one
+        head = Linear(old.in_features, num_classes)
+        initialise(head.named_parameters(), self.seed + 1 if seed is None else seed)
+        dtype, backend = self.dtype, self.backend
+        self.classifier.layers[-1] = head
+        head.training = self.training
+        self.astype(dtype)
+        return self if backend is None else self.to(backend)
+
+    def state_dict(self) -> dict[str, Array]:
+        """name -> array, in torchvision's order. The arrays are the network's own, not copies."""
+        return {name: parameter.data for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
+        """Copy arrays into the parameters of the same names; returns (missing, unexpected) names.
+
+        With strict, both must be empty. Raises WeightsError listing what is missing, unexpected or of a wrong shape.
+        """
+        from alexnet_np.weights import match
+
+        parameters = dict(self.named_parameters())
+        missing, unexpected = match(mapping, {name: p.shape for name, p in parameters.items()}, strict)
+        for name, parameter in parameters.items():
+            if name not in missing:
+                array = as_array(mapping[name], name)
+                array = array.get() if on_gpu(array) else array
+                parameter.data = _place(np.array(array, dtype=parameter.data.dtype, order="C"), on_gpu(parameter.data))
+        return missing, unexpected
+
+    def astype(self, dtype: Any) -> AlexNet:
+        """Convert the parameters to "float32" or "float64", in place; gradients are dropped."""
+        try:
+            wanted = np.dtype(dtype)
+        except TypeError:
+            wanted = None
+        if wanted not in (np.float32, np.float64):
+            raise DtypeError(f"model: dtype must be 'float32' or 'float64', got {dtype!r}")
+        for parameter in self.parameters():
+            parameter.data = parameter.data.astype(wanted, copy=False)
+            parameter.grad = None
+        return self
+
+    def to(self, backend: str) -> AlexNet:
+        """Run on `backend` from now on, parameters moved to its device; gradients are dropped."""
+        gpu = BACKENDS[check_backend(backend)] == "gpu"
+        for layer in self._layers():
+            layer.backend = backend
+        for parameter in self.parameters():
+            parameter.data, parameter.grad = _place(parameter.data, gpu), None
+        return self
+
+    def __repr__(self) -> str:
+        parts = [("features", self.features), ("avgpool", self.avgpool), ("classifier", self.classifier)]
+        lines = [f"  ({name}): " + repr(part).replace("\n", "\n  ") for name, part in parts]
+        return "\n".join([f"AlexNet({self.preset!r},", *lines, ")"])
+
+
+def _place(array: Array, gpu: bool) -> Array:
+    """`array` on the GPU or on the CPU."""
+    if gpu == on_gpu(array):
+        return array
+    if not gpu:
+        return array.get()
+    import cupy
+
+    return cupy.asarray(array)
