@@ -136,7 +136,7 @@ def current_backend(x: Any) -> str:
         return "cupy" if device == "gpu" else "numpy"
     if BACKENDS[chosen] != device:
         have, want = ("CuPy", "NumPy") if device == "gpu" else ("NumPy", "CuPy")
-        raise BackendError(f"backend {chosen!r} takes {want} arrays, got {have}; move the array or choose another backend")
+        raise BackendError(f"backend {chosen!r} takes {want} arrays, got {have}; move the array or use another backend")
     return chosen
 
 

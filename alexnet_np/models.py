@@ -208,7 +208,7 @@ class AlexNet(Layer):
         return first
 
     def __call__(self, x: Any) -> Array:
-        """x (N,C,H,W) -> logits (N, num_classes). Raises ShapeError, for too small an image naming the smallest size."""
+        """x (N,C,H,W) -> logits (N, num_classes). Raises ShapeError; where x is too small it names the least size."""
         x = as_array(x, "model: x")
         self._check_input(x)
         entered = x
