@@ -26,11 +26,12 @@ from alexnet_np.errors import (
 if TYPE_CHECKING:
     from alexnet_np import ops, weights
     from alexnet_np.backend import available_backends, use_backend
-    from alexnet_np.data.labels import categories
     from alexnet_np.data.preprocess import preprocess
     from alexnet_np.layers import no_grad
     from alexnet_np.models import alexnet
     from alexnet_np.study.summary import summary
+
+    categories: list[str]
 
 __version__ = "0.1.0"
 
@@ -38,7 +39,6 @@ __version__ = "0.1.0"
 _LAZY = {
     "alexnet": "alexnet_np.models",
     "available_backends": "alexnet_np.backend",
-    "categories": "alexnet_np.data.labels",
     "no_grad": "alexnet_np.layers",
     "preprocess": "alexnet_np.data.preprocess",
     "summary": "alexnet_np.study.summary",
@@ -72,9 +72,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"alexnet_np.{name}")
-    if name not in _LAZY:
+    if name == "categories":
+        value = importlib.import_module("alexnet_np.data.labels").imagenet_categories()
+    elif name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+    else:
         raise AttributeError(f"module 'alexnet_np' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LAZY[name]), name)
     globals()[name] = value
     return value
 

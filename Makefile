@@ -1,0 +1,47 @@
+# Each target makes its own virtual environment under .venv/ and installs what it needs, from a bare Python 3.11 or newer.
+#
+#   make demo    AlexNet on a photograph (no torch is installed)
+#   make test    the whole suite, beside torch
+#   make bench   benchmarks beside PyTorch, ONNX Runtime and OpenVINO
+#   make lint    ruff and mypy
+#
+# PYTHON       the interpreter to start from
+# TORCH_INDEX  the URL of a package index that serves torch's CPU build, where the default one serves the CUDA build
+# ARGS         passed on, e.g. make test ARGS="tests/test_conv2d.py -x"
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+ARGS ?=
+
+EXTRAS_demo = files,plots
+EXTRAS_test = test
+EXTRAS_bench = bench
+EXTRAS_lint = lint
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test bench lint clean
+
+demo: .venv/demo/installed
+	.venv/demo/bin/alexnet demo $(ARGS)
+
+test: .venv/test/installed
+	.venv/test/bin/python -m pytest $(ARGS)
+
+bench: .venv/bench/installed
+	.venv/bench/bin/python -m benchmarks $(ARGS)
+
+lint: .venv/lint/installed
+	.venv/lint/bin/ruff check .
+	.venv/lint/bin/mypy
+
+.venv/%/installed: setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alexnet-np needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv/$*
+	.venv/$*/bin/python -m pip install --quiet --upgrade pip 'setuptools>=77'
+	$(if $(and $(TORCH_INDEX),$(filter test bench,$*)),.venv/$*/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) torch==2.13.0)
+	.venv/$*/bin/python -m pip install --quiet --editable '.[$(EXTRAS_$*)]'
+	@touch $@
+
+clean:
+	rm -rf .venv build *.egg-info
