@@ -1,0 +1,103 @@
+"""Image files for inference: find them, decode them in the background, go on past the bad ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alexnet_np.data.background import batches_in_background
+from alexnet_np.data.preprocess import empty_input, find_recipe, normalise, read_pixels, source_name
+from alexnet_np.errors import ArgumentError, ImageError
+
+# What counts as an image inside a folder. A file that is named itself is read whatever its name.
+SUFFIXES = {
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+}  # fmt: skip
+
+
+class LoadedBatch(NamedTuple):
+    """Some files, decoded: row i of `x` is the image of files[i]; what could not be read stands in `failures`."""
+
+    files: list[str]
+    x: np.ndarray  # (len(files), C, H, W)
+    failures: list[ImageError]
+
+
+def find_images(paths: Iterable[str | os.PathLike] | str | os.PathLike) -> list[str]:
+    """The image files that `paths` name: files and "-" as they are, folders searched through, in sorted order.
+
+    Inside a folder the suffix decides; hidden files and folders are passed over, links to folders are not followed.
+    Raises ImageError for a path that does not exist and for a folder without an image.
+    """
+    found: list[str] = []
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        if path == "-" or Path(path).is_file():
+            found.append(str(path))
+        elif Path(path).is_dir():
+            inside = images_below(path)
+            if not inside:
+                raise ImageError(f"{source_name(path)}: no images in this folder (of {' '.join(sorted(SUFFIXES))})")
+            found += inside
+        else:
+            raise ImageError(f"{source_name(path)}: no such file or folder")
+    return found
+
+
+def images_below(folder: str | os.PathLike) -> list[str]:
+    """Every image file below `folder`, sorted by its path."""
+    found = []
+    for parent, folders, files in os.walk(Path(folder)):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    return [str(path) for path in sorted(found) if path.suffix.lower() in SUFFIXES]
+
+
+def load_batches(
+    files: Sequence[str],
+    batch_size: int,
+    *,
+    workers: int = 2,
+    preset: str = "torchvision",
+    dtype: Any = "float32",
+) -> Iterator[LoadedBatch]:
+    """Preprocess `files` in batches, in their order, decoding ahead in `workers` threads.
+
+    Yields LoadedBatch(files, x, failures): a file that cannot be read is left out of `files` and `x`, its ImageError
+    put in `failures`. Any other exception is raised. Closing the iterator stops the threads.
+    """
+    for name, value in (("batch_size", batch_size), ("workers", workers)):
+        if not isinstance(value, int) or value < 1:
+            raise ArgumentError(f"{name} must be a positive int, got {value!r}")
+    recipe = find_recipe(preset)
+    empty_input(recipe, dtype)  # refuses a wrong dtype now rather than at the first batch
+
+    def fill(chunk: Sequence[str], rows: np.ndarray) -> list[ImageError | None]:
+        failures: list[ImageError | None] = []
+        for file, row in zip(chunk, rows, strict=True):
+            try:
+                normalise(read_pixels(file, recipe), recipe, row)
+                failures.append(None)
+            except ImageError as error:
+                failures.append(ImageError(str(error)))  # without the traceback, which would keep the batch alive
+        return failures
+
+    def run() -> Iterator[LoadedBatch]:
+        batches = (files[start : start + batch_size] for start in range(0, len(files), batch_size))
+        made = batches_in_background(batches, lambda n: empty_input(recipe, dtype, n), fill, workers)
+        with closing(made):
+            for batch in made:
+                yield _without_failures(*batch)
+
+    return run()
+
+
+def _without_failures(files: Sequence[str], x: np.ndarray, failures: list[ImageError | None]) -> LoadedBatch:
+    good = [i for i, failure in enumerate(failures) if failure is None]
+    if len(good) < len(files):
+        x = x[good]
+    return LoadedBatch([files[i] for i in good], x, [failure for failure in failures if failure is not None])
