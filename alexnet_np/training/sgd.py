@@ -1,0 +1,202 @@
+"""Stochastic gradient descent with momentum: torch.optim.SGD's rule, and the 2012 paper's.
+
+With gradient g, weight w, velocity v (zero at first), rate lr, momentum m, dampening d and weight decay wd:
+
+    rule "torch":  g = g + wd*w;   v = m*v + (1-d)*g  (d = 0 the first time);   w = w - lr*v
+                   with nesterov:  w = w - lr*(g + m*v);   without momentum:  w = w - lr*g
+    rule "paper":  v = m*v - wd*lr*w - lr*g;   w = w + v
+
+While lr stays the same the two agree: the paper's v is -lr times torch's. They part when lr changes: torch's new rate
+also scales the steps already gathered in v, the paper's v keeps the rate that each step was taken with. Caffe does as
+the paper does.
+
+Source: Krizhevsky, Sutskever, Hinton (2012), sec. 5; torch.optim.SGD; Sutskever et al. (2013) for Nesterov's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from alexnet_np.backend import Array, array_module, as_array, current_backend, on_gpu, use_backend
+from alexnet_np.errors import ArgumentError, CheckpointError
+from alexnet_np.layers import Parameter
+
+OPTIONS = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
+BLOCK = 1 << 16  # elements updated at a time on a CPU: what is read stays in cache for every operation on it
+
+NamedParameters = Iterable[tuple[str, Parameter]]
+
+
+class SGD:
+    """`SGD(model.named_parameters(), lr, momentum=0.9)`, or groups with options of their own:
+
+        SGD([{"params": weights}, {"params": biases, "lr": 0.02, "weight_decay": 0}], lr=0.01, weight_decay=5e-4)
+
+    where `weights` and `biases` are (name, parameter) pairs. `param_groups` is a list of dicts as torch's: change
+    `param_groups[0]["lr"]` and the next step uses it. Parameters are updated in their own memory; those frozen or without
+    a gradient are skipped. `rule` is "torch" or "paper", see above. `backend`: whose kernel does the arithmetic; by
+    default use_backend's, or the array operations.
+    Raises ArgumentError.
+    """
+
+    def __init__(
+        self,
+        named_parameters: NamedParameters | Iterable[Mapping[str, Any]],
+        lr: float,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        rule: str = "torch",
+        backend: str | None = None,
+    ) -> None:
+        if rule not in UPDATES:
+            raise ArgumentError(f"SGD: unknown rule {rule!r}: choose one of {', '.join(UPDATES)}")
+        defaults = dict(zip(OPTIONS, (lr, momentum, dampening, weight_decay, nesterov), strict=True))
+        self.rule, self.backend = rule, backend
+        self.param_groups = [_make_group(group, defaults, rule) for group in _as_groups(named_parameters)]
+        self.velocities: dict[str, Array] = {}  # torch's momentum buffers, by parameter name
+        names = [name for group in self.param_groups for name in group["param_names"]]
+        if not names:
+            raise ArgumentError("SGD: no parameters to train")
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ArgumentError(f"SGD: {twice!r} is given twice; a parameter belongs to one group")
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        with nullcontext() if self.backend is None else use_backend(self.backend):
+            for group in self.param_groups:
+                for name, parameter in zip(group["param_names"], group["params"], strict=True):
+                    if parameter.requires_grad and parameter.grad is not None:
+                        self._update(name, parameter, {option: group[option] for option in OPTIONS})
+
+    def _update(self, name: str, parameter: Parameter, options: dict[str, Any]) -> None:
+        velocity = None
+        if options["momentum"]:
+            if name not in self.velocities:
+                self.velocities[name] = array_module(parameter.data).zeros_like(parameter.data)
+                options["dampening"] = 0.0
+            velocity = self.velocities[name]
+        find_update(self.rule, parameter.data)(parameter.data, parameter.grad, velocity, **options)
+
+    def zero_grad(self) -> None:
+        """Drop every gradient, as torch does."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's, with names where torch has numbers. The arrays are the optimizer's own, not copies."""
+        return {
+            "state": {name: {"momentum_buffer": velocity} for name, velocity in self.velocities.items()},
+            "param_groups": [
+                {"params": list(group["param_names"]), **{option: group[option] for option in OPTIONS}}
+                for group in self.param_groups
+            ],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from a `state_dict()`. Raises CheckpointError where it is of other parameters."""
+        groups = state_dict["param_groups"]
+        ours, theirs = [g["param_names"] for g in self.param_groups], [list(g["params"]) for g in groups]
+        if ours != theirs:
+            differ = sorted(set(sum(ours, [])) ^ set(sum(theirs, []))) or ["the same names, grouped otherwise"]
+            raise CheckpointError(f"SGD: the saved state is of other parameters: {', '.join(differ[:4])}")
+        parameters = {n: p for g in self.param_groups for n, p in zip(g["param_names"], g["params"], strict=True)}
+        velocities = {}
+        for name, saved in state_dict["state"].items():
+            if name not in parameters:
+                raise CheckpointError(f"SGD: the saved state has a momentum buffer for {name!r}, which is not trained")
+            data, buffer = parameters[name].data, as_array(saved["momentum_buffer"], name)
+            if buffer.shape != data.shape:
+                raise CheckpointError(f"SGD: {name!r} is {data.shape} but its saved momentum buffer {buffer.shape}")
+            velocities[name] = array_module(data).array(buffer, dtype=data.dtype)
+        self.velocities = velocities
+        for group, saved in zip(self.param_groups, groups, strict=True):
+            group.update({option: saved[option] for option in OPTIONS})
+
+
+def torch_rule(
+    w: Array, g: Array, v: Array | None, lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool
+) -> None:
+    """Rule "torch" on w and v, in place; g is left alone. v is None without momentum."""
+    if weight_decay:
+        g = g + weight_decay * w
+    if v is not None:
+        v *= momentum
+        v += g if dampening == 0 else (1 - dampening) * g
+        g = g + momentum * v if nesterov else v
+    w -= lr * g
+
+
+def paper_rule(
+    w: Array, g: Array, v: Array | None, lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool
+) -> None:
+    """Rule "paper" on w and v, in place; g is left alone. Dampening and Nesterov have no part in it."""
+    step = lr * g
+    if weight_decay:
+        step += (weight_decay * lr) * w
+    if v is None:
+        w -= step
+    else:
+        v *= momentum
+        v -= step
+        w += v
+
+
+UPDATES: dict[str, Callable] = {"torch": torch_rule, "paper": paper_rule}
+
+
+def find_update(rule: str, data: Array) -> Callable:
+    """Who computes `rule` on `data`: the one place where the chosen backend matters to the optimizer."""
+    if rule == "torch" and current_backend(data) == "numba" and importlib.util.find_spec("alexnet_np.kernels.sgd_numba"):
+        return importlib.import_module("alexnet_np.kernels.sgd_numba").update
+    return _in_blocks(UPDATES[rule])
+
+
+def _in_blocks(update: Callable) -> Callable:
+    """`update`, a few rows of a CPU array at a time, so that no operation walks through all of memory."""
+
+    def run(w: Array, g: Array, v: Array | None, **options: Any) -> None:
+        for rows in _row_slices(w):
+            update(w[rows], g[rows], None if v is None else v[rows], **options)
+
+    return run
+
+
+def _row_slices(w: Array) -> Iterator[slice]:
+    step = len(w) if on_gpu(w) else max(1, BLOCK * len(w) // max(1, w.size))
+    for start in range(0, len(w), step):
+        yield slice(start, start + step)
+
+
+def _as_groups(given: Iterable[Any]) -> list[Mapping[str, Any]]:
+    items = list(given)
+    if all(isinstance(item, Mapping) for item in items):
+        return items
+    return [{"params": items}]
+
+
+def _make_group(given: Mapping[str, Any], defaults: dict[str, Any], rule: str) -> dict[str, Any]:
+    unknown = set(given) - {"params", *OPTIONS}
+    if unknown or "params" not in given:
+        raise ArgumentError(f"SGD: a group has 'params' and any of {', '.join(OPTIONS)}, got {sorted(given)}")
+    pairs = list(given["params"])
+    if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Parameter) for pair in pairs):
+        raise ArgumentError("SGD: give (name, parameter) pairs, as model.named_parameters() yields them")
+    group = {**defaults, **{option: given[option] for option in OPTIONS if option in given}}
+    for option in ("lr", "momentum", "weight_decay"):
+        if not group[option] >= 0 or not np.isfinite(group[option]):
+            raise ArgumentError(f"SGD: {option} must be a number of at least 0, got {group[option]!r}")
+    if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
+        raise ArgumentError("SGD: nesterov needs a momentum above 0 and no dampening")
+    if rule == "paper" and (group["nesterov"] or group["dampening"]):
+        raise ArgumentError("SGD: the paper's rule has neither nesterov nor dampening; use rule='torch'")
+    return {"params": [p for _, p in pairs], "param_names": [name for name, _ in pairs], **group}
