@@ -1,0 +1,94 @@
+"""How many threads the kernels use: one setting for Numba's parallel loops and NumPy's BLAS.
+
+The default is ALEXNET_NP_NUM_THREADS where it is set, else every core this process may run on. Numba's own
+NUMBA_NUM_THREADS stays the upper limit, because Numba starts that many threads once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from alexnet_np.errors import ArgumentError
+
+VARIABLE = "ALEXNET_NP_NUM_THREADS"
+
+_chosen: int | None = None
+_one_at_a_time = threading.Lock()
+_own = threading.local()
+
+
+def set_num_threads(count: int) -> None:
+    """Use `count` threads from now on, in every thread of this process, for Numba's kernels and for NumPy's BLAS.
+
+    Raises ArgumentError if count is below 1 or above what Numba was started with.
+    """
+    global _chosen
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= limit():
+        raise ArgumentError(f"threads must be an int from 1 to {limit()}, got {count!r}; NUMBA_NUM_THREADS raises the limit")
+    from alexnet_np.kernels import blas
+
+    blas.set_num_threads(count)
+    _chosen = count
+
+
+def get_num_threads() -> int:
+    """How many threads the next kernel will use."""
+    return _chosen or _default()
+
+
+def limit() -> int:
+    """The most threads Numba can use in this process."""
+    from numba import config
+
+    return int(config.NUMBA_NUM_THREADS)
+
+
+@cache
+def _default() -> int:
+    text = os.environ.get(VARIABLE)
+    if text is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(cores, limit())
+    if not text.isdigit() or not 1 <= int(text) <= limit():
+        raise ArgumentError(f"{VARIABLE} must be a number from 1 to {limit()}, got {text!r}")
+    return int(text)
+
+
+@contextmanager
+def parallel() -> Iterator[int]:
+    """Run parallel kernels inside the `with`; gives the number of threads to divide the work among.
+
+    Numba keeps its count per calling thread, so it is set on every entry. OpenMP and TBB take kernels from several
+    threads at once; Numba's own work queue aborts the process then, so there callers take turns.
+    """
+    import numba
+
+    with nullcontext() if _concurrent() else _one_at_a_time:
+        count = get_num_threads()
+        numba.set_num_threads(count)
+        yield count
+
+
+@cache
+def _concurrent() -> bool:
+    """Whether Numba's threading layer may be entered by several threads at once."""
+    import numba
+    from numba.np.ufunc import parallel as layers
+
+    layers._launch_threads()  # chooses the layer, which otherwise happens at the first parallel kernel
+    return numba.threading_layer() != "workqueue"
+
+
+def scratch(floats: int) -> np.ndarray:
+    """At least `floats` float32 of memory that belongs to the calling thread until its next call. Contents are anything."""
+    have: Any = getattr(_own, "scratch", None)
+    if have is None or have.size < floats:
+        have = _own.scratch = np.empty(floats, np.float32)
+    return have

@@ -1,0 +1,226 @@
+"""Vector instructions for Numba: write a function on float32 lanes once, call it from compiled code.
+
+Numba can only hope that LLVM vectorises a loop. A GEMM microkernel and the Winograd transforms must keep dozens of
+vectors in registers, so they are written as vectors: a Python function gets an `Emitter` and emits straight-line code
+on <LANES x float>, and `vector_function` turns it into something that Numba functions call as
+
+    f(array, offset, ..., integer, ...)        a pointer parameter takes two arguments: a 1-D float32 array, an offset
+
+How wide a vector is, and how large a GEMM tile, is data chosen from the host's features (or NUMBA_CPU_FEATURES).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+INT = ir.IntType(64)
+FLOAT = ir.FloatType()
+
+
+class Machine(NamedTuple):
+    """The vector unit: floats in a register, and the GEMM tile (rows, vectors a row) that fits its registers."""
+
+    lanes: int
+    rows: int
+    vectors: int
+
+
+# The accumulators (rows * vectors) plus one row of B and a broadcast must fit the architectural registers.
+MACHINES = {
+    "avx512": Machine(lanes=16, rows=12, vectors=2),  # 32 registers; 14x2 leaves none to schedule with and spills
+    "avx2": Machine(lanes=8, rows=6, vectors=2),  # 16 registers
+    "neon": Machine(lanes=4, rows=8, vectors=3),  # 32 registers
+    "sse": Machine(lanes=4, rows=6, vectors=2),  # 16 registers
+}
+
+
+def host() -> str:
+    """Which of MACHINES the code is compiled for."""
+    if config.CPU_FEATURES is not None:
+        features = {f[1:] for f in config.CPU_FEATURES.split(",") if f.startswith("+")}
+    else:
+        features = {name for name, has in llvmlite.binding.get_host_cpu_features().items() if has}
+    if "avx512f" in features:
+        return "avx512"
+    if {"avx2", "fma"} <= features:
+        return "avx2"
+    return "neon" if "neon" in features else "sse"
+
+
+MACHINE = MACHINES[host()]
+LANES = MACHINE.lanes
+VECTOR = ir.VectorType(FLOAT, LANES)
+
+
+class Emitter:
+    """Emits one LLVM function. Offsets and sizes count floats; vectors need no alignment."""
+
+    def __init__(self, builder: ir.IRBuilder):
+        self.builder = builder
+
+    def int(self, value: Any) -> ir.Value:
+        return INT(value) if isinstance(value, int) else value
+
+    def mul(self, a: Any, b: Any) -> ir.Value:
+        return self.builder.mul(self.int(a), self.int(b))
+
+    def add(self, a: Any, b: Any) -> ir.Value:
+        return self.builder.add(self.int(a), self.int(b))
+
+    def sub(self, a: Any, b: Any) -> ir.Value:
+        return self.builder.sub(self.int(a), self.int(b))
+
+    def less(self, a: Any, b: Any) -> ir.Value:
+        return self.builder.icmp_signed("<", self.int(a), self.int(b))
+
+    def at(self, pointer: ir.Value, offset: Any) -> ir.Value:
+        return self.builder.gep(pointer, [self.int(offset)])
+
+    def load(self, pointer: ir.Value, offset: Any = 0) -> ir.Value:
+        """LANES floats from pointer + offset."""
+        address = self.builder.bitcast(self.at(pointer, offset), VECTOR.as_pointer())
+        return self.builder.load(address, align=4)
+
+    def store(self, value: ir.Value, pointer: ir.Value, offset: Any = 0) -> None:
+        address = self.builder.bitcast(self.at(pointer, offset), VECTOR.as_pointer())
+        self.builder.store(value, address, align=4)
+
+    def broadcast(self, pointer: ir.Value, offset: Any = 0) -> ir.Value:
+        """One float from pointer + offset in every lane."""
+        scalar = self.builder.load(self.at(pointer, offset))
+        undefined = ir.Constant(VECTOR, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        return self.builder.shuffle_vector(first, undefined, zeros)
+
+    def constant(self, value: float) -> ir.Value:
+        return ir.Constant(VECTOR, [value] * LANES)
+
+    def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """a*b + c, in one instruction where the machine has it."""
+        return self._call("llvm.fmuladd", a, b, c)
+
+    def plus(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.fadd(a, b)
+
+    def minus(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.fsub(a, b)
+
+    def times(self, a: ir.Value, factor: float) -> ir.Value:
+        return self.builder.fmul(a, self.constant(factor))
+
+    def relu(self, a: ir.Value) -> ir.Value:
+        """max(a, 0) that keeps NaN: "not below zero" is true for it."""
+        positive = self.builder.fcmp_unordered(">=", a, self.constant(0.0))
+        return self.builder.select(positive, a, self.constant(0.0))
+
+    def variable(self, value: ir.Value) -> ir.Value:
+        """A mutable slot, which LLVM keeps in a register."""
+        return cgutils.alloca_once_value(self.builder, value)
+
+    def get(self, slot: ir.Value) -> ir.Value:
+        return self.builder.load(slot)
+
+    def set(self, slot: ir.Value, value: ir.Value) -> None:
+        self.builder.store(value, slot)
+
+    @contextmanager
+    def when(self, condition: ir.Value) -> Iterator[None]:
+        with self.builder.if_then(condition):
+            yield
+
+    @contextmanager
+    def loop(self, count: Any) -> Iterator[ir.Value]:
+        """for index in range(count)"""
+        with cgutils.for_range(self.builder, self.int(count)) as loop:
+            yield loop.index
+
+    def vectors(self, count: ir.Value, body: Callable[[ir.Value], None]) -> None:
+        """body(first float) for as many vectors as cover `count` >= LANES floats; the last one overlaps the one before.
+
+        So nothing is read or written beyond `count`, and what overlaps is computed twice with the same result.
+        """
+        slots = self.builder.udiv(self.add(count, LANES - 1), INT(LANES))
+        last = self.sub(count, LANES)
+        with self.loop(slots) as i:
+            start = self.mul(i, LANES)
+            body(self.builder.select(self.less(last, start), last, start))
+
+    def _call(self, name: str, *values: ir.Value) -> ir.Value:
+        signature = ir.FunctionType(VECTOR, [VECTOR] * len(values))
+        function = cgutils.get_or_insert_function(self.builder.module, signature, f"{name}.v{LANES}f32")
+        return self.builder.call(function, values)
+
+
+POINTER, INTEGER = "pointer", "integer"
+
+
+def emit_function(module: ir.Module, name: str, kinds: tuple[str, ...], emit: Callable[..., None]) -> ir.Function:
+    """The LLVM function `name` in `module`, emitted by emit(emitter, *arguments) the first time it is asked for."""
+    if name in module.globals:
+        return module.globals[name]
+    parameters = [FLOAT.as_pointer() if kind == POINTER else INT for kind in kinds]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")  # compiled once a module, not once a call
+    function.attributes.add("nounwind")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    emit(Emitter(builder), *function.args)
+    builder.ret_void()
+    return function
+
+
+def vector_function(name: str, kinds: tuple[str, ...], variants: dict[int, Callable[..., None]]) -> Any:
+    """What Numba code calls as f(variant, *arguments): variants[variant], each its own LLVM function, by a switch.
+
+    An unknown variant does nothing.
+    """
+
+    def typed(typing_context: Any, variant: Any, *arguments: Any) -> Any:
+        signature = types.void(types.intp, *arguments)
+        return signature, generate
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        values = pointers_and_integers(context, builder, kinds, signature.args[1:], arguments[1:])
+        done = builder.append_basic_block(f"{name}_done")
+        switch = builder.switch(arguments[0], done)
+        for variant, emit in variants.items():
+            block = builder.append_basic_block(f"{name}_{variant}")
+            switch.add_case(INT(variant), block)
+            builder.position_at_end(block)
+            builder.call(emit_function(builder.module, f"alexnet_np_{name}_{variant}", kinds, emit), values)
+            builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    # Numba reads the parameters off the signature: the typing context, the variant, then ours.
+    count = 2 + sum(2 if kind == POINTER else 1 for kind in kinds)
+    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    typed.__signature__ = inspect.Signature([inspect.Parameter(f"a{i}", positional) for i in range(count)])  # type: ignore
+    typed.__name__ = typed.__qualname__ = name
+    return intrinsic(typed)
+
+
+def pointers_and_integers(
+    context: Any, builder: ir.IRBuilder, kinds: tuple[str, ...], kinds_of: Any, arguments: Any
+) -> list[ir.Value]:
+    """Numba's arguments as LLVM's: each (array, offset) becomes one pointer."""
+    values, rest = [], list(zip(kinds_of, arguments, strict=True))
+    for kind in kinds:
+        numba_type, value = rest.pop(0)
+        if kind == POINTER:
+            array = context.make_array(numba_type)(context, builder, value)
+            offset_type, offset = rest.pop(0)
+            values.append(builder.gep(array.data, [context.cast(builder, offset, offset_type, types.intp)]))
+        else:
+            values.append(context.cast(builder, value, numba_type, types.intp))
+    return values

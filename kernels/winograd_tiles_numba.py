@@ -1,0 +1,248 @@
+"""The transforms of one Winograd tile in straight-line vector code, channels in the lanes.
+
+1. `apply`: a matrix times a column of vectors, term by term. Serves the adjoint of the filter transform, once a step.
+2. `interpolate`, `combine`, `evaluate`: products with B^T, A^T and A that use where the matrices come from. All rows of
+   B^T but one share the factor (x - s) of a point s that has no mirror image, and the rows of a pair ±p are an even and
+   an odd part, added and subtracted: 20 operations where the 7x7 matrix has 37 non-zeros.
+
+Nothing here is parallel: each function transforms one tile, vector by vector over its channels.
+Source: Lavin and Gray (2015), sec. 4; the factors: Winograd (1980), ch. 3. Points and matrices: winograd_transforms.py.
+Measured: in conv2d_winograd_numba.py, whose time is ~10% transforms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+from llvmlite import ir
+from numba import prange
+
+from alexnet_np.kernels.jit import parallel_kernel
+from alexnet_np.kernels.simd import INTEGER, POINTER, Emitter, vector_function
+from alexnet_np.kernels.winograd_transforms import POINTS, Matrix, finite_points, polynomial, transforms
+
+
+FAMILIES = ((5, 3), (3, 5), (4, 3), (6, 3))
+Vectors = list[ir.Value]
+
+
+def family(m: int, r: int) -> int:
+    """The number that compiled code knows F(m,r) by."""
+    return 10 * m + r
+
+
+def dot(e: Emitter, coefficients: list[Fraction] | tuple[Fraction, ...], values: Vectors) -> ir.Value:
+    """Sum of coefficient * value over the non-zero coefficients; 1 and -1 cost an addition."""
+    total = None
+    for c, v in sorted(zip(coefficients, values, strict=True), key=lambda term: term[0] != 1):
+        if c == 0:
+            continue
+        if total is None:
+            total = v if c == 1 else e.times(v, float(c))
+        elif abs(c) == 1:
+            total = e.plus(total, v) if c == 1 else e.minus(total, v)
+        else:
+            total = e.fma(v, e.constant(float(c)), total)
+    return e.constant(0.0) if total is None else total
+
+
+def apply(e: Emitter, matrix: Matrix, values: Vectors) -> Vectors:
+    return [dot(e, row, values) for row in matrix]
+
+
+def interpolate(e: Emitter, points: list[Fraction], d: Vectors) -> Vectors:
+    """B^T · d, in the order of `points`, infinity last."""
+    rows = _interpolate(e, points, d)
+    return [rows[p] for p in points] + [rows[None]]
+
+
+def _interpolate(e: Emitter, points: list[Fraction], d: Vectors) -> dict[Fraction | None, ir.Value]:
+    """Row p is the polynomial with the other points for roots, applied to d; row None (infinity) has them all."""
+    single = next((p for p in points if p and -p not in points), None)
+    if single is not None:  # every row but its own has the factor (x - single)
+        others = [p for p in points if p != single]
+        reduced = [dot(e, (-single, Fraction(1)), [d[j], d[j + 1]]) for j in range(len(d) - 1)]
+        rows = _interpolate(e, others, reduced)
+        rows[single] = dot(e, polynomial(others), d[: len(others) + 1])
+        return rows
+    even = polynomial([p * p for p in points if p > 0])  # in x²
+    rows = {Fraction(0): dot(e, even, d[0 : 2 * len(even) : 2]), None: dot(e, even, d[1 : 2 * len(even) : 2])}
+    for p in (p for p in points if p > 0):
+        rest = polynomial([q * q for q in points if q > 0 and q != p])
+        u, w = dot(e, rest, d[2 : 2 * len(rest) + 2 : 2]), dot(e, rest, d[1 : 2 * len(rest) + 1 : 2])
+        rows[p], rows[-p] = mirror(e, u, w, p)
+    return rows
+
+
+def mirror(e: Emitter, u: ir.Value, w: ir.Value, factor: Fraction) -> tuple[ir.Value, ir.Value]:
+    """u + factor*w and u - factor*w."""
+    if factor == 1:
+        return e.plus(u, w), e.minus(u, w)
+    return e.fma(w, e.constant(float(factor)), u), e.fma(w, e.constant(-float(factor)), u)
+
+
+def combine(e: Emitter, points: list[Fraction], m: int, products: Vectors) -> Vectors:
+    """A^T · products: y[i] = sum over points of p^i * products[p], and infinity's product in the last."""
+    at = dict(zip([*points, None], products, strict=True))
+    pairs = [p for p in points if p > 0 and -p in points]
+    sums = {p: (e.plus(at[p], at[-p]), e.minus(at[p], at[-p])) for p in pairs}  # for even and for odd powers
+    alone = [p for p in points if p and -p not in points]
+    y = []
+    for i in range(m):
+        terms = [(p**i, sums[p][i % 2]) for p in pairs] + [(p**i, at[p]) for p in alone]
+        terms += [(Fraction(1), at[Fraction(0)])] if i == 0 else []
+        terms += [(Fraction(1), at[None])] if i == m - 1 else []
+        y.append(dot(e, [c for c, _ in terms], [v for _, v in terms]))
+    return y
+
+
+def evaluate(e: Emitter, points: list[Fraction], dy: Vectors) -> Vectors:
+    """A · dy, the adjoint of `combine`: the polynomial with coefficients dy at every point, and its last one."""
+    values: dict[Fraction, ir.Value] = {}
+    for p in points:
+        powers = [p**i for i in range(len(dy))]
+        if p > 0 and -p in points:
+            u, w = dot(e, powers[::2], dy[::2]), dot(e, powers[1::2], dy[1::2])
+            values[p], values[-p] = e.plus(u, w), e.minus(u, w)
+        elif p not in values:
+            values[p] = dot(e, powers, dy)
+    return [*(values[p] for p in points), dy[-1]]
+
+
+def both_sides(transform: Callable[[Vectors], Vectors], load: Callable[[int, int], ir.Value], rows: int, cols: int) -> list[Vectors]:
+    """L · X · L^T for X[i][j] = load(i, j): the columns first, then the rows of what that gives."""
+    columns = [transform([load(i, j) for i in range(rows)]) for j in range(cols)]
+    return [transform([column[i] for column in columns]) for i in range(len(columns[0]))]
+
+
+def emit_input(
+    e: Emitter, x: ir.Value, row: ir.Value, col: ir.Value, v: ir.Value, point: ir.Value, channels: ir.Value, *, n: int
+) -> None:
+    """v[p*point + c] = (B^T · d · B)[p] for the n x n tile d at x, whose rows and columns lie `row` and `col` apart."""
+
+    def body(c: ir.Value) -> None:
+        def pixel(i: int, j: int) -> ir.Value:
+            return e.load(x, e.add(e.add(e.mul(row, i), e.mul(col, j)), c))
+
+        result = both_sides(partial(interpolate, e, finite_points(n)), pixel, n, n)
+        for i in range(n):
+            for j in range(n):
+                e.store(result[i][j], v, e.add(e.mul(point, n * i + j), c))
+
+    e.vectors(channels, body)
+
+
+def emit_output(
+    e: Emitter,
+    products: ir.Value,
+    point: ir.Value,
+    y: ir.Value,
+    row: ir.Value,
+    col: ir.Value,
+    bias: ir.Value,
+    relu: ir.Value,
+    rows: ir.Value,
+    cols: ir.Value,
+    filters: ir.Value,
+    *,
+    m: int,
+    r: int,
+) -> None:
+    """y[i*row + j*col + f] = act((A^T · products · A)[i,j] + bias[f]) for i < rows, j < cols; act is ReLU or nothing."""
+    n = m + r - 1
+    no_floor = e.builder.icmp_signed("==", relu, e.int(0))
+
+    def body(f: ir.Value) -> None:
+        def product(i: int, j: int) -> ir.Value:
+            return e.load(products, e.add(e.mul(point, n * i + j), f))
+
+        tile = both_sides(partial(combine, e, finite_points(n), m), product, n, n)
+        shift = e.load(bias, f)
+        for i in range(m):
+            with e.when(e.less(i, rows)):
+                for j in range(m):
+                    with e.when(e.less(j, cols)):
+                        value = e.plus(tile[i][j], shift)
+                        value = e.builder.select(no_floor, value, e.relu(value))
+                        e.store(value, y, e.add(e.add(e.mul(row, i), e.mul(col, j)), f))
+
+    e.vectors(filters, body)
+
+
+def emit_output_adjoint(
+    e: Emitter, dy: ir.Value, row: ir.Value, col: ir.Value, s: ir.Value, point: ir.Value, filters: ir.Value, *, m: int, r: int
+) -> None:
+    """s[p*point + f] = (A · dy · A^T)[p] for the m x m tile at dy."""
+    n = m + r - 1
+
+    def body(f: ir.Value) -> None:
+        def pixel(i: int, j: int) -> ir.Value:
+            return e.load(dy, e.add(e.add(e.mul(row, i), e.mul(col, j)), f))
+
+        result = both_sides(partial(evaluate, e, finite_points(n)), pixel, m, m)
+        for i in range(n):
+            for j in range(n):
+                e.store(result[i][j], s, e.add(e.mul(point, n * i + j), f))
+
+    e.vectors(filters, body)
+
+
+def emit_filter_adjoint(
+    e: Emitter, du: ir.Value, point: ir.Value, dw: ir.Value, tap: ir.Value, filters: ir.Value, *, m: int, r: int
+) -> None:
+    """dw[k*tap + f] = (G^T · du · G)[k] for the r x r taps k of one channel."""
+    n = m + r - 1
+    matrix = tuple(zip(*transforms(m, r).G, strict=True))
+
+    def body(f: ir.Value) -> None:
+        def value(i: int, j: int) -> ir.Value:
+            return e.load(du, e.add(e.mul(point, n * i + j), f))
+
+        result = both_sides(partial(apply, e, matrix), value, n, n)
+        for i in range(r):
+            for j in range(r):
+                e.store(result[i][j], dw, e.add(e.mul(tap, r * i + j), f))
+
+    e.vectors(filters, body)
+
+
+def _variants(emit: Callable[..., None]) -> dict[int, Callable[..., None]]:
+    return {family(m, r): partial(emit, m=m, r=r) for m, r in FAMILIES}
+
+
+P, I = POINTER, INTEGER
+input_tile = vector_function("winograd_input", (P, I, I, P, I, I), {n: partial(emit_input, n=n) for n in POINTS})
+output_tile = vector_function("winograd_output", (P, I, P, I, I, P, I, I, I, I), _variants(emit_output))
+output_adjoint_tile = vector_function("winograd_output_adjoint", (P, I, I, P, I, I), _variants(emit_output_adjoint))
+filter_adjoint_tile = vector_function("winograd_filter_adjoint", (P, I, P, I, I), _variants(emit_filter_adjoint))
+
+
+@parallel_kernel
+def transform_filters(weight, origin, stride_f, stride_c, stride_k, F, C, r, G, u, width):
+    """u[p, f//width, c, f%width] = (G · weight[f,c] · G^T)[p], in float64 until it is stored; zeros beyond F.
+
+    A tap lies at origin + f*stride_f + c*stride_c + k*stride_k; from the last tap, stride_k = -1 turns the filter round.
+    """
+    n = len(G)
+    panels = (F + width - 1) // width
+    for task in prange(panels * C):
+        panel, c = np.int64(task) // C, np.int64(task) % C
+        taps, half, full = np.zeros((r * r, width)), np.zeros((n * r, width)), np.zeros(width)
+        for f in range(min(width, F - panel * width)):
+            at = origin + (panel * width + f) * stride_f + c * stride_c
+            for k in range(r * r):
+                taps[k, f] = weight[at + k * stride_k]
+        for i in range(n):
+            for j in range(r):
+                for k in range(r):
+                    half[i * r + j] += G[i, k] * taps[k * r + j]
+        for i in range(n):
+            for j in range(n):
+                full[:] = 0
+                for k in range(r):
+                    full += half[i * r + k] * G[j, k]
+                at = (((i * n + j) * panels + panel) * C + c) * width
+                u[at : at + width] = full
