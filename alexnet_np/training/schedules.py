@@ -4,14 +4,14 @@ With base rate b, t steps taken, T steps in all:
 
     StepLR             b * gamma^floor(t / step_size)
     CosineAnnealingLR  eta_min + (b - eta_min) * (1 + cos(pi*t/T)) / 2
-    OneCycleLR         by half a cosine from max/div up to max over the first pct of the steps, then down to max/div/final
+    OneCycleLR         by half a cosine from max/div up to max in the first pct of the steps, then down to max/div/final
     ReduceLROnPlateau  times `factor` when the watched number has not improved for more than `patience` steps
 
 A step is whatever `.step()` is called for: a batch or an epoch. torch's OneCycleLR also cycles the momentum unless told
 not to; this one leaves it alone (cycle_momentum=False).
 
-Source: Krizhevsky, Sutskever, Hinton (2012), sec. 5, for the plateau; Loshchilov and Hutter (2017), eq. 5, for the cosine;
-Smith and Topin (2018) for the single cycle; torch.optim.lr_scheduler.
+Source: Krizhevsky, Sutskever, Hinton (2012), sec. 5, for the plateau; Loshchilov and Hutter (2017), eq. 5, for the
+cosine; Smith and Topin (2018) for the single cycle; torch.optim.lr_scheduler.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class CosineAnnealingLR(Schedule):
 
 
 class OneCycleLR(Schedule):
-    """Up to `max_lr` (one number, or one a group) over the first `pct_start` of `total_steps`, then down to almost nothing.
+    """Up to `max_lr` (one number, or one a group) in the first `pct_start` of `total_steps`, then down to almost nothing.
 
     It has `total_steps` rates, the first before any step: `.step()` may be called total_steps - 1 times. One call more
     leaves the last rate standing, where torch raises.

@@ -27,6 +27,7 @@ from alexnet_np.backend import Array, array_module, as_array, current_backend, o
 from alexnet_np.errors import ArgumentError, CheckpointError
 from alexnet_np.layers import Parameter
 
+KERNELS = {"numba": "alexnet_np.kernels.sgd_numba", "cuda": "alexnet_np.kernels.sgd_cuda"}  # each has `update`
 OPTIONS = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
 BLOCK = 1 << 16  # elements updated at a time on a CPU: what is read stays in cache for every operation on it
 
@@ -39,9 +40,9 @@ class SGD:
         SGD([{"params": weights}, {"params": biases, "lr": 0.02, "weight_decay": 0}], lr=0.01, weight_decay=5e-4)
 
     where `weights` and `biases` are (name, parameter) pairs. `param_groups` is a list of dicts as torch's: change
-    `param_groups[0]["lr"]` and the next step uses it. Parameters are updated in their own memory; those frozen or without
-    a gradient are skipped. `rule` is "torch" or "paper", see above. `backend`: whose kernel does the arithmetic; by
-    default use_backend's, or the array operations.
+    `param_groups[0]["lr"]` and the next step uses it. Parameters are updated in their own memory; those frozen or
+    without a gradient are skipped. `rule` is "torch" or "paper", see above. `backend`: whose kernel does the
+    arithmetic; by default use_backend's, or the array operations.
     Raises ArgumentError.
     """
 
@@ -124,9 +125,17 @@ class SGD:
 
 
 def torch_rule(
-    w: Array, g: Array, v: Array | None, lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool
+    w: Array,
+    g: Array,
+    v: Array | None,
+    *,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
 ) -> None:
-    """Rule "torch" on w and v, in place; g is left alone. v is None without momentum."""
+    """Rule "torch" on w and v, in place; g is left alone. v is None without momentum, and zeros the first time."""
     if weight_decay:
         g = g + weight_decay * w
     if v is not None:
@@ -137,7 +146,7 @@ def torch_rule(
 
 
 def paper_rule(
-    w: Array, g: Array, v: Array | None, lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool
+    w: Array, g: Array, v: Array | None, *, lr: float, momentum: float, weight_decay: float, **unused: Any
 ) -> None:
     """Rule "paper" on w and v, in place; g is left alone. Dampening and Nesterov have no part in it."""
     step = lr * g
@@ -156,8 +165,9 @@ UPDATES: dict[str, Callable] = {"torch": torch_rule, "paper": paper_rule}
 
 def find_update(rule: str, data: Array) -> Callable:
     """Who computes `rule` on `data`: the one place where the chosen backend matters to the optimizer."""
-    if rule == "torch" and current_backend(data) == "numba" and importlib.util.find_spec("alexnet_np.kernels.sgd_numba"):
-        return importlib.import_module("alexnet_np.kernels.sgd_numba").update
+    kernel = KERNELS.get(current_backend(data))
+    if rule == "torch" and kernel and importlib.util.find_spec(kernel):
+        return importlib.import_module(kernel).update
     return _in_blocks(UPDATES[rule])
 
 
