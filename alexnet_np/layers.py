@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -55,8 +56,10 @@ class Parameter:
 class HookHandle:
     """What registering a hook returns; `remove()` takes the hook off, and so does leaving a `with` on the handle."""
 
+    _keys = itertools.count()  # none is used twice, so that removing a hook again cannot remove another
+
     def __init__(self, hooks: dict[int, Hook], hook: Hook) -> None:
-        self._hooks, self._key = hooks, max(hooks, default=0) + 1
+        self._hooks, self._key = hooks, next(self._keys)
         hooks[self._key] = hook
 
     def remove(self) -> None:
@@ -88,10 +91,7 @@ class Layer:
         with nullcontext() if self.backend is None else use_backend(self.backend):
             y, cache = self.forward(x)
         self._cache = cache if _grad_enabled.get() else None
-        for hook in tuple(self._forward_hooks.values()):
-            replaced = hook(self, x, y)
-            y = y if replaced is None else replaced
-        return y
+        return self._hooked(x, y)
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Add this layer's parameter gradients to their `.grad`; return dx, or None if it was not asked for.
@@ -102,10 +102,7 @@ class Layer:
             raise AlexNetError(f"{self!r}: backward needs a forward first, outside no_grad()")
         with nullcontext() if self.backend is None else use_backend(self.backend):
             dx = self.gradients(dy, input_grad)
-        for hook in tuple(self._backward_hooks.values()):
-            replaced = hook(self, dx, dy)
-            dx = dx if replaced is None else replaced
-        return dx
+        return self._hooked_gradient(dx, dy)
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         return self.op.forward(x, **self.arguments())
@@ -133,6 +130,20 @@ class Layer:
     def register_full_backward_hook(self, hook: Hook) -> HookHandle:
         """Call hook(layer, dx, dy) after every backward; an array it returns replaces dx."""
         return HookHandle(self._backward_hooks, hook)
+
+    def _hooked(self, x: Array, y: Array) -> Array:
+        """y, or what the forward hooks put in its place."""
+        for hook in tuple(self._forward_hooks.values()):
+            replaced = hook(self, x, y)
+            y = y if replaced is None else replaced
+        return y
+
+    def _hooked_gradient(self, dx: Array | None, dy: Array) -> Array | None:
+        """dx, or what the backward hooks put in its place."""
+        for hook in tuple(self._backward_hooks.values()):
+            replaced = hook(self, dx, dy)
+            dx = dx if replaced is None else replaced
+        return dx
 
     def leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         """(name, layer) for every layer that is not a container, in the order they run."""
@@ -360,13 +371,10 @@ class Sequential(Layer):
         self.layers = list(layers)
 
     def __call__(self, x: Array) -> Array:
-        entered = x
+        y = x
         for layer in self.layers:
-            x = layer(x)
-        for hook in tuple(self._forward_hooks.values()):
-            replaced = hook(self, entered, x)
-            x = x if replaced is None else replaced
-        return x
+            y = layer(y)
+        return self._hooked(x, y)
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Backward through every layer; stops where nothing earlier needs a gradient."""
@@ -377,10 +385,7 @@ class Sequential(Layer):
             if not (needed or trainable[i]):
                 return None
             gradient = self.layers[i].backward(gradient, needed)
-        for hook in tuple(self._backward_hooks.values()):
-            replaced = hook(self, gradient, dy)
-            gradient = gradient if replaced is None else replaced
-        return gradient
+        return self._hooked_gradient(gradient, dy)
 
     def output_shape(self, shape: Shape) -> Shape:
         for layer in self.layers:

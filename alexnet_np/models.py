@@ -199,6 +199,10 @@ class AlexNet(Layer):
         return self._first().weight.shape[1]
 
     @property
+    def num_classes(self) -> int:
+        return self._last().out_features
+
+    @property
     def dtype(self) -> Any:
         return self._first().weight.data.dtype
 
@@ -207,25 +211,24 @@ class AlexNet(Layer):
         assert isinstance(first, Conv2d)  # every preset begins with one
         return first
 
+    def _last(self) -> Linear:
+        last = self.classifier[-1]
+        assert isinstance(last, Linear)  # every preset ends in one
+        return last
+
     def __call__(self, x: Any) -> Array:
         """x (N,C,H,W) -> logits (N, num_classes). Raises ShapeError; where x is too small it names the least size."""
         x = as_array(x, "model: x")
         self._check_input(x)
-        entered = x
-        for part in self._parts():
-            x = part(x)
-        for hook in tuple(self._forward_hooks.values()):
-            replaced = hook(self, entered, x)
-            x = x if replaced is None else replaced
-        return x
+        return self._hooked(x, Sequential(self._parts())(x))
 
     def backward(self, dlogits: Any, input_grad: bool = True) -> Array | None:
         """Add every parameter's gradient to its `.grad`; return dx, the gradient of the input.
 
         With input_grad=False dx is not computed (training does not need it), and None is returned.
         """
-        chain = Sequential(self._parts())
-        return chain.backward(as_array(dlogits, "model: dlogits"), input_grad)
+        dlogits = as_array(dlogits, "model: dlogits")
+        return self._hooked_gradient(Sequential(self._parts()).backward(dlogits, input_grad), dlogits)
 
     def _parts(self) -> list[Layer]:
         return [self.features, self.avgpool, self.flatten, self.classifier]
@@ -295,9 +298,7 @@ class AlexNet(Layer):
         """A fresh last layer of `num_classes` outputs, for fine-tuning; everything else stays."""
         if num_classes < 1:
             raise ArgumentError(f"replace_head: num_classes must be positive, got {num_classes}")
-        old = self.classifier[-1]
-        assert isinstance(old, Linear)  # every preset ends in one
-        head = Linear(old.in_features, num_classes)
+        head = Linear(self._last().in_features, num_classes)
         initialise(head.named_parameters(), self.seed + 1 if seed is None else seed)
         dtype, backend = self.dtype, self.backend
         self.classifier.layers[-1] = head
