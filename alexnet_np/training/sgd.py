@@ -27,7 +27,7 @@ from alexnet_np.backend import Array, array_module, as_array, current_backend, o
 from alexnet_np.errors import ArgumentError, CheckpointError
 from alexnet_np.layers import Parameter
 
-KERNELS = {"numba": "alexnet_np.kernels.sgd_numba", "cuda": "alexnet_np.kernels.sgd_cuda"}  # each has `update`
+KERNELS = {"numba": "alexnet_np.kernels.sgd_numba", "cuda": "alexnet_np.kernels.sgd_cuda"}  # each has `step`
 OPTIONS = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
 BLOCK = 1 << 16  # elements updated at a time on a CPU: what is read stays in cache for every operation on it
 
@@ -57,8 +57,8 @@ class SGD:
         rule: str = "torch",
         backend: str | None = None,
     ) -> None:
-        if rule not in UPDATES:
-            raise ArgumentError(f"SGD: unknown rule {rule!r}: choose one of {', '.join(UPDATES)}")
+        if rule not in RULES:
+            raise ArgumentError(f"SGD: unknown rule {rule!r}: choose one of {', '.join(RULES)}")
         defaults = dict(zip(OPTIONS, (lr, momentum, dampening, weight_decay, nesterov), strict=True))
         self.rule, self.backend = rule, backend
         self.param_groups = [_make_group(group, defaults, rule) for group in _as_groups(named_parameters)]
@@ -79,13 +79,13 @@ class SGD:
                         self._update(name, parameter, {option: group[option] for option in OPTIONS})
 
     def _update(self, name: str, parameter: Parameter, options: dict[str, Any]) -> None:
-        velocity = None
+        w, velocity = parameter.data, None
+        first = name not in self.velocities
         if options["momentum"]:
-            if name not in self.velocities:
-                self.velocities[name] = array_module(parameter.data).zeros_like(parameter.data)
-                options["dampening"] = 0.0
-            velocity = self.velocities[name]
-        find_update(self.rule, parameter.data)(parameter.data, parameter.grad, velocity, **options)
+            velocity = (
+                self.velocities.setdefault(name, array_module(w).empty_like(w)) if first else self.velocities[name]
+            )
+        find_rule(self.rule, w)(w, parameter.grad, velocity, first=first, **options)
 
     def zero_grad(self) -> None:
         """Drop every gradient, as torch does."""
@@ -134,49 +134,55 @@ def torch_rule(
     dampening: float,
     weight_decay: float,
     nesterov: bool,
+    first: bool,
 ) -> None:
-    """Rule "torch" on w and v, in place; g is left alone. v is None without momentum, and zeros the first time."""
+    """Rule "torch" on w and v, in place; g is left alone. v is None without momentum; with `first` it is only written."""
     if weight_decay:
         g = g + weight_decay * w
     if v is not None:
-        v *= momentum
-        v += g if dampening == 0 else (1 - dampening) * g
+        if first:
+            v[...] = g
+        else:
+            v *= momentum
+            v += (1 - dampening) * g if dampening else g
         g = g + momentum * v if nesterov else v
     w -= lr * g
 
 
 def paper_rule(
-    w: Array, g: Array, v: Array | None, *, lr: float, momentum: float, weight_decay: float, **unused: Any
+    w: Array, g: Array, v: Array | None, *, lr: float, momentum: float, weight_decay: float, first: bool, **unused: Any
 ) -> None:
-    """Rule "paper" on w and v, in place; g is left alone. Dampening and Nesterov have no part in it."""
-    step = lr * g
+    """Rule "paper", likewise. Dampening and Nesterov have no part in it."""
+    step = -lr * g
     if weight_decay:
-        step += (weight_decay * lr) * w
-    if v is None:
-        w -= step
-    else:
-        v *= momentum
-        v -= step
-        w += v
+        step -= (weight_decay * lr) * w
+    if v is not None:
+        if first:
+            v[...] = step
+        else:
+            v *= momentum
+            v += step
+        step = v
+    w += step
 
 
-UPDATES: dict[str, Callable] = {"torch": torch_rule, "paper": paper_rule}
+RULES: dict[str, Callable] = {"torch": torch_rule, "paper": paper_rule}
 
 
-def find_update(rule: str, data: Array) -> Callable:
-    """Who computes `rule` on `data`: the one place where the chosen backend matters to the optimizer."""
-    kernel = KERNELS.get(current_backend(data))
+def find_rule(rule: str, w: Array) -> Callable:
+    """Who computes `rule` on `w`: the one place where the chosen backend matters to the optimizer."""
+    kernel = KERNELS.get(current_backend(w))
     if rule == "torch" and kernel and importlib.util.find_spec(kernel):
-        return importlib.import_module(kernel).update
-    return _in_blocks(UPDATES[rule])
+        return importlib.import_module(kernel).step
+    return _in_blocks(RULES[rule])
 
 
-def _in_blocks(update: Callable) -> Callable:
-    """`update`, a few rows of a CPU array at a time, so that no operation walks through all of memory."""
+def _in_blocks(rule: Callable) -> Callable:
+    """`rule`, a few rows of a CPU array at a time, so that no operation walks through all of memory."""
 
     def run(w: Array, g: Array, v: Array | None, **options: Any) -> None:
         for rows in _row_slices(w):
-            update(w[rows], g[rows], None if v is None else v[rows], **options)
+            rule(w[rows], g[rows], None if v is None else v[rows], **options)
 
     return run
 
