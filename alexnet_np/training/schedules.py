@@ -83,7 +83,7 @@ class CosineAnnealingLR(Schedule):
 
 
 class OneCycleLR(Schedule):
-    """Up to `max_lr` (one number, or one a group) in the first `pct_start` of `total_steps`, then down to almost nothing.
+    """Up to `max_lr` (one, or one a group) in the first `pct_start` of `total_steps`, then down to almost nothing.
 
     It has `total_steps` rates, the first before any step: `.step()` may be called total_steps - 1 times. One call more
     leaves the last rate standing, where torch raises.

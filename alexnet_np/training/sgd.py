@@ -79,12 +79,11 @@ class SGD:
                         self._update(name, parameter, {option: group[option] for option in OPTIONS})
 
     def _update(self, name: str, parameter: Parameter, options: dict[str, Any]) -> None:
-        w, velocity = parameter.data, None
-        first = name not in self.velocities
-        if options["momentum"]:
-            velocity = (
-                self.velocities.setdefault(name, array_module(w).empty_like(w)) if first else self.velocities[name]
-            )
+        w = parameter.data
+        first = bool(options["momentum"]) and name not in self.velocities
+        if first:
+            self.velocities[name] = array_module(w).empty_like(w)
+        velocity = self.velocities[name] if options["momentum"] else None
         find_rule(self.rule, w)(w, parameter.grad, velocity, first=first, **options)
 
     def zero_grad(self) -> None:
@@ -136,7 +135,7 @@ def torch_rule(
     nesterov: bool,
     first: bool,
 ) -> None:
-    """Rule "torch" on w and v, in place; g is left alone. v is None without momentum; with `first` it is only written."""
+    """Rule "torch" on w and v, in place; g is left alone. v is None without momentum; at first it holds nothing."""
     if weight_decay:
         g = g + weight_decay * w
     if v is not None:
