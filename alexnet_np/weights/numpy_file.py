@@ -1,0 +1,76 @@
+""".npz, the zip file of numpy.savez and savez_compressed: one .npy member an array.
+
+A member may be compressed and is then a thousandth of what it claims to become, so the sum of the claims is bounded
+first, and no array is made before its header has been found to fit its member. zipfile checks every CRC-32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import IO
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
+
+import numpy as np
+from numpy.lib import format as npy
+
+from alexnet_np.errors import WeightsError
+from alexnet_np.weights.text import quoted
+from alexnet_np.weights.zips import BoundedFile
+
+CHUNK = 1 << 20
+EXPANSION = 100  # times the file's size that its arrays may have: pruned weights reach some 30
+SMALL = 64 << 20  # bytes that they may have in any case
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in a .npz by name. Raises WeightsError."""
+    arrays = {}
+    with BoundedFile(path) as file, ZipFile(file) as archive:
+        members = archive.infolist()
+        total = sum(member.file_size for member in members)
+        if total > max(SMALL, EXPANSION * path.stat().st_size):
+            raise WeightsError(f"refused: its compressed arrays claim to become {total} bytes")
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            if name == member.filename or name in arrays:
+                raise WeightsError(f"holds {quoted(name)}, which is not an array or is there twice")
+            if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+                raise WeightsError(f"refused: {quoted(name)} is compressed in a way that NumPy never uses")
+            with archive.open(member) as stream:
+                arrays[name] = _array(stream, name, member.file_size)
+    return arrays
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """What numpy.savez writes, but under any names: it takes them as keyword arguments, so that "file" is taken."""
+    with ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                npy.write_array(member, array, allow_pickle=False)
+
+
+def _array(stream: IO[bytes], name: str, size: int) -> np.ndarray:
+    version = npy.read_magic(stream)
+    if version not in HEADERS:
+        raise WeightsError(f"damaged: {quoted(name)} is of .npy version {version}")
+    shape, is_fortran, dtype = HEADERS[version](stream)
+    if dtype.kind not in "biuf":
+        what = (
+            "pickled objects, which are refused" if dtype.hasobject else f"{dtype}, which are no numbers of a network"
+        )
+        raise WeightsError(f"{quoted(name)} holds {what}")
+    nbytes = prod(shape) * dtype.itemsize
+    if nbytes != size - stream.tell():
+        raise WeightsError(f"damaged: {quoted(name)} claims {nbytes} bytes and has {size - stream.tell()}")
+    flat = np.empty(nbytes // dtype.itemsize, dtype)
+    room, filled = flat.view(np.uint8), 0
+    while part := stream.read(CHUNK):
+        room[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
+        filled += len(part)
+    if filled < nbytes:
+        raise WeightsError(f"damaged: {quoted(name)} is cut short")
+    array = flat.reshape(shape, order="F" if is_fortran else "C")
+    return array.astype(dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,47 @@
+"""Which part of what torch.save wrote is the state dict, and how its names are tidied.
+
+The rule: a checkpoint's weights lie under the first of the keys in `CONTAINERS` that holds a dict; otherwise the whole
+must be a dict of name -> tensor. Where every name begins with one of `PREFIXES`, which torch's wrappers put before the
+model's own names, it is taken off.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alexnet_np.errors import WeightsError
+from alexnet_np.weights.pickled import Parameter
+from alexnet_np.weights.tensors import Tensor
+from alexnet_np.weights.text import quoted
+
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
+PREFIXES = ("module.", "_orig_mod.")  # nn.DataParallel and its distributed twin; torch.compile
+
+
+def tensors_of(saved: Any) -> dict[str, Tensor]:
+    """The name -> tensor dict in what a pickle held. Raises WeightsError."""
+    if type(saved) is not dict:
+        raise WeightsError(f"holds a {_kind(saved)}, not a state dict: save model.state_dict()")
+    inner = next((saved[key] for key in CONTAINERS if type(saved.get(key)) is dict), saved)
+    tensors = {}
+    for name, value in inner.items():
+        tensor = value.tensor if type(value) is Parameter else value
+        if type(name) is not str or type(tensor) is not Tensor:
+            raise WeightsError(
+                f"holds {quoted(str(name))}: a {_kind(tensor)}, which is no tensor; save model.state_dict(), "
+                f"alone or under one of the keys {', '.join(CONTAINERS)}"
+            )
+        tensors[name] = tensor
+    return tensors
+
+
+def _kind(value: Any) -> str:
+    return "bare tensor" if type(value) in (Tensor, Parameter) else type(value).__name__
+
+
+def without_prefixes(arrays: dict[str, Any]) -> dict[str, Any]:
+    """The same arrays, without a prefix that all names share."""
+    for prefix in PREFIXES:
+        if arrays and all(name.startswith(prefix) for name in arrays):
+            return without_prefixes({name.removeprefix(prefix): array for name, array in arrays.items()})
+    return arrays
