@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_np.data.background import batches_in_background
+from alexnet_np.data.background import batches_in_background, positive
 from alexnet_np.data.preprocess import empty_input, find_recipe, normalise, read_pixels, source_name
-from alexnet_np.errors import ArgumentError, ImageError
+from alexnet_np.errors import ImageError
 
 # What counts as an image inside a folder. A file that is named itself is read whatever its name.
 SUFFIXES = {
@@ -70,9 +70,8 @@ def load_batches(
     Yields LoadedBatch(files, x, failures): a file that cannot be read is left out of `files` and `x`, its ImageError
     put in `failures`. Any other exception is raised. Closing the iterator stops the threads.
     """
-    for name, value in (("batch_size", batch_size), ("workers", workers)):
-        if not isinstance(value, int) or value < 1:
-            raise ArgumentError(f"{name} must be a positive int, got {value!r}")
+    positive("batch_size", batch_size)
+    positive("workers", workers)
     recipe = find_recipe(preset)
     empty_input(recipe, dtype)  # refuses a wrong dtype now rather than at the first batch
 

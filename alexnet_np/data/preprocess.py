@@ -63,9 +63,9 @@ def preprocess(
     """One image as a network's input: (3,224,224) for "torchvision" and "paper", (1,224,224) for "d2l".
 
     `image`: a path, "-" for standard input, bytes, a binary file, or a PIL image of any mode. Its shorter side is
-    resized to `resize_size` (bilinear, antialiased), the central square of `crop_size` cut out (black where the image is
-    smaller) and normalised by `mean` and `std`, in units of the scaled pixels (0..1; 0..255 for "paper"). What is None
-    is the preset's. `dtype`: float32 or float64.
+    resized to `resize_size` (bilinear, antialiased), the central square of `crop_size` cut out (black where the image
+    is smaller), and that normalised by `mean` and `std`, in units of the scaled pixels (0..1; 0..255 for "paper"). What
+    is None is the preset's. `dtype`: float32 or float64.
     The traps: the EXIF orientation is not applied, because torchvision does not apply it (call
     `PIL.ImageOps.exif_transpose` first for an upright picture); 16-bit grey is clipped at 255, as Pillow converts it.
     Raises ImageError; ArgumentError for a preset or a number out of range; DtypeError.
@@ -146,7 +146,8 @@ def read_image(source: ImageSource) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageError(f"{name}: not an image, or of a format that Pillow does not know") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        raise ImageError(f"{name}: cannot be decoded: {one_line(error)}") from error
+        of_the_system = isinstance(error, OSError) and error.strerror
+        raise ImageError(f"{name}: {of_the_system or f'cannot be decoded: {one_line(error)}'}") from error
 
 
 def source_name(source: ImageSource) -> str:
@@ -218,11 +219,12 @@ def resize_shorter(image: Image.Image, size: int, name: str) -> Image.Image:
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
     """The central `size` square, black where the image does not reach, placed as torchvision places it."""
-    left, top = (_crop_start(side, size) for side in image.size)
+    left, top = (crop_start(side, size) for side in image.size)
     return image.crop((left, top, left + size, top + size))
 
 
-def _crop_start(side: int, size: int) -> int:
+def crop_start(side: int, size: int) -> int:
+    """Where the central `size` of `side` pixels begins; negative where it reaches beyond."""
     if side < size:
         return -((size - side) // 2)
     return round((side - size) / 2)  # half to even

@@ -1,0 +1,125 @@
+"""A folder of images in ImageNet's layout, root/class/image, and its optional cache of decoded pixels."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_np.backend import one_line
+from alexnet_np.data.background import batches_in_background
+from alexnet_np.data.loading import images_below
+from alexnet_np.data.preprocess import find_recipe, read_pixels
+from alexnet_np.errors import AlexNetError, DataError
+from alexnet_np.weights.files import replacing
+
+Progress = Callable[[int, int], None]  # images done, images in all
+
+CACHE_BATCH = 64  # images decoded and written at a time: 12 MB at 256x256
+
+
+class ImageFolder:
+    """The images below root/class/, each class a folder; classes and files in sorted order.
+
+    An image is decoded to what the preset's augmentations start from: its shorter side resized to 256 ("d2l": 224) and
+    the central square of that, uint8, as in Krizhevsky et al. 2012, sec. 2.
+    `classes`: the classes to expect, in their order, where another set (the training set) has decided them.
+    `cache`: a folder for the decoded pixels, written once (196,608 bytes an image at 256x256) and from then on mapped
+    into memory; written anew when the list of files, or any file's size or time, has changed. `progress` is called
+    meanwhile.
+    Raises DataError, naming the folder; ImageError, naming the file.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        *,
+        preset: str = "torchvision",
+        classes: Sequence[str] | None = None,
+        cache: str | os.PathLike | None = None,
+        workers: int = 2,
+        progress: Progress | None = None,
+    ) -> None:
+        recipe = find_recipe(preset)
+        self.recipe = recipe._replace(crop=recipe.resize)
+        self.classes, self.files, targets = list_classes(Path(root), classes)
+        self.targets = np.array(targets, np.int64)
+        self._cached = None if cache is None else self._open_cache(Path(root), Path(cache), workers, progress)
+
+    def pixels(self, index: int) -> np.ndarray:
+        return read_pixels(self.files[index], self.recipe) if self._cached is None else self._cached[index]
+
+    def _open_cache(self, root: Path, folder: Path, workers: int, progress: Progress | None) -> np.ndarray:
+        data, note = folder / "pixels.npy", folder / "index.json"
+        try:
+            stats = [Path(file).stat() for file in self.files]
+            entries = [
+                [str(Path(file).relative_to(root)), stat.st_size, stat.st_mtime_ns]
+                for file, stat in zip(self.files, stats, strict=True)
+            ]
+            index = {"side": self.recipe.crop, "mode": self.recipe.mode, "files": entries}
+            if not _matches(note, index):
+                folder.mkdir(parents=True, exist_ok=True)
+                note.unlink(missing_ok=True)  # first, so that a crash below cannot leave it beside other pixels
+                self._write_pixels(data, workers, progress)
+                with replacing(note) as temporary:
+                    temporary.write_text(json.dumps(index), encoding="utf-8")
+            return np.load(data, mmap_mode="r")
+        except AlexNetError:
+            raise
+        except (OSError, ValueError) as error:
+            raise DataError(f"{folder}: an unusable cache: {one_line(error)}; delete it, or go without") from error
+
+    def _write_pixels(self, path: Path, workers: int, progress: Progress | None) -> None:
+        """Ordinary writes rather than through a memory map, where a full disk would kill the process."""
+        side, channels = self.recipe.crop, len(self.recipe.mode)
+        batches = [self.files[i : i + CACHE_BATCH] for i in range(0, len(self.files), CACHE_BATCH)]
+
+        def fill(files: Sequence[str], rows: np.ndarray) -> tuple:
+            for file, row in zip(files, rows, strict=True):
+                row[...] = read_pixels(file, self.recipe)
+            return ()
+
+        def allocate(size: int) -> np.ndarray:
+            return np.empty((size, side, side, channels), np.uint8)
+
+        done, header = 0, {"descr": "|u1", "fortran_order": False, "shape": (len(self.files), side, side, channels)}
+        with replacing(path) as temporary, temporary.open("wb") as out:
+            np.lib.format.write_array_header_1_0(out, header)
+            for files, pixels, _ in batches_in_background(batches, allocate, fill, workers):
+                out.write(pixels.data)
+                done += len(files)
+                if progress is not None:
+                    progress(done, len(self.files))
+
+
+def list_classes(root: Path, classes: Sequence[str] | None) -> tuple[list[str], list[str], list[int]]:
+    """The classes below `root`, their files, and each file's class; an unknown class and an empty one are refused."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    found = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not found:
+        raise DataError(f"{root}: holds no class folders; one folder a class is expected, {root.name}/CLASS/IMAGE")
+    classes = found if classes is None else list(classes)
+    files: list[str] = []
+    targets: list[int] = []
+    for name in found:
+        if name not in classes:
+            raise DataError(f"{root / name}: not one of the {len(classes)} classes expected: {', '.join(classes[:9])}")
+        inside = images_below(root / name)
+        if not inside:
+            raise DataError(f"{root / name}: no images for this class; add some or remove the folder")
+        files += inside
+        targets += [classes.index(name)] * len(inside)
+    return classes, files, targets
+
+
+def _matches(note: Path, index: dict[str, Any]) -> bool:
+    try:
+        return json.loads(note.read_text(encoding="utf-8")) == index
+    except (OSError, ValueError):
+        return False
