@@ -172,9 +172,9 @@ class WeightedLayer(Layer):
 
     def __init__(self, weight_shape: Shape, fan_in: int, bias: bool) -> None:
         super().__init__()
-        # Only memory: whoever builds the network fills it (alexnet_np/initialisation.py, or a weight file).
-        self.weight = Parameter(np.empty(weight_shape, np.float32), fan_in)
-        self.bias = Parameter(np.empty(weight_shape[0], np.float32), fan_in) if bias else None
+        # Zeros until whoever builds the network fills them (alexnet_np/initialisation.py, or a weight file).
+        self.weight = Parameter(np.zeros(weight_shape, np.float32), fan_in)
+        self.bias = Parameter(np.zeros(weight_shape[0], np.float32), fan_in) if bias else None
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         dot = f"{prefix}." if prefix else ""
