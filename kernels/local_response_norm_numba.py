@@ -1,0 +1,151 @@
+"""local_response_norm in Numba, float32 and float64.
+
+1. `naive_compute`, `naive_gradients`: the formula element by element, in float64.
+2. `compute`, `gradients`: parallel over images and blocks of positions. A block's channels stay in cache while the
+   window passes over them; the inner loop runs along positions, which are consecutive in memory. Every window is summed
+   afresh: a running sum would subtract what it added before, and keep the rounding.
+   s**0.75 is t * sqrt(t) with t = sqrt(s), which unlike pow is a few vector instructions.
+
+Inputs in another memory order (channels-last, strided) are copied to C order first.
+Source: Krizhevsky, Sutskever, Hinton (2012), sec. 3.3.
+Measured:
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+
+from alexnet_np import threads
+from alexnet_np.backend import Array
+from alexnet_np.kernels.jit import kernel, parallel_kernel
+from alexnet_np.ops import local_response_norm
+from alexnet_np.ops.local_response_norm import Geometry
+
+BLOCK = 128  # positions
+ROOTS = (0.5, 0.75)  # the beta that square roots can give; any other is left to NumPy, whose pow is vectorised
+
+
+@kernel
+def naive_compute(x: Array, geometry: Geometry) -> Array:
+    low, high, scale, beta, k = geometry
+    N, C, L = x.shape
+    y = np.empty_like(x)
+    for n in range(N):
+        for c in range(C):
+            for p in range(L):
+                s = k
+                for other in range(max(0, c - low), min(C, c + high + 1)):
+                    s += scale * float(x[n, other, p]) ** 2
+                y[n, c, p] = x[n, c, p] / s**beta
+    return y
+
+
+@kernel
+def naive_gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
+    low, high, scale, beta, k = geometry
+    N, C, L = x.shape
+    dx = np.zeros(x.shape)
+    for n in range(N):
+        for c in range(C):
+            for p in range(L):
+                s = k
+                for other in range(max(0, c - low), min(C, c + high + 1)):
+                    s += scale * float(x[n, other, p]) ** 2
+                dx[n, c, p] += dy[n, c, p] * s**-beta
+                for other in range(max(0, c - low), min(C, c + high + 1)):
+                    pull = float(dy[n, c, p]) * float(x[n, c, p]) * s ** (-beta - 1)
+                    dx[n, other, p] -= 2 * scale * beta * float(x[n, other, p]) * pull
+    return dx.astype(x.dtype)
+
+
+def compute(x: Array, geometry: Geometry) -> Array:
+    if geometry.beta not in ROOTS:
+        return local_response_norm.compute(x, geometry)
+    x = np.ascontiguousarray(x)
+    y = np.empty_like(x)
+    with threads.parallel():
+        _forward(x, geometry.low, geometry.high, *constants(x, geometry), y)
+    return y
+
+
+def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
+    if geometry.beta not in ROOTS:
+        return local_response_norm.gradients(dy, x, geometry)
+    dy, x = np.ascontiguousarray(dy), np.ascontiguousarray(x)
+    dx = np.empty_like(x)
+    with threads.parallel():
+        _backward(dy, x, geometry.low, geometry.high, *constants(x, geometry), dx)
+    return dx
+
+
+def constants(x: Array, geometry: Geometry) -> tuple[float, float, float, float]:
+    """k, scale, beta and the gradient's factor in x's dtype, so that float32 stays float32."""
+    real = x.dtype.type
+    _, _, scale, beta, k = geometry
+    return real(k), real(scale), real(beta), real(2 * scale * beta)
+
+
+@parallel_kernel
+def _forward(x: Array, low: int, high: int, k: float, scale: float, beta: float, factor: float, y: Array) -> None:
+    N, C, L = x.shape
+    blocks = -(-L // BLOCK)
+    for task in prange(N * blocks):
+        n, first = task // blocks, task % blocks * BLOCK
+        last = min(L, first + BLOCK)
+        s = np.empty(last - first, x.dtype)
+        for c in range(C):
+            norm(x[n], c, first, low, high, k, scale, s)
+            xc, out = x[n, c, first:last], y[n, c, first:last]
+            for p in range(len(s)):
+                out[p] = xc[p] / power(s[p], beta)
+
+
+@parallel_kernel
+def _backward(
+    dy: Array, x: Array, low: int, high: int, k: float, scale: float, beta: float, factor: float, dx: Array
+) -> None:
+    N, C, L = x.shape
+    blocks = -(-L // BLOCK)
+    for task in prange(N * blocks):
+        n, first = task // blocks, task % blocks * BLOCK
+        last = min(L, first + BLOCK)
+        s = np.empty(last - first, x.dtype)
+        pulls = np.empty((C, last - first), x.dtype)  # dy * x * s**(-beta-1)
+        for c in range(C):
+            norm(x[n], c, first, low, high, k, scale, s)
+            xc, dyc, out, pull = x[n, c, first:last], dy[n, c, first:last], dx[n, c, first:last], pulls[c]
+            for p in range(len(s)):
+                direct = dyc[p] / power(s[p], beta)
+                out[p] = direct
+                pull[p] = direct * xc[p] / s[p]
+        for c in range(C):
+            s[:] = 0
+            for other in range(max(0, c - high), min(C, c + low + 1)):  # the windows that hold c: the window mirrored
+                pull = pulls[other]
+                for p in range(len(s)):
+                    s[p] += pull[p]
+            xc, out = x[n, c, first:last], dx[n, c, first:last]
+            for p in range(len(s)):
+                out[p] -= factor * xc[p] * s[p]
+
+
+@kernel
+def norm(x: Array, c: int, first: int, low: int, high: int, k: float, scale: float, s: Array) -> None:
+    """s = k + scale * sum of squares over the window of channel c of x (C,L), for positions first, first+1, ..."""
+    s[:] = 0
+    for other in range(max(0, c - low), min(len(x), c + high + 1)):
+        row = x[other, first : first + len(s)]
+        for p in range(len(s)):
+            s[p] += row[p] * row[p]
+    for p in range(len(s)):
+        s[p] = k + scale * s[p]
+
+
+@kernel
+def power(s: float, beta: float) -> float:
+    """s**beta for the beta in ROOTS."""
+    root = math.sqrt(s)
+    return root if beta == 0.5 else root * math.sqrt(root)
