@@ -4,7 +4,8 @@
 
 It lets torchvision's network take any input from 63x63 up: features of any size become 6x6 before the dense layers.
 The trap: with H = OH it is the identity, and with H < OH windows repeat pixels.
-Source: He et al., "Spatial pyramid pooling" (2014), sec. 2.2 for the windows; torch.nn.AdaptiveAvgPool2d for the exact bounds.
+Source: He et al., "Spatial pyramid pooling" (2014), sec. 2.2, for the windows; torch.nn.AdaptiveAvgPool2d for their
+exact bounds.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from alexnet_np.backend import Array, as_array, on_gpu
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
 
 
-def float_arrays(op: str, **arrays: Any) -> list[Array]:
-    """The arguments as arrays, all float32 or all float64, all on one device. None stays None (a missing bias)."""
-    checked = [None if x is None else as_array(x, f"{op}: {name}") for name, x in arrays.items()]
+def float_arrays(op: str, optional: str = "", **arrays: Any) -> list[Array]:
+    """The arguments as arrays, all float32 or all float64, all on one device. The `optional` one may be None."""
+    checked = [None if x is None and name == optional else as_array(x, f"{op}: {name}") for name, x in arrays.items()]
     given = [(name, x) for name, x in zip(arrays, checked, strict=True) if x is not None]
     first_name, first = given[0]
     for name, x in given:
@@ -22,8 +22,8 @@ def float_arrays(op: str, **arrays: Any) -> list[Array]:
         if x.dtype != first.dtype:
             raise DtypeError(f"{op}: {first_name} is {first.dtype} but {name} is {x.dtype}; use one dtype")
         if on_gpu(x) != on_gpu(first):
-            where = {True: "the GPU (CuPy)", False: "the CPU (NumPy)"}
-            raise BackendError(f"{op}: {first_name} is on {where[on_gpu(first)]} but {name} on {where[on_gpu(x)]}; move one")
+            here, there = ("GPU", "CPU") if on_gpu(first) else ("CPU", "GPU")
+            raise BackendError(f"{op}: {first_name} is on the {here} but {name} on the {there}; move one of them")
     return checked
 
 
@@ -33,6 +33,13 @@ def gradient(op: str, dy: Any, shape: tuple[int, ...], like: Array) -> Array:
     if dy.shape != shape:
         raise ShapeError(f"{op} backward: dy has shape {dy.shape}, the output had {shape}")
     return dy
+
+
+def integer(op: str, name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ArgumentError(f"{op}: {name} must be an int, got {value!r}") from None
 
 
 def pair(op: str, name: str, value: Any, least: int) -> tuple[int, int]:
@@ -51,7 +58,7 @@ def pair(op: str, name: str, value: Any, least: int) -> tuple[int, int]:
 
 def axis(op: str, dim: int, rank: int) -> int:
     """`dim` counted from the front; -1 is the last axis."""
-    if not -rank <= dim < rank:
+    if not -rank <= integer(op, "dim", dim) < rank:
         raise ArgumentError(f"{op}: dim {dim} is out of range for an array of rank {rank}")
     return dim % rank
 

@@ -6,8 +6,8 @@ with xp the zero-padded input, S the stride, D the dilation; with groups, filter
 OH = floor((H + top + bottom - DH*(KH-1) - 1) / SH) + 1, and OW likewise.
 
 im2col writes every window as a column, so that one matrix product does all the sums; col2im is its adjoint.
-Source: Chellapilla, Puri, Simard, "High Performance Convolutional Neural Networks for Document Processing" (2006), sec. 2;
-gradients: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016), ch. 4.
+Source: Chellapilla, Puri, Simard, "High Performance Convolutional Neural Networks for Document Processing" (2006),
+sec. 2; gradients: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016), ch. 4.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 from alexnet_np.backend import Array, array_module, implementation
 from alexnet_np.errors import ArgumentError, ShapeError
-from alexnet_np.ops.checks import batched, float_arrays, gradient, pair
+from alexnet_np.ops.checks import batched, float_arrays, gradient, integer, pair
 
-Needs = tuple[bool, bool, bool]
+Needs = tuple[bool, bool, bool]  # which of dx, dweight, dbias the caller wants
+Gradients = tuple[Array | None, Array | None, Array | None]
 
 COLUMN_BYTES = 32 << 20  # im2col works on slices of the batch whose columns fit in this, never on all of it
 
@@ -54,14 +55,14 @@ def forward(
     The trap: "same" and "valid" are strings; a pair is (height, width), not (before, after).
     Raises ShapeError, DtypeError, ArgumentError.
     """
-    x, weight, bias = float_arrays("conv2d", x=x, weight=weight, bias=bias)
+    x, weight, bias = float_arrays("conv2d", "bias", x=x, weight=weight, bias=bias)
     x, unbatched = batched("conv2d", x)
     geometry = find_geometry(x, weight, bias, stride, padding, dilation, groups)
     y = implementation("conv2d", x).compute(x, weight, bias, geometry)
     return (y[0] if unbatched else y), Cache(x, weight, bias is not None, geometry, unbatched)
 
 
-def backward(dy: Any, cache: Cache, needs: Needs = (True, True, True)) -> tuple[Array | None, Array | None, Array | None]:
+def backward(dy: Any, cache: Cache, needs: Needs = (True, True, True)) -> Gradients:
     """dx, dweight, dbias for dy of y's shape; those not asked for in `needs`, and a missing bias, are None.
 
     dx = col2im(weightᵀ · dy);  dweight = sum over n of dy · im2col(x)ᵀ;  dbias = sum over n,i,j of dy.
@@ -80,7 +81,7 @@ def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> 
     G = geometry.groups
     N, F = len(x), len(weight)
     y = xp.empty((N, G, F // G, geometry.output[0] * geometry.output[1]), x.dtype)
-    filters = weight.reshape(G, F // G, -1)  # (G, F/G, C/G*KH*KW)
+    filters = as_matrices(weight, G)
     for batch in slices(x, geometry):
         columns = im2col(x[batch], geometry)  # (n, G, C/G*KH*KW, OH*OW)
         xp.matmul(filters, columns, out=y[batch])
@@ -90,14 +91,12 @@ def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> 
     return y
 
 
-def gradients(
-    dy: Array, x: Array, weight: Array, geometry: Geometry, needs: Needs
-) -> tuple[Array | None, Array | None, Array | None]:
+def gradients(dy: Array, x: Array, weight: Array, geometry: Geometry, needs: Needs) -> Gradients:
     xp = array_module(x)
     G = geometry.groups
     N, F = len(x), len(weight)
-    filters = weight.reshape(G, F // G, -1)  # (G, F/G, C/G*KH*KW)
-    dy = dy.reshape(N, G, F // G, -1)  # (N, G, F/G, OH*OW)
+    filters = as_matrices(weight, G)
+    dy = dy.reshape(N, G, F // G, geometry.output[0] * geometry.output[1])
     dx = xp.zeros(x.shape, x.dtype) if needs[0] else None
     dfilters = xp.zeros_like(filters) if needs[1] else None
     dbias = dy.sum((0, 3)).reshape(F) if needs[2] else None
@@ -109,6 +108,12 @@ def gradients(
             columns = im2col(x[batch], geometry)
             dfilters += xp.matmul(dy[batch], columns.swapaxes(2, 3)).sum(0)
     return dx, None if dfilters is None else dfilters.reshape(weight.shape), dbias
+
+
+def as_matrices(weight: Array, groups: int) -> Array:
+    """(F, C/G, KH, KW) -> (G, F/G, C/G*KH*KW)."""
+    F, CG, KH, KW = weight.shape
+    return weight.reshape(groups, F // groups, CG * KH * KW)
 
 
 def im2col(x: Array, geometry: Geometry) -> Array:
@@ -163,17 +168,20 @@ def find_geometry(
         raise ShapeError(f"conv2d: weight must be (F,C/groups,KH,KW), got shape {weight.shape}")
     F, CG, KH, KW = weight.shape
     C, H, W = x.shape[1:]
-    if not isinstance(groups, int) or groups < 1:
-        raise ArgumentError(f"conv2d: groups must be a positive int, got {groups!r}")
+    groups = integer("conv2d", "groups", groups)
+    if groups < 1:
+        raise ArgumentError(f"conv2d: groups must be at least 1, got {groups}")
     if F % groups or CG * groups != C:
         raise ShapeError(
-            f"conv2d: weight {weight.shape} with groups={groups} takes {CG * groups} channels and a multiple of {groups} "
-            f"filters, but x has {C} channels and weight {F} filters"
+            f"conv2d: weight {weight.shape} with groups={groups} takes {CG * groups} channels and a multiple of "
+            f"{groups} filters, but x has {C} channels and weight {F} filters"
         )
     if bias is not None and bias.shape != (F,):
         raise ShapeError(f"conv2d: bias has shape {bias.shape}, weight {weight.shape} needs ({F},)")
-    if min(KH, KW) < 1:
-        raise ShapeError(f"conv2d: weight {weight.shape} has an empty kernel")
+    if min(F, KH, KW) < 1:
+        raise ShapeError(f"conv2d: weight {weight.shape} has no filters or an empty kernel")
+    if min(H, W) < 1:
+        raise ShapeError(f"conv2d: x has an empty side: {x.shape}")
     steps, spread = pair("conv2d", "stride", stride, 1), pair("conv2d", "dilation", dilation, 1)
     sides = find_padding(padding, (KH, KW), steps, spread)
     room = (H + sides[0] + sides[1] - spread[0] * (KH - 1) - 1, W + sides[2] + sides[3] - spread[1] * (KW - 1) - 1)

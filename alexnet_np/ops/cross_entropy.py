@@ -6,10 +6,13 @@ With q = log_softmax(logits) over the C classes, w the class weights and e the l
     probabilities p:    loss_n = -sum over c of w[c] * ((1-e)*p[n,c] + e/C) * q[n,c]
     "mean":             indices: sum of losses / sum of w[t] over the rows not ignored;  probabilities: sum / rows
 
-Gradient: with T[n,c] the coefficient of -q[n,c] above,  dlogits = softmax(logits) * (sum over c of T) - T, scaled as the loss.
+Gradient: with T[n,c] the coefficient of -q[n,c] above,  dlogits = softmax(logits) * (sum over c of T) - T, scaled as
+the loss is.
 
-The trap: "mean" divides by the weights of the targets, not by the batch; with every row ignored it is 0/0 = nan, as in torch.
-Source: Goodfellow, Bengio, Courville (2016), sec. 6.2.2.3; smoothing: Szegedy et al. (2016), sec. 7; torch.nn.functional.cross_entropy.
+The trap: "mean" divides by the weights of the targets, not by the batch; with every row ignored it is 0/0 = nan, as in
+torch.
+Source: Goodfellow, Bengio, Courville (2016), sec. 6.2.2.3; smoothing: Szegedy et al. (2016), sec. 7; the arguments:
+torch.nn.functional.cross_entropy.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from alexnet_np.ops.checks import float_arrays, gradient
 class Cache(NamedTuple):
     logits: Array  # (N, C, L)
     coefficients: Array  # (N, C, L): T, every row's target distribution, weighted and smoothed
-    divisor: Array | float  # what "mean" divides by; 1 otherwise
+    divisor: Array  # (): what "mean" divides by; 1 otherwise
     reduction: str
     loss_shape: tuple[int, ...]
     logits_shape: tuple[int, ...]
@@ -46,7 +49,7 @@ def forward(
     `target`: integers of shape (), (N,) or (N,d1,...), or probabilities (floats) of the logits' shape. `weight` (C,).
     `reduction`: "mean", "sum" or "none". Raises ShapeError, DtypeError, ArgumentError.
     """
-    logits, weight = float_arrays("cross_entropy", logits=logits, weight=weight)
+    logits, weight = float_arrays("cross_entropy", "weight", logits=logits, weight=weight)
     target = as_array(target, "cross_entropy: target")
     if reduction not in ("mean", "sum", "none"):
         raise ArgumentError(f"cross_entropy: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
@@ -68,13 +71,15 @@ def forward(
             raise DtypeError(f"cross_entropy: logits are {logits.dtype} but target is {target.dtype}; use one dtype")
         if target.shape != logits.shape:
             raise ShapeError(f"cross_entropy: probabilities have shape {target.shape}, logits {logits.shape}")
+        if ignore_index >= 0:
+            raise ArgumentError("cross_entropy: ignore_index needs class indices, target holds probabilities")
         make = probability_coefficients
     N, L = (1, 1) if logits.ndim == 1 else (logits.shape[0], int(np.prod(logits.shape[2:], dtype=int)))
     flat = logits.reshape(N, C, L)
     coefficients, mass = make(target, flat, weight, ignore_index, label_smoothing)
     losses = implementation("cross_entropy", logits).compute(flat, coefficients)  # (N, L)
     xp = array_module(logits)
-    divisor = mass if reduction == "mean" else 1.0
+    divisor = mass if reduction == "mean" else xp.ones((), logits.dtype)
     if reduction == "none":
         loss = losses.reshape(rows_shape)
     else:
@@ -89,8 +94,11 @@ def backward(dy: Any, cache: Cache) -> Array:
     xp = array_module(logits)
     dy = xp.asarray(dy, logits.dtype) if np.isscalar(dy) else dy
     dy = gradient("cross_entropy", dy, loss_shape, logits)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        dy = dy.reshape(len(logits), 1, -1) if reduction == "none" else dy / divisor
+    if reduction == "none":
+        N, _, L = logits.shape
+        dy = dy.reshape(N, 1, L)
+    else:
+        dy = dy / xp.where(divisor == 0, logits.dtype.type(np.inf), divisor)  # all ignored: 0, though the loss is nan
     return implementation("cross_entropy", logits).gradients(dy, logits, coefficients).reshape(logits_shape)
 
 
@@ -98,7 +106,7 @@ def compute(logits: Array, coefficients: Array) -> Array:
     """(N,L): -sum over c of T*q, where a zero coefficient counts nothing even against q = -inf."""
     xp = array_module(logits)
     q = log_softmax.compute(logits, 1)
-    return -xp.where(coefficients == 0, q.dtype.type(0), coefficients * q).sum(1)
+    return -(coefficients * xp.where(coefficients == 0, q.dtype.type(0), q)).sum(1)
 
 
 def gradients(dy: Array, logits: Array, coefficients: Array) -> Array:
@@ -118,7 +126,9 @@ def index_coefficients(
     counts = index != ignore_index
     if index.size and bool((counts & ((index < 0) | (index >= C))).any()):
         bad = index[counts & ((index < 0) | (index >= C))][0]
-        raise ArgumentError(f"cross_entropy: target {int(bad)} is out of range for {C} classes (ignore_index={ignore_index})")
+        raise ArgumentError(
+            f"cross_entropy: target {int(bad)} is out of 0...{C - 1} and not ignore_index={ignore_index}"
+        )
     classes = xp.arange(C)[None, :, None]
     weights = xp.ones((1, C, 1), logits.dtype) if weight is None else weight[None, :, None]
     hot = ((index == classes) & counts) * weights  # (N, C, L): w[t] at the target
@@ -131,7 +141,8 @@ def probability_coefficients(
 ) -> tuple[Array, Array]:
     """T (N,C,L) for probabilities, and the number of rows; ignore_index does not apply to probabilities."""
     N, C, L = logits.shape
-    target = target.reshape(N, C, L) * logits.dtype.type(1.0 - smoothing) + logits.dtype.type(smoothing / C if C else 0.0)
+    real = logits.dtype.type
+    target = target.reshape(N, C, L) * real(1.0 - smoothing) + real(smoothing / C if C else 0.0)
     if weight is not None:
         target = target * weight[None, :, None]
     return target, array_module(logits).asarray(N * L, logits.dtype)

@@ -23,10 +23,13 @@ class Cache(NamedTuple):
     p: float
 
 
-def forward(x: Any, p: float = 0.5, training: bool = True, seed: int | None = None, mask: Any = None) -> tuple[Array, Cache]:
+def forward(
+    x: Any, p: float = 0.5, training: bool = True, seed: int | None = None, mask: Any = None
+) -> tuple[Array, Cache]:
     """Drop units of x, any shape, float32 or float64. In training give `seed` (an int of up to 64 bits) or `mask`.
 
-    `mask` is True (or non-zero) where a unit is kept. p = 1 drops everything. Raises ArgumentError, ShapeError, DtypeError.
+    `mask` is True (or non-zero) where a unit is kept. p = 1 drops everything.
+    Raises ArgumentError, ShapeError, DtypeError.
     """
     (x,) = float_arrays("dropout", x=x)
     if not 0.0 <= p <= 1.0:

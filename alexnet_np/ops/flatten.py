@@ -14,7 +14,7 @@ from alexnet_np.ops.checks import axis, float_arrays, gradient
 
 
 def forward(x: Any, start_dim: int = 1, end_dim: int = -1) -> tuple[Array, Array]:
-    """x of any shape, float32 or float64; a 0-d array becomes (1,). The cache is x. Raises ArgumentError, DtypeError."""
+    """x of any shape, float32 or float64; () becomes (1,). The cache is x. Raises ArgumentError, DtypeError."""
     (x,) = float_arrays("flatten", x=x)
     rank = max(x.ndim, 1)
     start, end = axis("flatten", start_dim if x.ndim else 0, rank), axis("flatten", end_dim, rank)

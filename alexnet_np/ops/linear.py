@@ -12,7 +12,8 @@ from alexnet_np.backend import Array, array_module, implementation
 from alexnet_np.errors import ShapeError
 from alexnet_np.ops.checks import float_arrays, gradient
 
-Needs = tuple[bool, bool, bool]
+Needs = tuple[bool, bool, bool]  # which of dx, dweight, dbias the caller wants
+Gradients = tuple[Array | None, Array | None, Array | None]
 
 
 class Cache(NamedTuple):
@@ -26,7 +27,7 @@ def forward(x: Any, weight: Any, bias: Any = None) -> tuple[Array, Cache]:
 
     Raises ShapeError, DtypeError.
     """
-    x, weight, bias = float_arrays("linear", x=x, weight=weight, bias=bias)
+    x, weight, bias = float_arrays("linear", "bias", x=x, weight=weight, bias=bias)
     if weight.ndim not in (1, 2) or x.ndim < 1 or x.shape[-1] != weight.shape[-1]:
         raise ShapeError(f"linear: x {x.shape} does not fit weight {weight.shape}: their last axes must be equal")
     if bias is not None and bias.shape != weight.shape[:-1]:
@@ -35,7 +36,7 @@ def forward(x: Any, weight: Any, bias: Any = None) -> tuple[Array, Cache]:
     return y.reshape(*x.shape[:-1], *weight.shape[:-1]), Cache(x, weight, bias is not None)
 
 
-def backward(dy: Any, cache: Cache, needs: Needs = (True, True, True)) -> tuple[Array | None, Array | None, Array | None]:
+def backward(dy: Any, cache: Cache, needs: Needs = (True, True, True)) -> Gradients:
     """dx = dy · weight;  dweight = dyᵀ · x;  dbias = sum of dy over the rows. Those not in `needs` are None."""
     x, weight, has_bias = cache
     dy = gradient("linear", dy, (*x.shape[:-1], *weight.shape[:-1]), x)
@@ -56,7 +57,7 @@ def compute(x: Array, weight: Array, bias: Array | None) -> Array:
     return y
 
 
-def gradients(dy: Array, x: Array, weight: Array, needs: Needs) -> tuple[Array | None, Array | None, Array | None]:
+def gradients(dy: Array, x: Array, weight: Array, needs: Needs) -> Gradients:
     xp = array_module(x)
     dx = xp.matmul(dy, weight) if needs[0] else None
     dweight = xp.matmul(dy.T, x) if needs[1] else None

@@ -3,22 +3,22 @@
     y[c] = x[c] / s[c]**beta,   s[c] = k + a * sum over the window of x[c']**2,
     window: c - low <= c' <= c + high, cut off at the first and last channel; low and high from size
 
-The trap: implementations differ in `a`, in k, and in which side of an even window is the longer one (CONVENTIONS below).
-Weights trained under one convention are wrong under another.
+The trap: implementations differ in `a`, in k, and in which side of an even window is the longer one (CONVENTIONS
+below). Weights trained under one convention are wrong under another.
 
-Gradient: dx[c] = dy[c] * s[c]**-beta - 2*a*beta * x[c] * sum over c' whose window holds c of dy[c']*x[c']*s[c']**(-beta-1).
+Gradient: dx[c] = dy[c] * s[c]**-beta - 2*a*beta * x[c] * sum of dy[c']*x[c']*s[c']**(-beta-1)
+over all c' whose window holds c.
 
 Source: Krizhevsky, Sutskever, Hinton (2012), sec. 3.3.
 """
 
 from __future__ import annotations
 
-import operator
 from typing import Any, NamedTuple
 
 from alexnet_np.backend import Array, array_module, implementation
 from alexnet_np.errors import ArgumentError, ShapeError
-from alexnet_np.ops.checks import float_arrays, gradient
+from alexnet_np.ops.checks import float_arrays, gradient, integer
 
 
 def half(size: int) -> int:
@@ -111,10 +111,7 @@ def find_geometry(size: int, alpha: float, beta: float, k: float, convention: st
         raise ArgumentError(
             f"local_response_norm: unknown convention {convention!r}; choose one of {', '.join(CONVENTIONS)}"
         )
-    try:
-        size = operator.index(size)
-    except TypeError:
-        raise ArgumentError(f"local_response_norm: size must be an int, got {size!r}") from None
+    size = integer("local_response_norm", "size", size)
     if size < 1:
         raise ArgumentError(f"local_response_norm: size must be at least 1, got {size}")
     divided, below, above = CONVENTIONS[convention]

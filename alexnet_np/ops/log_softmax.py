@@ -30,8 +30,10 @@ def backward(dy: Any, cache: Cache) -> Array:
 
 
 def compute(x: Array, dim: int) -> Array:
+    if x.size == 0:
+        return x.copy()
     xp = array_module(x)
-    shifted = x - x.max(dim, keepdims=True, initial=-xp.inf)
+    shifted = x - x.max(dim, keepdims=True)
     return shifted - xp.log(xp.exp(shifted).sum(dim, keepdims=True))
 
 

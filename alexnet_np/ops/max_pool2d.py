@@ -125,9 +125,7 @@ def first_pixels(geometry: Geometry, xp: Any) -> Array:
     return (first[0][:, None] * KW + first[1][None, :]).astype(switch_dtype(geometry))
 
 
-def find_geometry(
-    x: Array, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
-) -> Geometry:
+def find_geometry(x: Array, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Geometry:
     """Check that the arguments fit together and normalise them."""
     op = "max_pool2d"
     kernel = pair(op, "kernel_size", kernel_size, 1)

@@ -34,8 +34,10 @@ def backward(dy: Any, cache: Cache) -> Array:
 
 
 def compute(x: Array, dim: int) -> Array:
+    if x.size == 0:
+        return x.copy()
     xp = array_module(x)
-    y = xp.exp(x - x.max(dim, keepdims=True, initial=-xp.inf))
+    y = xp.exp(x - x.max(dim, keepdims=True))
     y /= y.sum(dim, keepdims=True)
     return y
 
