@@ -1,0 +1,20 @@
+"""Adaptive average pooling on the GPU; adaptive_avg_pool2d.cu. The signatures of alexnet_np/ops/adaptive_avg_pool2d.py."""
+
+from alexnet_np.backend import Array
+from alexnet_np.kernels.cuda_runtime import Window, contiguous, empty, launch_each
+
+
+def compute(x: Array, output: tuple[int, int]) -> Array:
+    x = contiguous(x)
+    y = empty((*x.shape[:2], *output), x)
+    window = Window(*x.shape[1:], *output)
+    launch_each("adaptive_avg_pool2d", "adaptive_avg_pool2d_forward", y.size, x, y, window, real=x.dtype)
+    return y
+
+
+def gradients(dy: Array, shape: tuple[int, ...]) -> Array:
+    dy = contiguous(dy)
+    dx = empty(shape, dy)
+    window = Window(*shape[1:], *dy.shape[2:])
+    launch_each("adaptive_avg_pool2d", "adaptive_avg_pool2d_backward", dx.size, dy, dx, window, real=dy.dtype)
+    return dx

@@ -1,0 +1,95 @@
+"""2-D convolution on the GPU: im2col and cuBLAS, one large product a slice of the batch; see conv2d.cu.
+
+The arithmetic of the products is gemm_cuda.matmul_precision's. The signatures of alexnet_np/ops/conv2d.py.
+"""
+
+import numpy as np
+
+from alexnet_np.backend import Array
+from alexnet_np.kernels.bias_relu_cuda import sum_columns, sum_rows
+from alexnet_np.kernels.cuda_runtime import Window, contiguous, empty, launch_each, zeros
+from alexnet_np.kernels.gemm_cuda import gemm
+from alexnet_np.ops.conv2d import Geometry, Needs, slices
+
+
+def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry, relu: bool = False) -> Array:
+    """Convolve; with `relu`, max(y, 0) in the same pass that adds the bias."""
+    x, weight = contiguous(x), contiguous(weight)
+    bias = None if bias is None else contiguous(bias)
+    G, F, pixels = geometry.groups, len(weight), geometry.output[0] * geometry.output[1]
+    y = empty((len(x), F, *geometry.output), x)
+    filters = weight.reshape(G, F // G, weight[0].size)
+    for batch in slices(x, geometry):
+        columns = im2col(x[batch], geometry)
+        product = empty((G, F // G, columns.shape[2]), x)
+        gemm(filters, columns, product)
+        n = len(x[batch])
+        launch_each(
+            "conv2d", "conv2d_finish", product.size, product, bias, y[batch], *to_ints(F, n, pixels, relu), real=x.dtype
+        )
+    return y
+
+
+def gradients(
+    dy: Array, x: Array, weight: Array, geometry: Geometry, needs: Needs
+) -> tuple[Array | None, Array | None, Array | None]:
+    dy, x, weight = contiguous(dy), contiguous(x), contiguous(weight)
+    G, (N, F), pixels = geometry.groups, dy.shape[:2], geometry.output[0] * geometry.output[1]
+    filters = weight.reshape(G, F // G, weight[0].size)
+    dx = empty(x.shape, x) if needs[0] else None
+    dfilters = zeros(filters.shape, x) if needs[1] else None
+    dbias = sum_columns(sum_rows(dy.reshape(N * F, pixels)).reshape(N, F)) if needs[2] else None
+    for batch in slices(x, geometry) if needs[0] or needs[1] else ():
+        gathered = gather(dy[batch], G)
+        if dx is not None:
+            dcolumns = empty((G, filters.shape[2], gathered.shape[2]), x)
+            gemm(filters.swapaxes(1, 2), gathered, dcolumns)
+            col2im(dcolumns, dx[batch], geometry)
+        if dfilters is not None:
+            gemm(gathered, im2col(x[batch], geometry).swapaxes(1, 2), dfilters, accumulate=True)
+    return dx, None if dfilters is None else dfilters.reshape(weight.shape), dbias
+
+
+def direct(x: Array, weight: Array, bias: Array | None, geometry: Geometry, relu: bool = False) -> Array:
+    """`compute` by the naive kernel, version one: a thread an output."""
+    x, weight = contiguous(x), contiguous(weight)
+    bias = None if bias is None else contiguous(bias)
+    F = len(weight)
+    y = empty((len(x), F, *geometry.output), x)
+    window, integers = to_window(x, geometry), to_ints(F, geometry.groups, relu)
+    launch_each("conv2d", "conv2d_direct", y.size, x, weight, bias, y, window, *integers, real=x.dtype)
+    return y
+
+
+def im2col(x: Array, geometry: Geometry) -> Array:
+    """(n,C,H,W) -> (G, C/G*KH*KW, n*OH*OW): the columns of all the images side by side."""
+    n, C = x.shape[:2]
+    (KH, KW), pixels = geometry.kernel, geometry.output[0] * geometry.output[1]
+    columns = empty((geometry.groups, C // geometry.groups * KH * KW, n * pixels), x)
+    window = to_window(x, geometry)
+    launch_each("conv2d", "conv2d_im2col", n * C * pixels, x, columns, window, *to_ints(n), real=x.dtype)
+    return columns
+
+
+def col2im(columns: Array, dx: Array, geometry: Geometry) -> None:
+    """The adjoint of im2col, into dx (n,C,H,W)."""
+    window = to_window(dx, geometry)
+    launch_each("conv2d", "conv2d_col2im", dx.size, columns, dx, window, *to_ints(len(dx)), real=dx.dtype)
+
+
+def gather(dy: Array, groups: int) -> Array:
+    """(n,F,OH,OW) -> (G, F/G, n*OH*OW)."""
+    n, F, OH, OW = dy.shape
+    gathered = empty((groups, F // groups, n * OH * OW), dy)
+    launch_each("conv2d", "conv2d_gather", dy.size, dy, gathered, *to_ints(F, n, OH * OW), real=dy.dtype)
+    return gathered
+
+
+def to_window(x: Array, geometry: Geometry) -> Window:
+    top, _, left, _ = geometry.padding
+    sides = (geometry.output, geometry.kernel, geometry.stride, geometry.dilation)
+    return Window(*x.shape[1:], *(length for pair in sides for length in pair), top, left)
+
+
+def to_ints(*values: int) -> tuple[np.int32, ...]:
+    return tuple(np.int32(v) for v in values)

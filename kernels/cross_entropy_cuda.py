@@ -1,0 +1,25 @@
+"""Softmax cross-entropy on the GPU; see cross_entropy.cu. The signatures of alexnet_np/ops/cross_entropy.py."""
+
+import numpy as np
+
+from alexnet_np.backend import Array, array_module
+from alexnet_np.kernels.cuda_runtime import BLOCK, contiguous, empty, launch
+
+
+def compute(logits: Array, coefficients: Array) -> Array:
+    logits, coefficients = contiguous(logits), contiguous(coefficients)
+    N, C, L = logits.shape
+    losses = empty((N, L), logits)
+    launch("cross_entropy", "cross_entropy_forward", (N * L,), (BLOCK,), logits, coefficients, losses, C, L, real=logits.dtype)
+    return losses
+
+
+def gradients(dy: Array, logits: Array, coefficients: Array) -> Array:
+    """`dy` is (N,1,L), or one number for every row."""
+    logits, coefficients = contiguous(logits), contiguous(coefficients)
+    N, C, L = logits.shape
+    dy = contiguous(array_module(logits).asarray(dy, logits.dtype))
+    dlogits = empty(logits.shape, logits)
+    arguments = (dy, logits, coefficients, dlogits, C, L, np.int32(dy.size > 1))
+    launch("cross_entropy", "cross_entropy_backward", (N * L,), (BLOCK,), *arguments, real=logits.dtype)
+    return dlogits

@@ -1,0 +1,24 @@
+"""Dropout on the GPU, the same mask as everywhere; see dropout.cu. The signatures of alexnet_np/ops/dropout.py."""
+
+import numpy as np
+
+from alexnet_np.backend import Array
+from alexnet_np.kernels.cuda_runtime import BLOCK, ceil_div, contiguous, empty, launch, launch_each
+
+WORDS = 4  # elements a thread decides: the words of a Philox block
+
+
+def draw_mask(x: Array, p: float, seed: int) -> Array:
+    mask = empty(x.shape, x, np.bool_)
+    grid = (ceil_div(x.size, BLOCK * WORDS),)
+    arguments = (mask, x.size, np.float32(p), np.uint64(seed & 0xFFFFFFFFFFFFFFFF))
+    launch("dropout", "dropout_mask", grid, (BLOCK,), *arguments, real=x.dtype)
+    return mask
+
+
+def compute(x: Array, mask: Array, p: float) -> Array:
+    x, mask = contiguous(x), contiguous(mask)
+    y = empty(x.shape, x)
+    scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
+    launch_each("dropout", "dropout_apply", x.size, x, mask, y, scale, real=x.dtype)
+    return y

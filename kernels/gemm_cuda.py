@@ -1,0 +1,88 @@
+"""Matrix products on the GPU by cuBLAS, in one of three arithmetics (the kernel beside it is gemm.cu).
+
+    strict   float32 throughout: the default
+    tf32     operands rounded to 11 significant bits, on tensor cores: PyTorch's default for convolutions
+    tf32x3   each operand split into two TF32 ones, three products on tensor cores: float32's accuracy
+
+float64 arrays are multiplied in float64 whatever is chosen.
+Source: Ootomo and Yokota, "Recovering single precision accuracy from Tensor Cores" (2022), sec. 3, for tf32x3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+
+from alexnet_np.backend import Array
+from alexnet_np.errors import ArgumentError
+from alexnet_np.kernels.cublas import COMPUTE_32F, COMPUTE_32F_FAST_TF32, COMPUTE_64F, Operand
+from alexnet_np.kernels.cuda_runtime import address, clear_errors, contiguous, current_executor, empty, launch_each
+
+PRECISIONS = ("strict", "tf32", "tf32x3")
+_precision: ContextVar[str] = ContextVar("alexnet_np_matmul_precision", default="strict")
+
+
+@contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    """Float32 products inside the `with` use the arithmetic `name`: "strict", "tf32" or "tf32x3"."""
+    if name not in PRECISIONS:
+        raise ArgumentError(f"cuda: unknown matmul precision {name!r}; choose one of {', '.join(PRECISIONS)}")
+    token = _precision.set(name)
+    try:
+        yield
+    finally:
+        _precision.reset(token)
+
+
+def gemm(a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
+    """out[i] = a[i] · b[i], plus what out[i] held if `accumulate`: (B,M,K) · (B,K,N) -> (B,M,N); out in C order.
+
+    `a` and `b` may be transposed views of arrays in C order; with B = 1 they serve every i.
+    """
+    if out.size == 0:
+        return
+    if a.shape[2] == 0:
+        if not accumulate:
+            out.fill(0)
+        return
+    if out.dtype == np.float64:
+        product(a, b, out, COMPUTE_64F, accumulate)
+    elif _precision.get() == "tf32x3":
+        (a_high, a_low), (b_high, b_low) = split(a), split(b)
+        product(a_low, b_high, out, COMPUTE_32F_FAST_TF32, accumulate)  # small terms first
+        product(a_high, b_low, out, COMPUTE_32F_FAST_TF32, accumulate=True)
+        product(a_high, b_high, out, COMPUTE_32F_FAST_TF32, accumulate=True)
+    else:
+        product(a, b, out, COMPUTE_32F_FAST_TF32 if _precision.get() == "tf32" else COMPUTE_32F, accumulate)
+
+
+def product(a: Array, b: Array, out: Array, compute: int, accumulate: bool) -> None:
+    """A matrix in C order is its transpose in cuBLAS's column order, so this asks for outᵀ = bᵀ · aᵀ."""
+    batch, rows, columns = out.shape
+    first, second, result = (operand(x) for x in (b, a, out))
+    with clear_errors("cuda: a matrix product"):
+        handle = current_executor().cublas(out)
+        double = out.dtype == np.float64
+        handle.gemm(columns, rows, a.shape[2], first, second, result, batch, double, compute, float(accumulate))
+
+
+def operand(x: Array) -> Operand:
+    """`x` (B,rows,columns), in C order or transposed, as cuBLAS is told of it."""
+    transposed = not x.flags.c_contiguous
+    if transposed and not x.swapaxes(1, 2).flags.c_contiguous:
+        x, transposed = contiguous(x), False
+    rows, columns = x.shape[1:]
+    leading = rows if transposed else columns
+    return Operand(address(x), transposed, leading, 0 if len(x) == 1 else rows * columns)
+
+
+def split(x: Array) -> tuple[Array, Array]:
+    """x as high + low, both exact in TF32; views like `x` (gemm.cu)."""
+    transposed = not x.flags.c_contiguous
+    memory = contiguous(x.swapaxes(1, 2) if transposed else x)
+    high, low = empty(memory.shape, memory), empty(memory.shape, memory)
+    launch_each("gemm", "tf32_split", memory.size, memory, high, low, real=memory.dtype)
+    return (high.swapaxes(1, 2), low.swapaxes(1, 2)) if transposed else (high, low)

@@ -1,0 +1,57 @@
+// Max pooling with overlapping windows, and its gradient.
+//
+// max_pool2d_forward   version 1: a thread an output, walking its window in row order. Neighbouring windows overlap, so
+//                      most reads come from the L1 cache. The winner's position is kept as a switch (1 byte, or 4).
+// max_pool2d_backward  version 1: a thread an input pixel, gathering dy from every window whose switch points at it.
+//                      A scatter would need atomics, and its sums would differ from run to run.
+// Parallel over: (N, C, OH, OW) forward, (N, C, H, W) backward.
+// Source: Krizhevsky, Sutskever, Hinton (2012), sec. 3.4; switches: Zeiler and Fergus (2014), sec. 2.1.
+
+#include "common.cuh"
+
+// The first position of a window that lies inside the input, where it starts at `start` < 0 in steps of `dilation`.
+__device__ inline int first_inside(int start, int dilation) {
+    return start < 0 ? (-start + dilation - 1) / dilation : 0;
+}
+
+extern "C" __global__ void max_pool2d_forward(const real* __restrict__ x, real* __restrict__ y, SWITCH* __restrict__ switches,
+                                              Window w, index_t count) {
+    const index_t i = thread_number();
+    if (i >= count) return;
+    const int ow = i % w.OW, oh = i / w.OW % w.OH;
+    const real* plane = x + i / (w.OW * w.OH) * w.H * w.W;
+    const int row = oh * w.SH - w.top, column = ow * w.SW - w.left;
+    const int first_kh = first_inside(row, w.DH), first_kw = first_inside(column, w.DW);
+    real largest = -infinity();
+    int winner = first_kh * w.KW + first_kw;  // stays where all of the window is -inf, as in torch
+    for (int kh = first_kh; kh < w.KH && row + kh * w.DH < w.H; kh++)
+        for (int kw = first_kw; kw < w.KW && column + kw * w.DW < w.W; kw++) {
+            const real candidate = plane[(row + kh * w.DH) * w.W + column + kw * w.DW];
+            if (candidate > largest || candidate != candidate) {  // the first of equals; NaN over everything
+                largest = candidate;
+                winner = kh * w.KW + kw;
+            }
+        }
+    y[i] = largest;
+    switches[i] = winner;
+}
+
+extern "C" __global__ void max_pool2d_backward(const real* __restrict__ dy, const SWITCH* __restrict__ switches,
+                                               real* __restrict__ dx, Window w, index_t count) {
+    const index_t i = thread_number();
+    if (i >= count) return;
+    const int column = i % w.W + w.left, row = i / w.W % w.H + w.top;
+    const index_t plane = i / (w.W * w.H) * w.OH * w.OW;
+    real sum = 0;
+    for (int kh = 0; kh < w.KH; kh++) {
+        const int down = row - kh * w.DH;  // where the window starts that has this pixel at kh, if there is one
+        if (down < 0 || down % w.SH || down / w.SH >= w.OH) continue;
+        for (int kw = 0; kw < w.KW; kw++) {
+            const int across = column - kw * w.DW;
+            if (across < 0 || across % w.SW || across / w.SW >= w.OW) continue;
+            const index_t output = plane + down / w.SH * w.OW + across / w.SW;
+            if (switches[output] == kh * w.KW + kw) sum += dy[output];
+        }
+    }
+    dx[i] = sum;
+}

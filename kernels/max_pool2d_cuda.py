@@ -1,0 +1,34 @@
+"""Max pooling on the GPU; see max_pool2d.cu. The signatures of alexnet_np/ops/max_pool2d.py."""
+
+import math
+
+import numpy as np
+
+from alexnet_np.backend import Array
+from alexnet_np.kernels.cuda_runtime import Window, contiguous, empty, launch_each
+from alexnet_np.ops.max_pool2d import Geometry, switch_dtype
+
+C_TYPES = {np.dtype(np.uint8): "unsigned char", np.dtype(np.int32): "int"}
+
+
+def compute(x: Array, geometry: Geometry) -> tuple[Array, Array]:
+    x = contiguous(x)
+    shape = (*x.shape[:2], *geometry.output)
+    y, switches = empty(shape, x), empty(shape, x, switch_dtype(geometry))
+    arguments = (x, y, switches, to_window(x.shape, geometry))
+    launch_each("max_pool2d", "max_pool2d_forward", y.size, *arguments, real=x.dtype, SWITCH=C_TYPES[switches.dtype])
+    return y, switches
+
+
+def gradients(dy: Array, switches: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
+    dy, switches = contiguous(dy), contiguous(switches)
+    dx = empty(shape, dy)
+    arguments = (dy, switches, dx, to_window(shape, geometry))
+    count = math.prod(shape)
+    launch_each("max_pool2d", "max_pool2d_backward", count, *arguments, real=dy.dtype, SWITCH=C_TYPES[switches.dtype])
+    return dx
+
+
+def to_window(shape: tuple[int, ...], geometry: Geometry) -> Window:
+    sides = (geometry.output, geometry.kernel, geometry.stride, geometry.dilation, geometry.padding)
+    return Window(*shape[1:], *(length for pair in sides for length in pair))

@@ -1,0 +1,172 @@
+"""Runs the project's CUDA kernels on the CPU: an executor for cuda_runtime that takes NumPy arrays.
+
+Each .cu is compiled with g++ under cuda_shim.h into a shared library, once a build (dtype, defines) and content, and
+launched through ctypes with the launcher's own grid, block and packed arguments. A launch fails here where it would on a
+GPU: a grid or block beyond the limits, arguments that are not the kernel's, a barrier that not every thread reaches.
+Arrays come filled with NaN, so that an element nobody wrote shows.
+
+With CUDA_SHIM_SANITIZE=1 the libraries are built with the address and undefined-behaviour sanitizers, for a process that
+preloads them (`sanitizer_environment`). With CUDA_SHIM_ORDER=1 or 2 threads and blocks run in reverse or random order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_np.backend import Array
+from alexnet_np.errors import BackendError
+from alexnet_np.kernels.cublas import Cublas
+from alexnet_np.kernels.cuda_runtime import HERE as KERNELS
+from alexnet_np.kernels.cuda_runtime import Kernel, Parameters, is_array
+
+SHIM = Path(__file__).parent
+CACHE = Path(os.environ.get("CUDA_SHIM_CACHE", Path(tempfile.gettempdir()) / f"alexnet-np-cuda-shim-{os.getuid()}"))
+SANITIZE = os.environ.get("CUDA_SHIM_SANITIZE") == "1"
+ORDERS = {"forward": 0, "reverse": 1, "random": 2}
+
+FLAGS = ["-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off", "-Wall", "-Wno-unknown-pragmas", "-Wno-unused"]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fsanitize-sections=cuda_shared", "-g", "-O1"]
+
+GRID_LIMITS, BLOCK_LIMITS, MOST_THREADS = (2**31 - 1, 65535, 65535), (1024, 1024, 64), 1024
+NEEDS_FIBRES = 1  # Status in cuda_shim.h
+
+# void name(...) after __global__, whatever stands between them
+GLOBAL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\((?P<bound>\w+)\)\s+)?(?P<name>\w+)\s*\(")
+
+
+def compiler() -> str | None:
+    return shutil.which("g++")
+
+
+def sanitizer_environment() -> dict[str, str]:
+    """What a process needs in its environment to load libraries built with the sanitizers."""
+    found = subprocess.run([str(compiler()), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    options = "detect_leaks=0:detect_stack_use_after_return=0"
+    return {"LD_PRELOAD": found.stdout.strip(), "ASAN_OPTIONS": options, "CUDA_SHIM_SANITIZE": "1"}
+
+
+def global_functions(text: str) -> dict[str, str | None]:
+    """The kernels of a source: name and launch bound (a number or a macro's name)."""
+    return {match["name"]: match["bound"] for match in GLOBAL.finditer(text)}
+
+
+def build(text: str, name: str, flags: list[str], dependencies: list[Path]) -> Path:
+    """`text` compiled as C++ to a shared library; from the cache if nothing it depends on has changed."""
+    flags = [*FLAGS, *(SANITIZERS if SANITIZE else ["-O2"]), *flags]
+    parts = [text, *flags, *(path.read_text() for path in dependencies)]
+    library = CACHE / f"{name}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.so"
+    if not library.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            made = Path(folder) / "made.so"
+            command = [str(compiler()), *flags, "-x", "c++", "-", "-o", str(made)]
+            result = subprocess.run(command, input=text, capture_output=True, text=True)
+            if result.returncode or result.stderr:
+                raise RuntimeError(f"{name}: {' '.join(command)}\n{result.stderr}")
+            made.rename(library)  # at once and whole, whoever else is building the same
+    return library
+
+
+def build_kernels(path: Path, defines: tuple[tuple[str, str], ...]) -> ctypes.CDLL:
+    """A .cu as a library with, for each kernel, `shim_launch_NAME` and `shim_signature_NAME`."""
+    doors = "\n".join(
+        f'extern "C" int shim_launch_{name}(const unsigned* shape, bool fibres, int order, void** arguments)\n'
+        f"{{ return shim::launch({name}, shape, fibres, order, arguments); }}\n"
+        f'extern "C" const char* shim_signature_{name}() {{ return shim::signature({name}); }}\n'
+        for name in visible_kernels(path.read_text(), dict(defines))
+    )
+    text = f'#include "cuda_shim.h"\n#include "{path}"\n{doors}'
+    flags = [f"-I{SHIM}", f"-I{KERNELS}", *(f"-D{name}={value}" for name, value in defines)]
+    return ctypes.CDLL(str(build(text, path.stem, flags, [SHIM / "cuda_shim.h", KERNELS / "common.cuh", path])))
+
+
+def visible_kernels(text: str, defines: dict[str, str]) -> list[str]:
+    """The kernels that the preprocessor leaves in a source that asks `#ifndef NAME ... #else ... #endif` of a define."""
+    for name, without, given in re.findall(r"^#ifndef (\w+)$(.*?)^#else$(.*?)^#endif$", text, re.S | re.M):
+        if "__global__" in without or "__global__" in given:
+            text = text.replace(without if name in defines else given, "")
+    return list(global_functions(text))
+
+
+class ShimExecutor:
+    """cuda_runtime's Executor on NumPy arrays. Remembers in `launched` every kernel that ran."""
+
+    def __init__(self, order: str = os.environ.get("CUDA_SHIM_ORDER", "forward"), folder: Path = KERNELS) -> None:
+        self.order, self.folder = ORDERS[order], folder
+        self.launched: set[Kernel] = set()
+        self.with_barriers: set[Kernel] = set()
+        self.libraries: dict[tuple[str, tuple[tuple[str, str], ...]], ctypes.CDLL] = {}
+        self.handle: Cublas | None = None
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
+        array = np.empty(shape, dtype)
+        array.view(np.uint8).reshape(-1)[:] = 0xFF  # NaN, -1, 255; a bool that is neither true nor false
+        return array
+
+    def launch(self, kernel: Kernel, grid: tuple[int, int, int], block: tuple[int, int, int], args: Parameters) -> None:
+        key = kernel.stem, kernel.defines
+        if key not in self.libraries:
+            self.libraries[key] = build_kernels(self.folder / f"{kernel.stem}.cu", kernel.defines)
+        library = self.libraries[key]
+        check_shape(kernel, grid, block, global_functions((self.folder / f"{kernel.stem}.cu").read_text())[kernel.name])
+        check_arguments(kernel, library, args)
+        function = getattr(library, f"shim_launch_{kernel.name}")
+        shape = (ctypes.c_uint * 6)(*grid, *block)
+        status = NEEDS_FIBRES
+        if kernel not in self.with_barriers:
+            status = function(shape, ctypes.c_bool(False), self.order, args.pointers)
+        if status == NEEDS_FIBRES:  # its first thread met a barrier and went no further
+            self.with_barriers.add(kernel)
+            status = function(shape, ctypes.c_bool(True), self.order, args.pointers)
+        if status:
+            raise AssertionError(f"{kernel.name} has a barrier that not all threads of a block reach")
+        self.launched.add(kernel)
+
+    def cublas(self, like: Array) -> Cublas:
+        if self.handle is None:
+            text = (SHIM / "fake_cublas.cpp").read_text()
+            self.handle = Cublas(ctypes.CDLL(str(build(text, "fake_cublas", [], []))), stream=0, workspace=1, workspace_bytes=1)
+        return self.handle
+
+
+def check_shape(kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...], bound: str | None) -> None:
+    threads = block[0] * block[1] * block[2]
+    most = int(bound) if bound and bound.isdigit() else MOST_THREADS
+    fits = all(1 <= g <= limit for g, limit in zip(grid, GRID_LIMITS, strict=True))
+    fits &= all(1 <= b <= limit for b, limit in zip(block, BLOCK_LIMITS, strict=True))
+    if not fits or threads > most:
+        raise BackendError(f"cuda: {kernel.name}: invalid configuration: grid {grid}, block {block}, at most {most} threads")
+
+
+def check_arguments(kernel: Kernel, library: ctypes.CDLL, args: Parameters) -> None:
+    """Each argument is of the parameter's very type: on a GPU nobody checks, and the kernel reads garbage."""
+    signature = getattr(library, f"shim_signature_{kernel.name}")
+    signature.restype = ctypes.c_char_p
+    wanted = signature().decode().split()
+    given = [describe(a, v) for a, v in zip(args.arguments, args.values, strict=True)]
+    if len(given) != len(wanted):
+        raise AssertionError(f"{kernel.name} takes {len(wanted)} arguments, the launcher gives {len(given)}: {given}")
+    for i, (have, want) in enumerate(zip(given, wanted, strict=True)):
+        if have != want and not (have == "null" and want.startswith("*")):
+            raise AssertionError(f"{kernel.name}: argument {i} is {have}, the kernel takes {want}")
+
+
+def describe(argument: Any, value: Any) -> str:
+    """As `describe` in cuda_shim.h."""
+    if argument is None:
+        return "null"
+    if is_array(argument):
+        return f"*{argument.dtype.kind}{argument.dtype.itemsize}"
+    if isinstance(value, ctypes.Structure):
+        return f"s{ctypes.sizeof(value)}"
+    return f"{np.dtype(type(value)).kind}{ctypes.sizeof(value)}"

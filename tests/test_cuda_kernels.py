@@ -1,0 +1,188 @@
+"""Every CUDA kernel against the array operations, run on the CPU: the same source, launchers, grids and arguments.
+
+Tolerances: a float32 result may differ from the array operations in float64 by 3e-6 of the largest value (a few hundred
+rounding errors of sums in another order), a float64 one by 1e-13. Where only comparisons and copies happen, by nothing.
+"""
+
+from __future__ import annotations
+
+import cuda_shim
+import numpy as np
+import pytest
+from cuda_shim import ORDERS, ShimExecutor
+from cuda_shim.cases import CASES, IMPLEMENTATIONS, SGD_CASES, Case, computed_by, launch_everything, normal, run_case, run_sgd
+
+from alexnet_np import ops
+from alexnet_np.kernels import conv2d_cuda, conv2d_implicit_cuda, cuda_runtime, linear_cuda, relu_cuda
+from alexnet_np.kernels.gemm_cuda import matmul_precision
+from alexnet_np.ops import conv2d
+
+pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
+
+TOLERANCE = {"float32": 3e-6, "float64": 1e-13}
+EXACT = {"max_pool2d", "relu", "dropout"}
+PAIRS = [(case, name) for case in CASES for name in IMPLEMENTATIONS[case.op]]
+
+
+def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> None:
+    assert actual.shape == expected.shape, what
+    finite = np.abs(expected[np.isfinite(expected)]) if expected.size else expected
+    scale = finite.max() if finite.size else 1.0
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale, err_msg=what)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("case", "name"), PAIRS, ids=[f"{c.op}-{n}-{c.name}" for c, n in PAIRS])
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:divide by zero")
+def test_a_kernel_agrees_with_the_array_operations_in_every_order(case: Case, name: str, dtype: str) -> None:
+    with np.errstate(all="ignore"):
+        expected = run_case(case, dtype if case.op in EXACT else "float64")
+    results = {}
+    for order in ORDERS:
+        with cuda_runtime.use_executor(ShimExecutor(order)), computed_by(case.op, IMPLEMENTATIONS[case.op][name]):
+            results[order] = run_case(case, dtype)
+    for key, value in expected.items():
+        actual = results["forward"][key]
+        if case.op in EXACT:
+            assert actual.dtype == value.dtype
+            np.testing.assert_array_equal(actual, value, err_msg=key)
+        else:
+            assert actual.dtype == np.dtype(dtype)
+            assert_close(actual, value, TOLERANCE[dtype], key)
+        for order, outputs in results.items():
+            assert outputs[key].tobytes() == actual.tobytes(), f"{key}: another result with threads in {order} order"
+
+
+@pytest.fixture
+def shim() -> ShimExecutor:
+    executor = ShimExecutor()
+    with cuda_runtime.use_executor(executor):
+        yield executor
+
+
+def test_every_kernel_of_every_file_runs(shim: ShimExecutor) -> None:
+    launch_everything()
+    written = {
+        (path.stem, kernel)
+        for path in cuda_runtime.HERE.glob("*.cu")
+        for kernel in cuda_shim.global_functions(path.read_text())
+    }
+    assert written == {(kernel.stem, kernel.name) for kernel in shim.launched}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("options", SGD_CASES, ids=str)
+def test_sgd(shim: ShimExecutor, options: dict, dtype: str) -> None:
+    parameter, velocity = run_sgd(options, dtype)
+    w, v = normal(300), None
+    momentum, decay = options.get("momentum", 0.0), options.get("weight_decay", 0.0)
+    for i in range(3):
+        g = normal(300 + i)[i:] + decay * w
+        v = g if v is None else momentum * v + (1 - options.get("dampening", 0.0)) * g
+        w = w - options["lr"] * (g + momentum * v if options.get("nesterov") else v if momentum else g)
+    assert_close(parameter, w, TOLERANCE[dtype], "parameter")
+    if momentum:
+        assert_close(velocity, v, TOLERANCE[dtype], "velocity")
+    else:
+        assert np.isnan(velocity).all(), "a velocity was written though there is no momentum"
+
+
+@pytest.mark.parametrize("compute", [conv2d_cuda.compute, conv2d_cuda.direct, conv2d_implicit_cuda.compute])
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolution_with_relu_fused(shim: ShimExecutor, compute: object, bias: bool) -> None:
+    x, weight = normal(2, 4, 9, 9), normal(6, 2, 3, 3)
+    b = normal(6) if bias else None
+    geometry = conv2d.find_geometry(x, weight, b, 2, 1, 1, 2)
+    expected = np.maximum(conv2d.compute(x, weight, b, geometry), 0)
+    assert_close(compute(x, weight, b, geometry, relu=True), expected, 1e-13, "y")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_dense_layer_with_relu_fused(shim: ShimExecutor, bias: bool) -> None:
+    x, weight, b = normal(5, 7), normal(9, 7), normal(9) if bias else None
+    expected = np.maximum(ops.linear.compute(x, weight, b), 0)
+    assert_close(linear_cuda.compute(x, weight, b, relu=True), expected, 1e-13, "y")
+
+
+def test_fused_relu_lets_nan_through(shim: ShimExecutor) -> None:
+    y = linear_cuda.compute(np.array([[np.nan, 1.0]]), np.eye(2), np.zeros(2), relu=True)
+    assert np.isnan(y).all()
+
+
+@pytest.mark.parametrize("op", ["conv2d", "max_pool2d", "local_response_norm", "linear", "softmax"])
+def test_wide_indices(monkeypatch: pytest.MonkeyPatch, shim: ShimExecutor, op: str) -> None:
+    monkeypatch.setattr(cuda_runtime, "LONG", 1)
+    case = next(c for c in CASES if c.op == op)
+    expected = run_case(case, "float64")
+    with computed_by(op, next(iter(IMPLEMENTATIONS[op].values()))):
+        actual = run_case(case, "float64")
+    assert {dict(kernel.defines)["INDEX"] for kernel in shim.launched} == {"long long"}
+    for key, value in expected.items():
+        assert_close(actual[key], value, 1e-13, key)
+
+
+def test_columns_are_built_for_slices_of_the_batch(monkeypatch: pytest.MonkeyPatch, shim: ShimExecutor) -> None:
+    case = Case("conv2d", "", (normal(7, 3, 8, 8), normal(4, 3, 3, 3), normal(4)), {})
+    expected = run_case(case, "float64")
+    image = 27 * 36 * 8  # bytes of one image's columns
+    monkeypatch.setattr(conv2d, "COLUMN_BYTES", 3 * image)
+    with computed_by("conv2d", conv2d_cuda):
+        actual = run_case(case, "float64")
+        widths = []
+        monkeypatch.setattr(conv2d_cuda, "gemm", lambda a, b, out, **_: widths.append(out.shape[2]))
+        run_case(case, "float64")
+    assert max(widths) == 3 * 36
+    for key, value in expected.items():
+        assert_close(actual[key], value, 1e-13, key)
+
+
+def test_only_the_gradients_asked_for(shim: ShimExecutor) -> None:
+    x, weight, dy = normal(2, 3, 5, 5), normal(4, 3, 3, 3), normal(2, 4, 3, 3)
+    geometry = conv2d.find_geometry(x, weight, None, 1, 0, 1, 1)
+    for needs in [(True, False, False), (False, True, False), (False, False, True), (False, False, False)]:
+        got = conv2d_cuda.gradients(dy, x, weight, geometry, needs)
+        assert tuple(g is not None for g in got) == needs
+        got = linear_cuda.gradients(normal(2, 4), normal(2, 3), normal(4, 3), needs)
+        assert tuple(g is not None for g in got) == needs
+
+
+@pytest.mark.parametrize("view", ["channels last", "every other", "reversed", "misaligned"])
+def test_any_memory_layout(shim: ShimExecutor, view: str) -> None:
+    x = {
+        "channels last": normal(2, 8, 8, 4).transpose(0, 3, 1, 2),
+        "every other": normal(2, 4, 16, 8)[:, :, ::2],
+        "reversed": normal(2, 4, 8, 8)[..., ::-1],
+        "misaligned": normal(1 + 2 * 4 * 8 * 8)[1:].reshape(2, 4, 8, 8),
+    }[view]
+    weight = normal(3, 3, 4, 6).transpose(3, 2, 0, 1)
+    dy = normal(2, 8, 8, 6).transpose(0, 3, 1, 2)
+    geometry = conv2d.find_geometry(x, weight, None, 1, 1, 1, 1)
+    for module in (conv2d_cuda, conv2d_implicit_cuda):
+        assert_close(module.compute(x, weight, None, geometry), conv2d.compute(x, weight, None, geometry), 1e-13, "y")
+    got = conv2d_cuda.gradients(dy, x, weight, geometry, (True, True, True))
+    for a, b in zip(got, conv2d.gradients(dy, x, weight, geometry, (True, True, True)), strict=True):
+        assert_close(a, b, 1e-13, view)
+    np.testing.assert_array_equal(relu_cuda.compute(x), np.maximum(x, 0))
+
+
+@pytest.mark.parametrize(("precision", "least", "most"), [("strict", 0, 3e-7), ("tf32", 1e-4, 2e-3), ("tf32x3", 0, 5e-7)])
+def test_precision_governs_the_products(shim: ShimExecutor, precision: str, least: float, most: float) -> None:
+    """The stand-in for cuBLAS cuts operands as tensor cores do, so "tf32" must show and "tf32x3" must not."""
+    x, weight = normal(3, 64, 9, 9), normal(8, 64, 3, 3)
+    geometry = conv2d.find_geometry(x, weight, None, 1, 1, 1, 1)
+    expected = conv2d.compute(x, weight, None, geometry)
+    with matmul_precision(precision):
+        y = conv2d_cuda.compute(x.astype(np.float32), weight.astype(np.float32), None, geometry)
+    error = np.sqrt(np.mean((y - expected) ** 2)) / expected.std()
+    assert least <= error <= most
+
+
+def test_tf32x3_of_extreme_values(shim: ShimExecutor) -> None:
+    """Values near the largest float32 must not be rounded up to infinity, and NaN stays in its row."""
+    x = np.array([[3.4025e38, 0, 0], [np.inf, 1, 0], [0, np.nan, 2], [1e-30, 1, 0]], np.float32)
+    with matmul_precision("tf32x3"):
+        y = linear_cuda.compute(x, np.eye(3, dtype=np.float32)[:1], None)
+    np.testing.assert_allclose(y[0, 0], 3.4025e38, rtol=1e-6)
+    assert np.isinf(y[1, 0]) or np.isnan(y[1, 0])
+    assert np.isnan(y[2, 0])
+    np.testing.assert_allclose(y[3, 0], 1e-30, rtol=1e-6)
