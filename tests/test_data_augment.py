@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torchvision_import import import_torchvision
 
 from alexnet_np.data import draws
 from alexnet_np.data.augment import IMAGENET_COLOUR, CenterCrop, ColourNoise, RandomCrop, TenCrop, Upsample, upsample
 from alexnet_np.data.dataset import ArrayDataset
 from alexnet_np.data.preprocess import PREPROCESSING
 from alexnet_np.errors import ShapeError
+from alexnet_np.verify import import_torchvision
 
 BYTES = PREPROCESSING["paper"]._replace(mean=(0, 0, 0))  # leaves the pixels as they are
 rng = np.random.default_rng(0)
@@ -78,9 +78,14 @@ def test_a_data_set_of_one_colour_gives_no_noise():
     assert np.abs(ColourNoise.of(dataset).shift(rng.random(4))).max() < 1e-6
 
 
-def test_ten_crop_and_center_crop_are_torchvisions():
-    functional = import_torchvision().transforms.functional
-    crops = functional.ten_crop(Image.fromarray(PHOTO), 224)
+@pytest.fixture(scope="module")
+def transforms():
+    pytest.importorskip("torch")
+    return import_torchvision().transforms
+
+
+def test_ten_crop_and_center_crop_are_torchvisions(transforms):
+    crops = transforms.functional.ten_crop(Image.fromarray(PHOTO), 224)
     expected = np.stack([np.asarray(crop).transpose(2, 0, 1) for crop in crops]).astype(np.float32)
     np.testing.assert_array_equal(applied(TenCrop(BYTES)), expected)
     np.testing.assert_array_equal(applied(CenterCrop(BYTES)), expected[4])
@@ -102,8 +107,7 @@ def test_upsampling_has_the_integers_of_pillow(side, factor, C, seed):
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (28, 30), (30, 28), (300, 300)])
-def test_upsampling_of_any_shape_is_torchvisions_resize(shape):
-    transforms = import_torchvision().transforms
+def test_upsampling_of_any_shape_is_torchvisions_resize(transforms, shape):
     pixels = rng.integers(0, 256, (*shape, 1), dtype=np.uint8)
     theirs = transforms.Compose([transforms.Resize((224, 224)), transforms.ToTensor()])
     x = applied(Upsample(PREPROCESSING["d2l"]), pixels)

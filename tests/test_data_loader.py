@@ -120,6 +120,11 @@ def test_wrong_numbers_are_refused(options):
         make(**options)
 
 
+def test_an_integer_dtype_is_refused():
+    with pytest.raises(DtypeError, match="must be float32 or float64, got 'uint8'"):
+        make(dtype="uint8")
+
+
 @pytest.mark.parametrize("start", [-1, 5])
 def test_a_start_outside_the_epoch_is_refused(start):
     with pytest.raises(ArgumentError, match="start_batch must be between 0 and 4"):

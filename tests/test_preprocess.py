@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torchvision_import import import_torchvision
 
 from alexnet_np.data import preprocess as module
-from alexnet_np.data.labels import FASHION_MNIST, categories
+from alexnet_np.data.labels import FASHION_MNIST, imagenet_categories
 from alexnet_np.data.preprocess import PREPROCESSING, preprocess, read_image
 from alexnet_np.errors import ArgumentError, DtypeError, ImageError
+from alexnet_np.verify import import_torchvision
 
 CAT = Path(module.__file__).parent.parent / "assets" / "cat.jpg"
 GREY_MODES = ["1", "L", "LA", "I", "F", "I;16", "I;16B"]
@@ -22,13 +22,14 @@ COLOUR_MODES = ["P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB"
 
 
 @pytest.fixture(scope="module")
-def weights():
-    return import_torchvision().models.AlexNet_Weights.IMAGENET1K_V1
+def torchvision():
+    pytest.importorskip("torch")
+    return import_torchvision()
 
 
 @pytest.fixture(scope="module")
-def transforms(weights):
-    return weights.transforms()
+def transforms(torchvision):
+    return torchvision.models.AlexNet_Weights.IMAGENET1K_V1.transforms()
 
 
 def noise(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
@@ -125,11 +126,10 @@ def test_paper_preset_subtracts_the_mean_from_bytes():
     np.testing.assert_allclose(x[:, 5, 7], [255 - 123.675, 128 - 116.28, -103.53], rtol=1e-6)
 
 
-def test_d2l_preset_is_torchvisions_resize_of_a_grey_image():
-    tv = import_torchvision()
+def test_d2l_preset_is_torchvisions_resize_of_a_grey_image(torchvision):
     image = noise(28, 28, "L")
-    theirs = tv.transforms.Compose([tv.transforms.Resize((224, 224)), tv.transforms.ToTensor()])
-    assert same_bits(preprocess(image, preset="d2l"), theirs(image).numpy())
+    resize, to_tensor = torchvision.transforms.Resize((224, 224)), torchvision.transforms.ToTensor()
+    assert same_bits(preprocess(image, preset="d2l"), to_tensor(resize(image)).numpy())
 
 
 def test_every_kind_of_source_gives_the_same_image(monkeypatch):
@@ -278,6 +278,6 @@ def test_wrong_arguments_are_refused(arguments, error, message):
         preprocess(CAT, **arguments)
 
 
-def test_the_labels_are_torchvisions(weights):
-    assert categories == weights.meta["categories"]
+def test_the_labels_are_torchvisions(torchvision):
+    assert imagenet_categories() == torchvision.models.AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
     assert len(FASHION_MNIST) == 10

@@ -14,7 +14,7 @@ from PIL import Image
 
 from alexnet_np.data import draws
 from alexnet_np.data.dataset import Dataset
-from alexnet_np.data.preprocess import Preprocessing, crop_start, normalise
+from alexnet_np.data.preprocess import Preprocessing, crop_start, input_shape, normalise
 from alexnet_np.errors import ShapeError
 
 
@@ -27,7 +27,7 @@ class Augment(Protocol):
     def __call__(self, pixels: np.ndarray, u: np.ndarray, out: np.ndarray) -> None: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ColourNoise:
     """A random shift of an image's colour along the principal components of the training set's RGB values.
 
@@ -154,11 +154,6 @@ class Upsample:
     def __call__(self, pixels: np.ndarray, u: np.ndarray, out: np.ndarray) -> None:
         pixels = pixels[:, ::-1] if self.mirror and u[0] < 0.5 else pixels
         normalise(upsample(pixels, self.recipe.crop), self.recipe, out)
-
-
-def input_shape(recipe: Preprocessing) -> tuple[int, int, int]:
-    """(C,H,W) of a network's input."""
-    return len(recipe.mode), recipe.crop, recipe.crop
 
 
 def check_size(pixels: np.ndarray, size: int) -> tuple[int, int]:

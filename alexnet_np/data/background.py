@@ -13,20 +13,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from alexnet_np.errors import ArgumentError
-
 AHEAD = 2  # batches under way while one is in use: bounds the memory, and bridges a slow file
 CHUNK = 8  # items a thread takes at a time: small, so that all threads together make the first batch
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def positive(name: str, value: int) -> int:
-    """`value` if it is a positive int."""
-    if not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{name} must be a positive int, got {value!r}")
-    return value
 
 
 def batches_in_background(

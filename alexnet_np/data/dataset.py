@@ -59,7 +59,7 @@ def split(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Subset, Sub
     held_out = np.zeros(len(order), bool)
     for target in range(len(dataset.classes)):
         members = order[dataset.targets[order] == target]
-        held_out[members[: min(len(members) - 1, max(1, round(fraction * len(members))))]] = len(members) > 1
+        held_out[members[: min(max(1, round(fraction * len(members))), len(members) - 1)]] = True
     return Subset(dataset, np.flatnonzero(~held_out)), Subset(dataset, np.flatnonzero(held_out))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ class ImageFolder:
         self._cached = None if cache is None else self._open_cache(Path(root), Path(cache), workers, progress)
 
     def pixels(self, index: int) -> np.ndarray:
-        return read_pixels(self.files[index], self.recipe) if self._cached is None else self._cached[index]
+        if self._cached is not None:
+            return self._cached[index]
+        return read_pixels(self.files[index], self.recipe)
 
     def _open_cache(self, root: Path, folder: Path, workers: int, progress: Progress | None) -> np.ndarray:
         data, note = folder / "pixels.npy", folder / "index.json"
@@ -90,11 +93,12 @@ class ImageFolder:
         done, header = 0, {"descr": "|u1", "fortran_order": False, "shape": (len(self.files), side, side, channels)}
         with replacing(path) as temporary, temporary.open("wb") as out:
             np.lib.format.write_array_header_1_0(out, header)
-            for files, pixels, _ in batches_in_background(batches, allocate, fill, workers):
-                out.write(pixels.data)
-                done += len(files)
-                if progress is not None:
-                    progress(done, len(self.files))
+            with closing(batches_in_background(batches, allocate, fill, workers)) as made:
+                for files, pixels, _ in made:
+                    out.write(pixels.data)
+                    done += len(files)
+                    if progress is not None:
+                        progress(done, len(self.files))
 
 
 def list_classes(root: Path, classes: Sequence[str] | None) -> tuple[list[str], list[str], list[int]]:
@@ -103,7 +107,7 @@ def list_classes(root: Path, classes: Sequence[str] | None) -> tuple[list[str], 
         raise DataError(f"{root}: no such folder")
     found = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not found:
-        raise DataError(f"{root}: holds no class folders; one folder a class is expected, {root.name}/CLASS/IMAGE")
+        raise DataError(f"{root}: holds no class folders; images are expected as {root / 'CLASS' / 'IMAGE'}")
     classes = found if classes is None else list(classes)
     files: list[str] = []
     targets: list[int] = []

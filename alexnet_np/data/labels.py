@@ -1,9 +1,7 @@
 """The names of the classes, in the order of the networks' outputs."""
 
+from functools import cache
 from importlib.resources import files
-
-# The 1000 ImageNet labels, as torchvision's AlexNet_Weights.IMAGENET1K_V1.meta["categories"].
-categories = (files("alexnet_np") / "assets" / "imagenet_categories.txt").read_text(encoding="utf-8").splitlines()
 
 # Xiao, Rasul, Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms" (2017)
 FASHION_MNIST = [
@@ -18,3 +16,9 @@ FASHION_MNIST = [
     "bag",
     "ankle boot",
 ]
+
+
+@cache
+def imagenet_categories() -> list[str]:
+    """The 1000 ImageNet labels, as torchvision's `AlexNet_Weights.IMAGENET1K_V1.meta["categories"]`."""
+    return (files("alexnet_np") / "assets" / "imagenet_categories.txt").read_text(encoding="utf-8").splitlines()

@@ -11,8 +11,9 @@ import numpy as np
 
 from alexnet_np.data import draws
 from alexnet_np.data.augment import Augment
-from alexnet_np.data.background import batches_in_background, positive
+from alexnet_np.data.background import batches_in_background
 from alexnet_np.data.dataset import Dataset
+from alexnet_np.data.preprocess import float_dtype, positive
 from alexnet_np.errors import ArgumentError
 
 
@@ -36,7 +37,7 @@ class Loader:
         drop_last: bool = False,
         dtype: Any = "float32",
     ) -> None:
-        self.dataset, self.augment, self.dtype = dataset, augment, np.dtype(dtype)
+        self.dataset, self.augment, self.dtype = dataset, augment, float_dtype(dtype)
         self.batch_size, self.workers = positive("batch_size", batch_size), positive("workers", workers)
         self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
         self.waited = self.elapsed = 0.0
@@ -69,8 +70,10 @@ class Loader:
                 self.augment(self.dataset.pixels(int(index)), numbers, row)
             return ()
 
-        made = batches_in_background(batches, self._allocate, fill, self.workers)
-        with closing(made):
+        def allocate(size: int) -> np.ndarray:
+            return np.empty((size, *self.augment.shape), self.dtype)
+
+        with closing(batches_in_background(batches, allocate, fill, self.workers)) as made:
             for _ in batches:
                 asked = time.perf_counter()
                 indices, x, _ = next(made)
@@ -78,6 +81,3 @@ class Loader:
                 self.elapsed = time.perf_counter() - begun
                 yield x, self.dataset.targets[indices]
                 self.elapsed = time.perf_counter() - begun
-
-    def _allocate(self, size: int) -> np.ndarray:
-        return np.empty((size, *self.augment.shape), self.dtype)

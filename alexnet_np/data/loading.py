@@ -10,8 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_np.data.background import batches_in_background, positive
-from alexnet_np.data.preprocess import empty_input, find_recipe, normalise, read_pixels, source_name
+from alexnet_np.data.background import batches_in_background
+from alexnet_np.data.preprocess import (
+    find_recipe,
+    float_dtype,
+    input_shape,
+    normalise,
+    positive,
+    read_pixels,
+    source_name,
+)
 from alexnet_np.errors import ImageError
 
 # What counts as an image inside a folder. A file that is named itself is read whatever its name.
@@ -72,8 +80,10 @@ def load_batches(
     """
     positive("batch_size", batch_size)
     positive("workers", workers)
-    recipe = find_recipe(preset)
-    empty_input(recipe, dtype)  # refuses a wrong dtype now rather than at the first batch
+    recipe, dtype = find_recipe(preset), float_dtype(dtype)
+
+    def allocate(size: int) -> np.ndarray:
+        return np.empty((size, *input_shape(recipe)), dtype)
 
     def fill(chunk: Sequence[str], rows: np.ndarray) -> list[ImageError | None]:
         failures: list[ImageError | None] = []
@@ -87,8 +97,7 @@ def load_batches(
 
     def run() -> Iterator[LoadedBatch]:
         batches = (files[start : start + batch_size] for start in range(0, len(files), batch_size))
-        made = batches_in_background(batches, lambda n: empty_input(recipe, dtype, n), fill, workers)
-        with closing(made):
+        with closing(batches_in_background(batches, allocate, fill, workers)) as made:
             for batch in made:
                 yield _without_failures(*batch)
 

@@ -72,7 +72,7 @@ def preprocess(
     Source: torchvision, `transforms/_presets.py`, class ImageClassification.
     """
     recipe = find_recipe(preset, resize_size, crop_size, mean, std)
-    return normalise(read_pixels(image, recipe), recipe, empty_input(recipe, dtype))
+    return normalise(read_pixels(image, recipe), recipe, np.empty(input_shape(recipe), float_dtype(dtype)))
 
 
 def find_recipe(
@@ -92,20 +92,31 @@ def find_recipe(
         "std": std if std is None else tuple(std),
     }
     recipe = PREPROCESSING[preset]._replace(**{name: value for name, value in given.items() if value is not None})
-    for name in "resize", "crop":
-        if not isinstance(getattr(recipe, name), int) or getattr(recipe, name) < 1:
-            raise ArgumentError(f"{name}_size must be a positive int, got {getattr(recipe, name)!r}")
+    positive("resize_size", recipe.resize)
+    positive("crop_size", recipe.crop)
     channels = len(recipe.mode)
     if len(recipe.mean) != channels or len(recipe.std) != channels or 0 in recipe.std:
         raise ArgumentError(f"mean and std must hold {channels} numbers, no std 0, got {recipe.mean} and {recipe.std}")
     return recipe
 
 
-def empty_input(recipe: Preprocessing, dtype: Any, *batch: int) -> np.ndarray:
-    """Room for one input (C,H,W), or for a batch (N,C,H,W)."""
+def positive(name: str, value: int) -> int:
+    """`value` if it is a positive int."""
+    if not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"{name} must be a positive int, got {value!r}")
+    return value
+
+
+def float_dtype(dtype: Any) -> np.dtype:
+    """`dtype` if it is float32 or float64."""
     if dtype not in ("float32", "float64", np.float32, np.float64):
-        raise DtypeError(f"preprocess: dtype must be float32 or float64, got {dtype!r}")
-    return np.empty((*batch, len(recipe.mode), recipe.crop, recipe.crop), dtype)
+        raise DtypeError(f"dtype must be float32 or float64, got {dtype!r}")
+    return np.dtype(dtype)
+
+
+def input_shape(recipe: Preprocessing) -> tuple[int, int, int]:
+    """(C,H,W) of a network's input."""
+    return len(recipe.mode), recipe.crop, recipe.crop
 
 
 def read_pixels(source: ImageSource, recipe: Preprocessing) -> np.ndarray:
@@ -119,8 +130,10 @@ def read_pixels(source: ImageSource, recipe: Preprocessing) -> np.ndarray:
 def normalise(pixels: np.ndarray, recipe: Preprocessing, out: np.ndarray) -> np.ndarray:
     """uint8 (...,H,W,C) -> float (...,C,H,W), written into `out`."""
     np.divide(np.moveaxis(pixels, -1, -3), out.dtype.type(recipe.scale), out=out)
-    out -= np.array(recipe.mean, out.dtype)[:, None, None]
-    out /= np.array(recipe.std, out.dtype)[:, None, None]
+    if any(recipe.mean):
+        out -= np.array(recipe.mean, out.dtype)[:, None, None]
+    if set(recipe.std) != {1}:
+        out /= np.array(recipe.std, out.dtype)[:, None, None]
     return out
 
 
