@@ -1,0 +1,141 @@
+"""Checkpoints: one safetensors file each, which is whole or not there.
+
+    step-00000938.safetensors
+        tensors    model.NAME: the parameters; momentum.NAME: the optimizer's buffers
+        metadata   state: JSON, everything else that the rest of the run depends on;  sha256: of all of it
+
+A file is written under a temporary name, brought to the disk and then renamed, so that whenever the process or the
+machine dies, what stands under the last name is a whole checkpoint. The checksum notices what happens to it later.
+
+Source of the format: huggingface/safetensors, README.md, "Format".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_np.backend import on_gpu, one_line
+from alexnet_np.errors import CheckpointError
+from alexnet_np.weights.files import replacing
+
+Tensors = Mapping[str, Any]
+
+DTYPES = {"float32": "F32", "float64": "F64"}  # NumPy's name: the format's
+
+
+class Checkpoints:
+    """The checkpoints of one run: a folder of which the newest `keep` files stay."""
+
+    def __init__(self, folder: Path, keep: int = 3) -> None:
+        self.folder, self.keep = folder, keep
+
+    def paths(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(self.folder.glob("step-*.safetensors"))
+
+    def save(self, step: int, tensors: Tensors, state: Mapping[str, Any]) -> Path:
+        """Write the checkpoint of `step`, then remove what it makes superfluous. Raises CheckpointError."""
+        path = self.folder / f"step-{step:08d}.safetensors"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write(path, tensors, state)
+            self._prune(path)
+        except OSError as error:
+            kept = self.paths()
+            mend = f"; free some space, then --resume: {kept[-1].name} is intact" if kept else ""
+            raise CheckpointError(f"{path}: cannot be saved: {error.strerror or one_line(error)}{mend}") from error
+        return path
+
+    def _prune(self, newest: Path) -> None:
+        older = [path for path in self.paths() if path < newest]
+        damaged = [path for path in self.paths() if path > newest]  # the run went back past them
+        for path in [*older[: max(0, len(older) + 1 - self.keep)], *damaged]:
+            path.unlink(missing_ok=True)
+
+    def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]]:
+        """The newest checkpoint that is whole: its tensors, its state, and what was wrong with any newer one.
+
+        Raises CheckpointError where there is none.
+        """
+        problems: list[str] = []
+        for path in reversed(self.paths()):
+            try:
+                return *read(path), problems
+            except CheckpointError as error:
+                problems.append(str(error))
+        if not problems:
+            raise CheckpointError(f"{self.folder}: no checkpoint here; start without --resume")
+        raise CheckpointError(f"{problems[0]}; and none of the {len(problems)} checkpoints is whole: start anew")
+
+
+def write(path: Path, tensors: Tensors, state: Mapping[str, Any]) -> None:
+    """Write `tensors` (float32, float64) and `state` (anything that JSON takes) to `path`, all or nothing.
+
+    Straight from the arrays' memory. The safetensors library would copy them, and leave a temporary file behind when it
+    is killed. Raises OSError.
+    """
+    arrays = {name: np.ascontiguousarray(array.get() if on_gpu(array) else array) for name, array in tensors.items()}
+    text = json.dumps(state)
+    header: dict[str, Any] = {"__metadata__": {"state": text, "sha256": digest(arrays, text)}}
+    end = 0
+    for name, array in arrays.items():
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": DTYPES[array.dtype.name], "shape": array.shape, "data_offsets": [start, end]}
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)  # the numbers begin at a multiple of 8 bytes
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(len(head).to_bytes(8, "little") + head)
+        for array in arrays.values():
+            file.write(array.data)
+        file.flush()
+    sync_folder(path.parent)
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What `write` wrote. Raises CheckpointError where it is not that, to the last bit."""
+    try:
+        content = path.read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])
+        metadata = header.pop("__metadata__")
+        numbers = memoryview(content)[8 + length :]
+        names = {code: name for name, code in DTYPES.items()}
+        arrays = {
+            name: np.frombuffer(numbers[slice(*entry["data_offsets"])], names[entry["dtype"]]).reshape(entry["shape"])
+            for name, entry in header.items()
+        }
+        intact = metadata["sha256"] == digest(arrays, metadata["state"])
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from error
+    except Exception as error:  # a damaged header breaks it anywhere
+        raise CheckpointError(f"{path}: damaged, or not a checkpoint") from error
+    if not intact:
+        raise CheckpointError(f"{path}: damaged: its contents do not have the checksum they were written with")
+    return arrays, json.loads(metadata["state"])
+
+
+def digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
+    """SHA-256 over the text and every array's name, dtype, shape and numbers."""
+    found = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        found.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        found.update(array.data)
+    return found.hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a rename in `folder` to the disk, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,136 @@
+"""Everything that decides how a training run turns out, in one frozen, JSON-able object."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alexnet_np.backend import BACKENDS
+from alexnet_np.errors import ArgumentError, CheckpointError
+from alexnet_np.initialisation import SCHEMES
+from alexnet_np.models import PRESETS
+
+# What each of these may be, and what it means.
+CHOICES = {
+    "dataset": {
+        "fashion-mnist": "60,000 training and 10,000 test images of clothing, enlarged to image_size",
+        "folder": "your own pictures, a folder a class",
+        "synthetic": "stripes made on the fly, to try things out",
+    },
+    "preset": dict.fromkeys(PRESETS, ""),
+    "initialisation": dict.fromkeys(SCHEMES, ""),
+    "augmentation": {
+        "none": "every image as it is",
+        "mirror": "mirrored half the time (not for folders)",
+        "crop": "random crop, mirrored half the time (folders only)",
+        "paper": "crop, mirror and PCA colour noise (folders of colour pictures only)",
+    },
+    "rule": {"torch": "torch's SGD", "paper": "the 2012 paper's update"},
+    "biases": {"same": "trained as weights are", "double": "twice the rate, no decay: the authors' configuration"},
+    "schedule": {
+        "constant": "lr all along",
+        "step": "times gamma every step_epochs",
+        "plateau": "times gamma when the validation error has not improved for more than patience epochs",
+        "cosine": "from lr to 0 along half a cosine",
+        "one-cycle": "up to lr in 30% of the steps, then down to almost 0",
+    },
+    "dtype": {"float32": "", "float64": ""},
+    "backend": dict.fromkeys(BACKENDS, ""),
+}
+SMALL_IMAGES = ("fashion-mnist", "synthetic")  # enlarged to image_size; pictures in folders are cropped instead
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run. The defaults are d2l's: its network on Fashion-MNIST (Dive into Deep Learning, sec. 8.1.3).
+
+    With the same configuration, the same data and the same numerical libraries on the same number of threads, two runs
+    end with the same bits.
+    """
+
+    dataset: str = "fashion-mnist"
+    data: str | None = None  # folder of the images, or of the IDX files; None: where they are usually found
+    limit: int | None = None  # train on the first so many images only
+    preset: str = "d2l"
+    width: float = 1.0
+    image_size: int = 224  # for small images
+    weights: str | None = None  # start from these instead of from random numbers: a file or a registry name
+    new_head: bool = False  # but the last layer, which starts anew, for other classes
+    freeze: tuple[str, ...] = ()  # parameters with these prefixes stay as they are
+    initialisation: str = "xavier"
+    dropout: float = 0.5
+    augmentation: str = "none"
+    validation: float = 0.1  # share of a folder's images held out, where it has no train/ and val/
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 0.01
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    rule: str = "torch"
+    biases: str = "same"
+    schedule: str = "constant"
+    step_epochs: int = 30
+    patience: int = 3
+    gamma: float = 0.1
+    label_smoothing: float = 0.0
+    seed: int = 0
+    dtype: str = "float32"
+    backend: str = "numba"
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        for name in ("epochs", "batch_size", "image_size", "step_epochs"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ArgumentError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        if not 0 < self.validation < 1:
+            raise ArgumentError(f"validation must be between 0 and 1, got {self.validation}")
+        if self.limit is not None and self.limit < 1:
+            raise ArgumentError(f"limit must be at least 1, got {self.limit}")
+        if not math.isfinite(self.width) or self.width <= 0:
+            raise ArgumentError(f"width must be positive, got {self.width}")
+        self._check_data()
+
+    def _check_data(self) -> None:
+        if self.dataset == "folder" and self.data is None:
+            raise ArgumentError("dataset 'folder' needs data, the folder that holds a folder a class")
+        if self.dataset == "synthetic" and self.data is not None:
+            raise ArgumentError("dataset 'synthetic' is made on the fly; leave data out")
+        small = self.dataset in SMALL_IMAGES
+        if self.augmentation in ("crop", "paper") and small:
+            raise ArgumentError(
+                f"augmentation {self.augmentation!r} is for folders; for {self.dataset} use none or mirror"
+            )
+        if self.augmentation == "mirror" and not small:
+            raise ArgumentError("augmentation 'mirror' is for small images; a folder takes none, crop or paper")
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Config:
+        """Raises CheckpointError for what another version wrote."""
+        unknown = sorted(set(values) ^ {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise CheckpointError(f"written by another version of this package: {', '.join(unknown)}; use that version")
+        return cls(**{**values, "freeze": tuple(values["freeze"])})
+
+    def check_same(self, asked: Mapping[str, Any]) -> None:
+        """Raises CheckpointError unless what is asked for is what this run was begun with; `data` may have moved."""
+        changed = [
+            f"{name} was {getattr(self, name)!r}, not {value!r}"
+            for name, value in asked.items()
+            if name != "data" and value != getattr(self, name)
+        ]
+        if changed:
+            raise CheckpointError(
+                f"the configuration has changed: {'; '.join(changed)}; leave that out to resume, or start a new run"
+            )

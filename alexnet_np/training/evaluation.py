@@ -1,0 +1,71 @@
+"""How good a network is: top-1, top-5, loss and confusion matrix, from one crop or the mean of ten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alexnet_np import ops
+from alexnet_np.backend import Array, array_module, on_gpu
+from alexnet_np.errors import ArgumentError
+from alexnet_np.layers import no_grad
+from alexnet_np.models import AlexNet
+
+
+class Evaluation(NamedTuple):
+    images: int
+    loss: float  # mean cross-entropy
+    top1: float  # share of images, 0..1
+    top5: float
+    confusion: np.ndarray  # (classes, classes) int64: images of class [row] taken for class [column]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"images": self.images, "loss": self.loss, "top1": self.top1, "top5": self.top5}
+
+
+def evaluate(model: AlexNet, batches: Iterable[tuple[Array, Array]], num_classes: int) -> Evaluation:
+    """Run `model` in evaluation mode over batches of x (N,C,H,W), or (N,crops,C,H,W), and targets (N,).
+
+    The prediction for several crops is the mean of their softmax outputs (Krizhevsky et al. 2012, sec. 4.1). Among
+    equal scores the lower class index goes first. The model's mode is put back. Raises ArgumentError without images.
+    """
+    confusion = np.zeros((num_classes, num_classes), np.int64)
+    loss, in_top5 = 0.0, 0
+    was_training = model.training
+    model.eval()
+    try:
+        with no_grad():
+            for x, target in batches:
+                scores = on_cpu(log_probabilities(model, on_device(model, x)))
+                best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+                loss -= float(scores[np.arange(len(target)), target].sum(dtype=np.float64))
+                in_top5 += int((best == target[:, None]).sum())
+                np.add.at(confusion, (target, best[:, 0]), 1)
+    finally:
+        model.train(was_training)
+    images = int(confusion.sum())
+    if not images:
+        raise ArgumentError("evaluate: no images")
+    return Evaluation(images, loss / images, int(confusion.trace()) / images, in_top5 / images, confusion)
+
+
+def log_probabilities(model: AlexNet, x: Array) -> Array:
+    """(N, classes): log softmax of the logits, or the logarithm of the mean softmax over the crops."""
+    if x.ndim == 4:
+        return ops.log_softmax.forward(model(x), dim=1)[0]
+    N, crops = x.shape[:2]
+    q = ops.log_softmax.forward(model(x.reshape(N * crops, *x.shape[2:])), dim=1)[0].reshape(N, crops, -1)
+    xp = array_module(q)
+    largest = q.max(1, keepdims=True)  # taken out of the sum, so that exp cannot underflow to log(0)
+    return xp.log(xp.exp(q - largest).mean(1)) + largest[:, 0]
+
+
+def on_device(model: AlexNet, x: np.ndarray) -> Array:
+    """`x` where the network's parameters are."""
+    return array_module(next(model.parameters()).data).asarray(x)
+
+
+def on_cpu(x: Array) -> np.ndarray:
+    return x.get() if on_gpu(x) else x

@@ -1,0 +1,226 @@
+"""The training loop: one `Trainer` is one run, which can be stopped anywhere and goes on bit for bit.
+
+trainer = Trainer(Config(epochs=3), Path("runs/first"))
+trainer.fit()
+
+runs/first/metrics.jsonl          what happened, a JSON object a line
+runs/first/checkpoints/           everything that the rest of the run depends on
+runs/first/weights.safetensors    the network, at the end
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from alexnet_np.backend import Array, one_line, use_backend
+from alexnet_np.errors import CheckpointError
+from alexnet_np.training import checkpoint
+from alexnet_np.training.checkpoint import Checkpoints
+from alexnet_np.training.config import Config
+from alexnet_np.training.evaluation import evaluate
+from alexnet_np.training.interrupt import Stopped, StopRequest, stop_requests
+from alexnet_np.training.metrics import Event, MetricsLog
+from alexnet_np.training.run import Run, environment
+
+Listener = Callable[[Event], None]
+
+
+class Trainer:
+    """One run of `config`, kept in `folder` if given.
+
+    `workers`: threads that prepare data. `cache`: where a folder's decoded images are kept. `keep`: checkpoints that
+    stay. `save_every`: seconds between two; there is one at the start and after every epoch in any case. None of these
+    changes a bit of the result.
+    Raises ArgumentError, DataError, ImageError, WeightsError, BackendError.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: Path | None = None,
+        *,
+        workers: int = 2,
+        keep: int = 3,
+        save_every: float = 120.0,
+        cache: Path | None = None,
+    ) -> None:
+        self.config, self.folder, self.save_every = config, folder, save_every
+        self.checkpoints = None if folder is None else Checkpoints(folder / "checkpoints", keep)
+        self.log = None if folder is None else MetricsLog(folder / "metrics.jsonl")
+        self.run = Run(config, workers, cache)
+        self.last: Event = {}  # the last epoch's figures
+        self.notices: list[str] = []  # what whoever resumed should know
+        self._begun = False
+        self._saved_at = -math.inf
+        self._listeners: list[Listener] = []
+
+    @classmethod
+    def resume(cls, folder: Path, asked: Mapping[str, Any] | None = None, **options: Any) -> Trainer:
+        """The run in `folder` as its newest whole checkpoint has it; `options` as for a new one.
+
+        `asked`: configuration that it must agree with, but for `data`, which may have moved.
+        Raises CheckpointError, and what a new run raises.
+        """
+        tensors, state, problems = Checkpoints(folder / "checkpoints").load()
+        config, asked = Config.from_json(state["config"]), asked or {}
+        config.check_same(asked)
+        trainer = cls(dataclasses.replace(config, data=asked.get("data", config.data)), folder, **options)
+        trainer.run.restore(tensors, state)
+        trainer.last, trainer._begun = state["last"], True
+        if trainer.log is not None:
+            trainer.log.cut(state["metrics_bytes"])
+        trainer.notices = [f"{problem}; going on from the one before" for problem in problems]
+        trainer.notices += changes(state["environment"], environment())
+        return trainer
+
+    def fit(self, listeners: Iterable[Listener] = ()) -> Event:
+        """Train to the end and return the last epoch's figures. Each listener is called with every event.
+
+        Raises Stopped after Ctrl-C, and may then be called again; CheckpointError where it cannot save, or where the
+        folder holds another run; AlexNetError where the loss is no longer a number.
+        """
+        self._listeners = list(listeners)
+        with use_backend(self.config.backend), stop_requests() as stop:
+            self._begin()
+            while self.run.at.epoch < self.config.epochs:
+                images_per_second = self._train_epoch(stop)
+                self._finish_epoch(stop, images_per_second)
+            self._end()
+        return self.last
+
+    def _begin(self) -> None:
+        if self.checkpoints is not None and not self._begun and self.checkpoints.paths():
+            raise CheckpointError(f"{self.folder}: holds a run already; --resume it, or choose another folder")
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for abandoned in self.folder.rglob(".*.part"):  # by a process killed while it wrote
+                abandoned.unlink()
+        task = self.run.task
+        self._report(
+            {
+                "kind": "start",
+                "step": self.run.at.step,
+                "config": self.config.to_json(),
+                "classes": task.classes,
+                "images": len(task.train.targets),
+                "validation_images": len(task.validation.targets),
+                "parameters": sum(p.data.size for p in self.run.model.parameters()),
+                "environment": environment(),
+            }
+        )
+        if not self._begun:
+            self.save()
+        self._begun = True
+
+    def _train_epoch(self, stop: StopRequest) -> float:
+        """The batches of this epoch that are still to do; returns images a second."""
+        run, loader = self.run, self.run.train_batches
+        begun, already, speed = time.perf_counter(), run.at.images, 0.0
+        with closing(loader.epoch(run.at.epoch, run.at.batch)) as batches:
+            for x, target in batches:
+                lr = run.optimizer.param_groups[0]["lr"]
+                loss, correct = run.step(x, target)
+                speed = (run.at.images - already) / (time.perf_counter() - begun)
+                self._report(
+                    {
+                        "kind": "batch",
+                        "epoch": run.at.epoch + 1,
+                        "batch": run.at.batch,
+                        "batches": len(loader),
+                        "step": run.at.step,
+                        "loss": loss,
+                        "accuracy": correct / len(target),
+                        "lr": lr,
+                        **self._averages(),
+                        "images_per_second": speed,
+                    }
+                )
+                if stop.asked:
+                    self._stop()
+                if time.monotonic() - self._saved_at >= self.save_every:
+                    self.save()
+        return speed
+
+    def _averages(self) -> dict[str, float]:
+        at = self.run.at
+        return {"train_loss": at.loss / at.images, "train_accuracy": at.correct / at.images}
+
+    def _finish_epoch(self, stop: StopRequest, images_per_second: float) -> None:
+        """Validate, report, and save with the position at the start of the next epoch."""
+        run, loader = self.run, self.run.train_batches
+        result = evaluate(run.model, self._validation(stop), len(run.task.classes))
+        self.last = {
+            "kind": "epoch",
+            "epoch": run.at.epoch + 1,
+            "epochs": self.config.epochs,
+            "step": run.at.step,
+            **self._averages(),
+            "loss": result.loss,
+            "accuracy": result.top1,
+            "top5": result.top5,
+            "lr": run.optimizer.param_groups[0]["lr"],
+            "images_per_second": images_per_second,
+            "data_wait": loader.waited / loader.elapsed if loader.elapsed else 0.0,
+        }
+        run.finish_epoch(1 - result.top1)
+        self._report(self.last)
+        self.save()
+
+    def _validation(self, stop: StopRequest) -> Iterator[tuple[Array, Array]]:
+        loader = self.run.validation_batches
+        with closing(loader.epoch(0)) as batches:
+            for i, batch in enumerate(batches, 1):
+                if stop.asked:
+                    self._stop()
+                yield batch
+                self._tell({"kind": "validation", "epoch": self.run.at.epoch + 1, "batch": i, "batches": len(loader)})
+
+    def _end(self) -> None:
+        """The finished network, in a file that says what it is and how it was made."""
+        if self.folder is not None:
+            about = {"config": self.config.to_json(), "classes": self.run.task.classes, "result": self.last}
+            path = self.folder / "weights.safetensors"
+            try:
+                checkpoint.write(path, self.run.model.state_dict(), about)
+            except OSError as error:
+                raise CheckpointError(
+                    f"{path}: cannot be saved: {one_line(error)}; mend that, then --resume"
+                ) from error
+        self._report({**self.last, "kind": "end"})
+
+    def _stop(self) -> None:
+        at = self.run.at
+        where = f"stopped in epoch {at.epoch + 1} after batch {at.batch} of {len(self.run.train_batches)}"
+        if self.folder is None:
+            raise Stopped(f"{where}; nothing is saved, because no folder was given")
+        self.save()
+        raise Stopped(f"{where}, saved; to go on: alexnet train --resume --out {self.folder}")
+
+    def save(self) -> None:
+        """Write a checkpoint, where there is a folder for it. Raises CheckpointError."""
+        if self.checkpoints is not None and self.log is not None:
+            rest = {"last": self.last, "metrics_bytes": self.log.size()}
+            self.checkpoints.save(self.run.at.step, self.run.tensors(), self.run.state() | rest)
+        self._saved_at = time.monotonic()
+
+    def _report(self, event: Event) -> None:
+        """To the metrics file and to the listeners."""
+        if self.log is not None:
+            self.log.write(event)
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A notice where a run goes on in another environment than it was begun in."""
+    changed = [f"{name} {then.get(name)}, now {now[name]}" for name in now if now[name] != then.get(name)]
+    return [f"begun with {', '.join(changed)}: the last bits may come out differently"] if changed else []

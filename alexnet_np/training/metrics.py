@@ -1,0 +1,61 @@
+"""What a run reports, one JSON object a line, in a file that a resumed run continues where its checkpoint left off."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alexnet_np.backend import one_line
+from alexnet_np.errors import CheckpointError, DataError
+
+Event = dict[str, Any]
+
+
+class MetricsLog:
+    """Appends events to a JSON-lines file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Raises CheckpointError where the disk is full."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: cannot be written: {error.strerror or one_line(error)}") from error
+
+    def size(self) -> int:
+        """Bytes so far."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def cut(self, size: int) -> None:
+        """Forget what was written after `size` bytes."""
+        if self.size() > size:
+            os.truncate(self.path, size)
+
+
+def read_events(path: Path, kind: str) -> list[Event]:
+    """The events of one kind in a metrics file; a last line that is still being written is passed over.
+
+    Raises DataError.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; `alexnet train` writes it into its --out folder") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {one_line(error)}") from error
+    events = []
+    for number, line in enumerate(lines, 1):
+        try:
+            event = json.loads(line)
+            if event["kind"] == kind:
+                events.append(event)
+        except (ValueError, KeyError, TypeError):
+            if number < len(lines):
+                raise DataError(f"{path}: line {number} is not a metric") from None
+    return events

@@ -1,0 +1,132 @@
+"""Everything that a run is at one moment, and one step of it. Files, signals and reports are in loop.py."""
+
+from __future__ import annotations
+
+import math
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_np import ops
+from alexnet_np.backend import Array
+from alexnet_np.errors import AlexNetError, CheckpointError
+from alexnet_np.layers import Dropout
+from alexnet_np.threads import get_num_threads
+from alexnet_np.training.building import build_model, build_optimizer, build_schedule
+from alexnet_np.training.config import Config
+from alexnet_np.training.evaluation import on_device
+from alexnet_np.training.schedules import ReduceLROnPlateau
+from alexnet_np.training.task import loaders, open_task
+
+
+@dataclass
+class Position:
+    """Where a run is, and the sums over the epoch so far."""
+
+    epoch: int = 0  # epochs done
+    batch: int = 0  # batches done in this one
+    step: int = 0  # batches done in all
+    images: int = 0
+    loss: float = 0.0
+    correct: int = 0
+
+
+class Run:
+    """The data, network, optimizer and schedule of `config`, and the position in the run.
+
+    `workers`: threads that prepare data; `cache`: where a folder's decoded images are kept. Neither changes a result.
+    Raises ArgumentError, DataError, ImageError, WeightsError, BackendError.
+    """
+
+    def __init__(self, config: Config, workers: int = 2, cache: Path | None = None) -> None:
+        self.config = config
+        self.task = open_task(config, workers, cache)
+        self.train_batches, self.validation_batches = loaders(config, self.task, workers)
+        self.model = build_model(config, len(self.task.classes), len(self.task.recipe.mode))
+        self.optimizer = build_optimizer(config, self.model)
+        self.schedule = build_schedule(config, self.optimizer, len(self.train_batches))
+        self.at = Position()
+
+    def step(self, x: np.ndarray, target: np.ndarray) -> tuple[float, int]:
+        """One batch forward, backward and into the parameters; its mean loss, and how many it got right.
+
+        Raises AlexNetError where the loss is no longer a number.
+        """
+        logits = self.model(on_device(self.model, x))
+        mean, cache = ops.cross_entropy.forward(logits, target, label_smoothing=self.config.label_smoothing)
+        loss = float(mean)
+        if not math.isfinite(loss):
+            raise AlexNetError(
+                f"the loss is {loss} at step {self.at.step + 1}: the run has diverged; start anew with a lower lr than "
+                f"{self.config.lr}, or another initialisation than {self.config.initialisation!r}"
+            )
+        self.optimizer.zero_grad()
+        self.model.backward(ops.cross_entropy.backward(1.0, cache), input_grad=False)
+        self.optimizer.step()
+        if not isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step()
+        correct = int((logits.argmax(1) == on_device(self.model, target)).sum())
+        at = self.at
+        at.batch, at.step, at.images = at.batch + 1, at.step + 1, at.images + len(target)
+        at.loss, at.correct = at.loss + loss * len(target), at.correct + correct
+        return loss, correct
+
+    def finish_epoch(self, error: float) -> None:
+        """Go on to the next epoch, after a validation error of `error` (0..1)."""
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(error)
+        self.at = Position(epoch=self.at.epoch + 1, step=self.at.step)
+
+    def tensors(self) -> dict[str, Array]:
+        """Every array that the rest of the run depends on."""
+        parameters = {f"model.{name}": array for name, array in self.model.state_dict().items()}
+        return parameters | {f"momentum.{name}": array for name, array in self.optimizer.velocities.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Everything else that the rest of the run depends on, as JSON takes it."""
+        return {
+            "config": self.config.to_json(),
+            "data": self.task.fingerprint(),
+            "environment": environment(),
+            "position": asdict(self.at),
+            "optimizer": self.optimizer.state_dict()["param_groups"],
+            "schedule": self.schedule.state_dict(),
+            "dropout": {name: [layer.seed, layer.calls] for name, layer in self._dropouts()},
+        }
+
+    def restore(self, tensors: Mapping[str, Array], state: Mapping[str, Any]) -> None:
+        """Continue from `tensors()` and `state()`. Raises CheckpointError, WeightsError."""
+        now, then = self.task.fingerprint(), state["data"]
+        if now != then:
+            raise CheckpointError(
+                f"the data set has changed: now {len(now['classes'])} classes and {now['images']} images, then "
+                f"{len(then['classes'])} and {then['images']}, or other labels; bring the old one back, or start anew"
+            )
+        self.model.load_state_dict(_without_prefix("model.", tensors))
+        velocities = _without_prefix("momentum.", tensors)
+        buffers = {name: {"momentum_buffer": array} for name, array in velocities.items()}
+        self.optimizer.load_state_dict({"state": buffers, "param_groups": state["optimizer"]})
+        self.schedule.load_state_dict(state["schedule"])
+        for name, layer in self._dropouts():
+            layer.seed, layer.calls = state["dropout"][name]
+        self.at = Position(**state["position"])
+
+    def _dropouts(self) -> Iterator[tuple[str, Dropout]]:
+        return ((name, layer) for name, layer in self.model.leaves() if isinstance(layer, Dropout))
+
+
+def environment() -> dict[str, Any]:
+    """What, beside the configuration and the data, may change the last bits of a run."""
+    packages = {name: version(name) for name in ("alexnet-np", "numpy", "numba")}
+    python = ".".join(map(str, sys.version_info[:2]))
+    return {**packages, "python": python, "machine": platform.machine(), "threads": get_num_threads()}
+
+
+def _without_prefix(prefix: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}

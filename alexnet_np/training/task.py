@@ -1,0 +1,114 @@
+"""What a configuration says to learn from: its images, and what is done to them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alexnet_np.data.augment import Augment, CenterCrop, ColourNoise, RandomCrop, TenCrop, Upsample
+from alexnet_np.data.dataset import Dataset, Subset, Synthetic, split
+from alexnet_np.data.idx import fashion_mnist
+from alexnet_np.data.image_folder import ImageFolder
+from alexnet_np.data.loader import Loader
+from alexnet_np.data.preprocess import Preprocessing, find_recipe
+from alexnet_np.errors import ArgumentError, DataError
+from alexnet_np.training.config import SMALL_IMAGES, Config
+
+SYNTHETIC_IMAGES = 2000
+VALIDATION_FOLDERS = ("val", "validation", "test")
+
+
+class Task(NamedTuple):
+    """The images of a run."""
+
+    train: Dataset
+    validation: Dataset
+    recipe: Preprocessing  # the input that the network takes
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.train.classes)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Tells this data set from a changed one: by number, classes and labels, in order. Pixels are not read."""
+        labels = hashlib.sha256(np.asarray(self.train.targets, "<i8").tobytes())
+        return {"images": len(self.train.targets), "classes": self.classes, "labels_sha256": labels.hexdigest()}
+
+
+def open_task(config: Config, workers: int = 2, cache: Path | None = None) -> Task:
+    """The training and validation images of `config`. Raises DataError, ImageError."""
+    if config.dataset in SMALL_IMAGES:
+        recipe = find_recipe("d2l", config.image_size, config.image_size)
+        train, validation = _small_images(config)
+    else:
+        recipe = find_recipe(config.preset)
+        train, validation = _folders(config, workers, cache)
+    if config.limit is not None:
+        train = first_images(train, config.limit)
+    for part, use in ((train, "train"), (validation, "validate")):
+        if not len(part.targets):
+            raise DataError(f"{config.data or config.dataset}: no images to {use} on")
+    return Task(train, validation, recipe)
+
+
+def _small_images(config: Config) -> tuple[Dataset, Dataset]:
+    if config.dataset == "fashion-mnist":
+        return fashion_mnist("train", config.data), fashion_mnist("test", config.data)
+    count = config.limit or SYNTHETIC_IMAGES
+    sizes = {"size": config.image_size, "channels": 1}
+    return Synthetic(count, **sizes, seed=0), Synthetic(max(1, count // 5), **sizes, seed=1)
+
+
+def _folders(config: Config, workers: int, cache: Path | None) -> tuple[Dataset, Dataset]:
+    """ROOT/train and ROOT/val where they are, else ROOT itself, of which a share is held out."""
+    root = Path(str(config.data))
+    held_out = next((root / name for name in VALIDATION_FOLDERS if (root / name).is_dir()), None)
+
+    def opened(folder: Path, name: str, classes: list[str] | None = None) -> ImageFolder:
+        inside = None if cache is None else cache / name
+        return ImageFolder(folder, preset=config.preset, classes=classes, cache=inside, workers=workers)
+
+    if (root / "train").is_dir() and held_out is not None:
+        train = opened(root / "train", "train")
+        return train, opened(held_out, "val", train.classes)
+    return split(opened(root, "all"), config.validation, config.seed)
+
+
+def first_images(dataset: Dataset, count: int) -> Dataset:
+    """`count` images, evenly spaced, so that a set sorted by class keeps its classes."""
+    have = len(dataset.targets)
+    return dataset if count >= have else Subset(dataset, np.arange(count) * have // count)
+
+
+def training_augment(config: Config, task: Task) -> Augment:
+    """What is done to every training image."""
+    if config.dataset in SMALL_IMAGES:
+        return Upsample(task.recipe, mirror=config.augmentation == "mirror")
+    if config.augmentation == "none":
+        return CenterCrop(task.recipe)
+    if config.augmentation == "crop":
+        return RandomCrop(task.recipe)
+    if task.recipe.mode != "RGB":
+        raise ArgumentError(f"augmentation 'paper' shifts colours, but {config.preset!r} takes grey images; use crop")
+    return RandomCrop(task.recipe, colour=ColourNoise.of(task.train, seed=config.seed))
+
+
+def evaluation_augment(config: Config, task: Task, ten_crop: bool = False) -> Augment:
+    """What is done to every validation image."""
+    small = config.dataset in SMALL_IMAGES
+    if ten_crop and small:
+        raise ArgumentError(f"ten crops are for folders: the images of {config.dataset} are not larger than the input")
+    if small:
+        return Upsample(task.recipe)
+    return TenCrop(task.recipe) if ten_crop else CenterCrop(task.recipe)
+
+
+def loaders(config: Config, task: Task, workers: int) -> tuple[Loader, Loader]:
+    """Batches for training, shuffled, and for validation."""
+    common: dict[str, Any] = {"workers": workers, "dtype": config.dtype}
+    augment = training_augment(config, task)
+    train = Loader(task.train, config.batch_size, augment=augment, shuffle=True, seed=config.seed, **common)
+    return train, Loader(task.validation, config.batch_size, augment=evaluation_augment(config, task), **common)
