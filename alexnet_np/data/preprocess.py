@@ -68,7 +68,8 @@ def preprocess(
     is None is the preset's. `dtype`: float32 or float64.
     The traps: the EXIF orientation is not applied, because torchvision does not apply it (call
     `PIL.ImageOps.exif_transpose` first for an upright picture); 16-bit grey is clipped at 255, as Pillow converts it.
-    Raises ImageError; ArgumentError for a preset or a number out of range; DtypeError.
+    Raises ImageError, also for sides of more than about 1:1365, which the resize would grow beyond Pillow's guard;
+    ArgumentError for a preset or a number out of range; DtypeError.
     Source: torchvision, `transforms/_presets.py`, class ImageClassification.
     """
     recipe = find_recipe(preset, resize_size, crop_size, mean, std)
