@@ -29,7 +29,8 @@ test: .venv/test/installed
 	.venv/test/bin/python -m pytest $(ARGS)
 
 bench: .venv/bench/installed
-	.venv/bench/bin/python -m benchmarks $(ARGS)
+	.venv/bench/bin/python -m alexnet_np.benchmarks.bench_arrays
+	.venv/bench/bin/alexnet bench model $(ARGS)
 
 lint: .venv/lint/installed
 	.venv/lint/bin/ruff check .

@@ -1,12 +1,18 @@
-"""Install alexnet-np. `kernels/` is installed as `alexnet_np.kernels`: the bare name `kernels` belongs to another package."""
+"""Install alexnet-np.
+
+`kernels/` and `benchmarks/` lie at the top of the repository and are installed as `alexnet_np.kernels` and
+`alexnet_np.benchmarks`: their bare names belong to other packages.
+"""
 
 from setuptools import setup
 
 PACKAGES = [
     "alexnet_np",
+    "alexnet_np.cli",
     "alexnet_np.data",
     "alexnet_np.ops",
     "alexnet_np.study",
+    "alexnet_np.training",
     "alexnet_np.weights",
 ]
 
@@ -20,8 +26,8 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=[*PACKAGES, "alexnet_np.kernels"],
-    package_dir={"alexnet_np.kernels": "kernels"},
+    packages=[*PACKAGES, "alexnet_np.kernels", "alexnet_np.benchmarks"],
+    package_dir={"alexnet_np.kernels": "kernels", "alexnet_np.benchmarks": "benchmarks"},
     package_data={"alexnet_np": ["assets/*", "py.typed"], "alexnet_np.kernels": ["*.cu", "*.cuh"]},
     install_requires=[
         "numpy>=2.0",

@@ -199,9 +199,11 @@ def torch_module(layer: layers.Layer) -> Any:
             F, CG, KH, KW = layer.weight.shape
             stride, dilation = (ops.checks.pair("Conv2d", "", value, 1) for value in (layer.stride, layer.dilation))
             top, bottom, left, right = ops.conv2d.find_padding(layer.padding, (KH, KW), stride, dilation)
+            even = (top, left) == (bottom, right)  # what torch's own argument can say
+            sides = (top, left) if even else (0, 0)
             bias = layer.bias is not None
-            conv = nn.Conv2d(CG * layer.groups, F, (KH, KW), stride, 0, dilation, layer.groups, bias)
-            return nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), conv)
+            conv = nn.Conv2d(CG * layer.groups, F, (KH, KW), stride, sides, dilation, layer.groups, bias)
+            return conv if even else nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), conv)
         case layers.Linear():
             return nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
         case layers.MaxPool2d():

@@ -1,1 +1,1 @@
-"""Measurements, kept apart from the tests: run them all with `make bench`, or one with `python -m benchmarks.NAME`."""
+"""Measurements, kept apart from the tests and installed as `alexnet_np.benchmarks`: `alexnet bench --help`."""

@@ -1,0 +1,88 @@
+"""One training step: forward with dropout, cross-entropy, backward, SGD with momentum and weight decay.
+
+    alexnet bench train [--batch 128] [--preset torchvision] [--json FILE]
+
+Ours on each CPU backend, beside PyTorch contiguous and channels_last, its SGD with fused=True (the fastest it has).
+The gradients are not verified here but in the tests; the loss is, which dropout alone may move.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import alexnet_np as anp
+from alexnet_np import ops
+from alexnet_np.backend import BACKENDS, available_backends, use_backend
+from alexnet_np.models import AlexNet
+from alexnet_np.study.summary import summary
+from alexnet_np.training.sgd import SGD
+
+from .harness import Contender, Work
+from .peers import torch_net
+
+OPTIONS = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
+
+
+def works(batch: int, preset: str = "torchvision") -> list[Work]:
+    model = anp.alexnet(preset, seed=0)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, model.in_channels, 224, 224), dtype=np.float32)
+    target = rng.integers(0, model.num_classes, batch)
+    counted = summary(model, x.shape)
+    first = counted.layers[0].macs  # the first layer's dx is not needed
+    contenders = [
+        Contender(name, *((None, str(usable)) if usable is not True else (our_step(preset, name, x, target), "")))
+        for name, usable in available_backends().items()
+        if BACKENDS[name] == "cpu"
+    ]
+    contenders += [
+        Contender(f"torch {layout}", *torch_step(model, layout, x, target)) for layout in ("contiguous", "channels_last")
+    ]
+    flops = 2.0 * (3 * counted.macs - first)
+    moved = 3.0 * x.nbytes + 4 * 4.0 * counted.parameters  # weight read, gradient written and read, velocity and weight
+
+    def check(loss: Any) -> None:
+        assert 0 < float(loss) < 20, f"the loss is {float(loss)}"
+
+    return [Work(f"training step, {preset}, batch {batch}", flops, moved, contenders, check)]
+
+
+def our_step(preset: str, backend: str, x: np.ndarray, target: np.ndarray) -> Any:
+    model = anp.alexnet(preset, seed=0, backend=backend).train()
+    optimizer = SGD(model.named_parameters(), **OPTIONS, backend=backend)
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        logits = model(x)
+        with use_backend(backend):
+            loss, cache = ops.cross_entropy.forward(logits, target)
+            dlogits = ops.cross_entropy.backward(1.0, cache)
+        model.backward(dlogits, input_grad=False)
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def torch_step(model: AlexNet, layout: str, x: np.ndarray, target: np.ndarray) -> tuple[Any, str]:
+    """(a callable, "") or (None, why there is none)."""
+    try:
+        import torch
+    except ImportError:
+        return None, "torch is not installed"
+    memory = getattr(torch, "contiguous_format" if layout == "contiguous" else layout)
+    peer = torch_net(model).train().to(memory_format=memory)
+    inputs = torch.from_numpy(x).to(memory_format=memory)
+    labels = torch.from_numpy(target)
+    optimizer = torch.optim.SGD(peer.parameters(), **OPTIONS, fused=True)
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(peer(inputs), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step, ""
