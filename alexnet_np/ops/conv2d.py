@@ -82,9 +82,8 @@ def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> 
     N, F = len(x), len(weight)
     y = xp.empty((N, G, F // G, geometry.output[0] * geometry.output[1]), x.dtype)
     filters = as_matrices(weight, G)
-    for batch in slices(x, geometry):
-        columns = im2col(x[batch], geometry)  # (n, G, C/G*KH*KW, OH*OW)
-        xp.matmul(filters, columns, out=y[batch])
+    for batch in slices(x, geometry):  # columns are nested in the call, so that one slice's are gone before the next's
+        xp.matmul(filters, im2col(x[batch], geometry), out=y[batch])
     y = y.reshape(N, F, *geometry.output)
     if bias is not None:
         y += bias[:, None, None]
@@ -102,11 +101,9 @@ def gradients(dy: Array, x: Array, weight: Array, geometry: Geometry, needs: Nee
     dbias = dy.sum((0, 3)).reshape(F) if needs[2] else None
     for batch in slices(x, geometry) if needs[0] or needs[1] else ():
         if dx is not None:
-            dcolumns = xp.matmul(filters.swapaxes(1, 2), dy[batch])  # (n, G, C/G*KH*KW, OH*OW)
-            dx[batch] = col2im(dcolumns, x[batch].shape, geometry)
+            dx[batch] = col2im(xp.matmul(filters.swapaxes(1, 2), dy[batch]), x[batch].shape, geometry)
         if dfilters is not None:
-            columns = im2col(x[batch], geometry)
-            dfilters += xp.matmul(dy[batch], columns.swapaxes(2, 3)).sum(0)
+            dfilters += xp.matmul(dy[batch], im2col(x[batch], geometry).swapaxes(2, 3)).sum(0)
     return dx, None if dfilters is None else dfilters.reshape(weight.shape), dbias
 
 
