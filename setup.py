@@ -4,6 +4,8 @@
 `alexnet_np.benchmarks`: their bare names belong to other packages.
 """
 
+from pathlib import Path
+
 from setuptools import setup
 
 PACKAGES = [
@@ -22,7 +24,7 @@ setup(
     name="alexnet-np",
     version="0.1.0",
     description="AlexNet from scratch on NumPy and CuPy, every gradient by hand, every number checked against torch.",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
@@ -43,7 +45,7 @@ setup(
         "cuda12": ["cupy-cuda12x>=13"],
         "cuda13": ["cupy-cuda13x[ctk]>=13.6"],
         "verify": TORCH,
-        "test": [*TORCH, "pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "safetensors>=0.4.3", "matplotlib>=3.8"],
+        "test": [*TORCH, "pytest>=8", "hypothesis>=6.100", "safetensors>=0.4.3", "matplotlib>=3.8"],
         "bench": [*TORCH, "onnx>=1.17", "onnxruntime>=1.20", "openvino>=2025.0", "matplotlib>=3.8"],
         "lint": ["ruff>=0.9", "mypy>=1.15"],
     },

@@ -37,9 +37,8 @@ def works(batch: int, preset: str = "torchvision") -> list[Work]:
         for name, usable in available_backends().items()
         if BACKENDS[name] == "cpu"
     ]
-    contenders += [
-        Contender(f"torch {layout}", *torch_step(model, layout, x, target)) for layout in ("contiguous", "channels_last")
-    ]
+    for layout in ("contiguous", "channels_last"):
+        contenders.append(Contender(f"torch {layout}", *torch_step(model, layout, x, target)))
     flops = 2.0 * (3 * counted.macs - first)
     moved = 3.0 * x.nbytes + 4 * 4.0 * counted.parameters  # weight read, gradient written and read, velocity and weight
 

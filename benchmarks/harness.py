@@ -174,7 +174,8 @@ def table(report: Report) -> Any:
 def title(report: Report) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in report.machine["versions"].items())
     peaks = f"measured peaks {report.peaks['gflops']:.0f} GFLOP/s, {report.peaks['gbps']:.0f} GB/s"
-    return f"{report.machine['cpu']}, {report.machine['cores']} cores; {peaks}\nPython {report.machine['python']}, {versions}"
+    host = f"{report.machine['cpu']}, {report.machine['cores']} cores; {peaks}"
+    return f"{host}\nPython {report.machine['python']}, {versions}"
 
 
 def compare(before: Report, after: Report) -> list[tuple[str, str, float, float, float]]:
@@ -198,7 +199,8 @@ def roofline(report: Report, works: Iterable[Work], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     reach = [0.25, *sorted(intensity.values()), 4 * max(intensity.values(), default=64.0)]
     grid = np.geomspace(min(reach), max(reach), 200)
-    axes.plot(grid, np.minimum(report.peaks["gflops"], grid * report.peaks["gbps"]), color="black", label="measured roof")
+    roof = np.minimum(report.peaks["gflops"], grid * report.peaks["gbps"])
+    axes.plot(grid, roof, color="black", label="measured roof")
     for name in dict.fromkeys(row.contender for row in report.rows):
         rows = [r for r in report.rows if r.contender == name and not r.missing and r.work in intensity]
         axes.scatter([intensity[r.work] for r in rows], [r.gflops for r in rows], label=name, s=24)

@@ -17,12 +17,20 @@ app = typer.Typer(
     help="Implementations and peers side by side: verified first, warmed up, taking turns.", no_args_is_help=True
 )
 
-Batches = Annotated[list[int], typer.Option("--batch", "-b", help="Images at a time; may be given again.", min=1)]
+
+
+def batches(default: str) -> Any:
+    """--batch, a list; Typer wants no list as a default."""
+    return typer.Option("--batch", "-b", help="Images at a time; may be given again.", min=1, show_default=default)
+
+
 Preset = Annotated[str, typer.Option("--preset", "-p", help="Whose shapes.")]
 Rounds = Annotated[int, typer.Option("--rounds", help="Timed turns of each contender.", min=3)]
 Cold = Annotated[bool, typer.Option("--cold", help="Clear the caches before every turn.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Also save the report, as JSON, for `bench compare`.")]
-Roofline = Annotated[Path | None, typer.Option("--roofline", help="Also draw the rates under this machine's roof, a PNG.")]
+Roofline = Annotated[
+    Path | None, typer.Option("--roofline", help="Also draw a roofline plot, a PNG.")
+]
 
 PEERS = ("torch", "onnxruntime", "openvino")  # a contender is a peer when its name begins so
 
@@ -30,7 +38,7 @@ PEERS = ("torch", "onnxruntime", "openvino")  # a contender is a peer when its n
 @app.command()
 def kernels(
     op: Annotated[str | None, typer.Option("--op", help="Only this op, e.g. conv2d.")] = None,
-    batch: Batches = [8],  # noqa: B006: Typer reads it and copies it
+    batch: Annotated[list[int] | None, batches("8")] = None,
     rounds: Rounds = 11,
     cold: Cold = False,
     out: Out = None,
@@ -39,19 +47,19 @@ def kernels(
 ) -> None:
     """Every op at AlexNet's own shapes, forward and backward, each implementation beside torch.
 
-    [bold]Examples[/]
-
-    alexnet bench kernels --op conv2d --batch 32 --roofline roof.png
+    Examples:
+      alexnet bench kernels --op conv2d --batch 32 --roofline roof.png
     """
     from alexnet_np.benchmarks import bench_kernels
 
-    _run(lambda: (w for size in batch for w in bench_kernels.works(size, op)), rounds, cold, out, roofline, as_json)
+    sizes = batch or [8]
+    _run(lambda: (w for size in sizes for w in bench_kernels.works(size, op)), rounds, cold, out, roofline, as_json)
 
 
 @app.command()
 def model(
     preset: Preset = "torchvision",
-    batch: Batches = [1, 32, 128],  # noqa: B006
+    batch: Annotated[list[int] | None, batches("1, 32 and 128")] = None,
     rounds: Rounds = 11,
     cold: Cold = False,
     out: Out = None,
@@ -60,19 +68,19 @@ def model(
 ) -> None:
     """The whole network's inference: eager backends and compiled plans beside PyTorch, ONNX Runtime and OpenVINO.
 
-    [bold]Examples[/]
-
-    alexnet bench model --batch 32 --out today.json
+    Examples:
+      alexnet bench model --batch 32 --out today.json
     """
     from alexnet_np.benchmarks import bench_model
 
-    _run(lambda: (w for size in batch for w in bench_model.works(size, preset)), rounds, cold, out, roofline, as_json)
+    sizes = batch or [1, 32, 128]
+    _run(lambda: (w for size in sizes for w in bench_model.works(size, preset)), rounds, cold, out, roofline, as_json)
 
 
 @app.command()
 def train(
     preset: Preset = "torchvision",
-    batch: Batches = [32],  # noqa: B006
+    batch: Annotated[list[int] | None, batches("32")] = None,
     rounds: Rounds = 5,
     out: Out = None,
     as_json: Json = False,
@@ -80,7 +88,8 @@ def train(
     """One training step: forward with dropout, backward, SGD with momentum and weight decay."""
     from alexnet_np.benchmarks import bench_train
 
-    _run(lambda: (w for size in batch for w in bench_train.works(size, preset)), rounds, False, out, None, as_json)
+    sizes = batch or [32]
+    _run(lambda: (w for size in sizes for w in bench_train.works(size, preset)), rounds, False, out, None, as_json)
 
 
 @app.command()
