@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import layers, ops
-from alexnet_np.backend import Array, array_module, as_array, on_gpu
+from alexnet_np.backend import Array, array_module, as_array, on_gpu, one_line
 from alexnet_np.errors import AlexNetError, MissingPackageError
 from alexnet_np.models import AlexNet
 
@@ -33,7 +33,7 @@ FLOAT32_NET_GRADIENT = 2e-2  # a kink may cost 1e-3 or so, and more in a narrow 
 FLOAT64_LAYER = 1e-12
 FLOAT64_NET = 1e-10
 
-INSTALL = "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu"
+INSTALL = "pip install torch torchvision"
 
 Arrays = dict[str, Array]
 
@@ -279,8 +279,8 @@ def import_torch() -> ModuleType:
     """torch. Raises MissingPackageError where it is not installed."""
     try:
         import torch
-    except ImportError as error:
-        raise MissingPackageError(f"torch is not installed, which this compares with: {INSTALL}") from error
+    except (ImportError, OSError) as error:  # OSError: a shared library of it that does not load
+        raise MissingPackageError(f"torch cannot be imported ({one_line(error)}): {INSTALL}") from error
     return torch
 
 
@@ -308,5 +308,5 @@ def import_torchvision() -> ModuleType:
                 _declared[-1].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
             import torchvision
     except ImportError as error:
-        raise MissingPackageError(f"torchvision is not installed, which this compares with: {INSTALL}") from error
+        raise MissingPackageError(f"torchvision cannot be imported ({one_line(error)}): {INSTALL}") from error
     return torchvision

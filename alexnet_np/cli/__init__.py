@@ -1,0 +1,19 @@
+"""The `alexnet` command. A file for each group of commands; app.py puts them together."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """What the installed `alexnet` runs."""
+    try:
+        from alexnet_np.cli.app import app
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("typer", "click", "rich"):
+            raise
+        sys.exit("alexnet: the command line needs the packages typer and rich: pip install typer rich")
+    for stream in sys.stdout, sys.stderr:  # a file's name may hold what the terminal cannot show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="alexnet")

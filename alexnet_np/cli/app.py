@@ -1,0 +1,76 @@
+"""The Typer application: its commands, and how it ends.
+
+Exit codes: 0; 1 with one line on standard error for whatever went wrong; 2 for a wrong command line; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import alexnet_np
+from alexnet_np.backend import one_line
+from alexnet_np.cli import bench, demo, images, study, weights
+from alexnet_np.errors import AlexNetError
+
+
+class OneLineErrors(TyperGroup):
+    """Turns every error that a user can mend into one line, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, so that a closed pipe is noticed here
+            return result
+        except BrokenPipeError:  # whoever read our output has seen enough
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except AlexNetError as error:
+            message = one_line(error)
+        except MemoryError:
+            message = "not enough memory; try a smaller --batch-size"
+        except OSError as error:
+            message = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
+        print(f"alexnet: {message}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+app = typer.Typer(
+    name="alexnet",
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def show_version(asked: bool) -> None:
+    if asked:
+        print(f"alexnet-np {alexnet_np.__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Start with [bold]alexnet demo[/]; every command has its own [bold]--help[/] with examples.")
+def alexnet(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """AlexNet, to study, to check against and to measure with."""
+
+
+demo.register(app)
+images.register(app)
+study.register(app)
+app.add_typer(weights.app, name="weights", rich_help_panel="Groups")
+app.add_typer(bench.app, name="bench", rich_help_panel="Groups")

@@ -1,0 +1,108 @@
+"""`alexnet demo`: the main job on what the package carries."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from alexnet_np.cli import show
+from alexnet_np.cli.images import best, show_guesses
+from alexnet_np.cli.options import Backend, Json, Network, Preset, Seed, Weights, load_network, published
+from alexnet_np.cli.study import BLOCK_STARTS, image_or_cat, percent
+from alexnet_np.data.preprocess import preprocess
+from alexnet_np.errors import MissingPackageError
+from alexnet_np.ops import softmax
+from alexnet_np.study.timing import LayerTime, time_layers
+from alexnet_np.study.walk import Walk, walk
+from alexnet_np.verify import TorchNet, relative_error, to_numpy
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Start here")(demo)
+
+
+def demo(
+    image: Annotated[
+        str | None, typer.Option("--image", help="An image file.", show_default="a cat's photograph")
+    ] = None,
+    preset: Preset = None,
+    weights: Weights = None,
+    backend: Backend = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """AlexNet on one photograph: shapes, times, top-5, agreement with torchvision.
+
+    Nothing is downloaded. ImageNet's weights are used if they are on this machine, and random ones if not.
+
+    Examples:
+      alexnet demo
+      alexnet demo --image cat.jpg --backend numba
+    """
+    network = load_network(preset, weights, backend, seed)
+    with image_or_cat(image) as source:
+        x = network.place(preprocess(source, preset=network.model.preset)[None])
+    walked = walk(network.model, x)
+    times = time_layers(network.model, x)
+    guesses = best(to_numpy(softmax.forward(walked.logits)[0])[0], network.labels(), 5)
+    agreement = compare_with_torch(network, to_numpy(x), to_numpy(walked.logits))
+    if as_json:
+        layers = [asdict(step) | asdict(time) for step, time in zip(walked.steps, times, strict=True)]
+        found = {"top": [asdict(guess) for guess in guesses], "layers": layers, "torch": agreement}
+        show.print_json({"model": network.described(), "image": image, **found})
+        return
+    console = show.console()
+    console.print(show.facts(headline(network, image)), "", layers_table(walked, times), "")
+    show_guesses("Top 5", guesses)
+    console.print("", agreement_in_words(agreement), sep="\n")
+
+
+def headline(network: Network, image: str | None) -> dict[str, str]:
+    """What was run on what, and plainly whether the weights are trained."""
+    weights = {"weights": network.weights}
+    name = published(network.model.preset)
+    if network.random:
+        weights = {"weights": f"{network.weights}: the labels below mean nothing"}
+        if name:
+            weights[""] = f"the trained ones: alexnet weights download {name}"
+    return {"AlexNet": str(network), **weights, "image": image or "a photograph of a cat, which the package carries"}
+
+
+def compare_with_torch(network: Network, x: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
+    """How far our logits are from torch's, for the same weights and input; or why that cannot be said."""
+    try:
+        peer = TorchNet(network.model, str(network.model.dtype))
+    except MissingPackageError as error:
+        return {"peer": None, "reason": str(error)}
+    theirs = peer(x)
+    ours_top, their_top = (np.argsort(-array[0], kind="stable")[:5].tolist() for array in (logits, theirs))
+    return {"peer": peer.peer, "relative_error": relative_error(logits, theirs), "same_top5": ours_top == their_top}
+
+
+def agreement_in_words(agreement: dict[str, Any]) -> str:
+    if agreement["peer"] is None:
+        return f"Not compared with torchvision: {agreement['reason']}"
+    top = "the same top 5" if agreement["same_top5"] else "ANOTHER top 5"
+    return f"Beside {agreement['peer']}: logits within {agreement['relative_error']:.1e} (relative), {top}."
+
+
+def layers_table(walked: Walk, times: list[LayerTime]) -> Table:
+    """What every layer gives, and how long it takes."""
+    total = sum(time.seconds for time in times)
+    longest = max(time.seconds for time in times)
+    table = show.table("layer", "type", "output", ">zeros", ">ms", "time", ">GFLOP/s")
+    table.add_row("input", "", show.shape(walked.input.shape))
+    for step, time in zip(walked.steps, times, strict=True):
+        if step.type in BLOCK_STARTS:
+            table.add_section()
+        bar = show.bar(time.seconds / longest, 20)
+        rate = f"{time.gflops:.0f}" if time.macs else ""
+        shape = show.shape(step.shape)
+        table.add_row(step.name, step.type, shape, percent(step.zeros), f"{1e3 * time.seconds:.2f}", bar, rate)
+    table.add_section()
+    table.add_row("total", "", "", "", f"{1e3 * total:.2f}", f"{1 / total:.0f} images/s", style="bold")
+    return table

@@ -1,0 +1,151 @@
+"""The options that commands share, and the network that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from alexnet_np.backend import BACKENDS, Array, array_module
+from alexnet_np.data.labels import FASHION_MNIST, imagenet_categories
+from alexnet_np.errors import WeightsError
+from alexnet_np.layers import Linear
+from alexnet_np.models import PRESETS, AlexNet, alexnet
+from alexnet_np.weights import registry
+from alexnet_np.weights.convert import find_preset
+
+NETWORK = "Network"
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        "-p",
+        help=f"{', '.join(PRESETS)}.",
+        show_default="what the weights are of, else torchvision",
+        rich_help_panel=NETWORK,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        "-w",
+        help="A published name (IMAGENET1K_V1), a file (.pth, .safetensors, .npz), or [bold]random[/].",
+        show_default="the published ones",
+        rich_help_panel=NETWORK,
+    ),
+]
+Backend = Annotated[
+    str | None,
+    typer.Option("--backend", help=f"{', '.join(BACKENDS)}.", show_default="numpy", rich_help_panel=NETWORK),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of random weights and inputs.", min=0, rich_help_panel=NETWORK)]
+Width = Annotated[
+    float,
+    typer.Option("--width", help="Scale every hidden width, for a small copy of the net.", rich_help_panel=NETWORK),
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", "--batch", "-b", help="Images at a time.", min=1)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines, and nothing else.")]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as the options describe it, in evaluation mode."""
+
+    model: AlexNet
+    weights: str  # in words
+    random: bool
+    backend: str
+
+    def described(self) -> dict[str, Any]:
+        """For JSON."""
+        model = self.model
+        parameters = sum(p.data.size for p in model.parameters())
+        return {
+            "preset": model.preset,
+            "weights": self.weights,
+            "random_weights": self.random,
+            "backend": self.backend,
+            "dtype": str(model.dtype),
+            "parameters": parameters,
+        }
+
+    def __str__(self) -> str:
+        parameters = sum(p.data.size for p in self.model.parameters())
+        return f"{self.model.preset} · {parameters:,} parameters · {self.model.dtype} · backend {self.backend}"
+
+    def labels(self) -> list[str]:
+        """The names of the classes, or their numbers where nobody has named them."""
+        classes = self.model.num_classes
+        if classes == 1000:
+            return imagenet_categories()
+        if self.model.preset == "d2l" and classes == len(FASHION_MNIST):
+            return list(FASHION_MNIST)
+        return [f"class {i}" for i in range(classes)]
+
+    def place(self, x: np.ndarray) -> Array:
+        """`x` where the network's parameters are, in their dtype."""
+        first = next(self.model.parameters()).data
+        return array_module(first).asarray(x, first.dtype)
+
+
+def load_network(
+    preset: str | None,
+    weights: str | None,
+    backend: str | None,
+    seed: int,
+    *,
+    width: float = 1.0,
+    dtype: str = "float32",
+    trained: bool = False,
+) -> Network:
+    """Without `weights`, those published for the preset if they are on this machine, else seeded random ones.
+
+    With `trained`, random weights have to be asked for: where there are no others it raises a WeightsError that says
+    how to get them. How many classes and channels the network has, and how wide it is, a file's own shapes say.
+    """
+    if weights is None:
+        name = published(preset or "torchvision")
+        if name and width == 1 and registry.find(name):
+            weights = name
+        elif trained:
+            raise WeightsError(how_to_get(preset or "torchvision"))
+    options: dict[str, Any] = {"dtype": dtype, "seed": seed, "backend": backend}
+    if weights is None or weights == "random":
+        model = alexnet(preset or "torchvision", width=width, **options)
+        return Network(model.eval(), f"random, seed {seed}", True, backend or "numpy")
+    mapping = registry.load(weights)
+    preset = preset or find_preset({name: array.shape for name, array in mapping.items()}) or "torchvision"
+    model = alexnet(preset, mapping, **sizes(preset, mapping), **options)
+    return Network(model.eval(), weights, False, backend or "numpy")
+
+
+def published(preset: str) -> str | None:
+    """The name of the weights published for `preset`."""
+    return next((name for name, entry in registry.ENTRIES.items() if entry.preset == preset), None)
+
+
+def how_to_get(preset: str) -> str:
+    """What to do where there are no trained weights for `preset`."""
+    name = published(preset)
+    if name is None:
+        return f"there are no published weights for {preset!r}: give --weights FILE, or do without by --weights random"
+    return (
+        f"the trained weights {name} are not on this machine: get them with `alexnet weights download {name}` "
+        f"({registry.ENTRIES[name].size / 2**20:.0f} MiB), give --weights FILE, or do without by --weights random"
+    )
+
+
+def sizes(preset: str, mapping: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """num_classes, in_channels and width, as the first and the last layer in a file have them."""
+    first, last = mapping.get("features.0.weight"), mapping.get("classifier.6.weight")
+    if preset not in PRESETS or first is None or last is None or first.ndim != 4 or last.ndim != 2:
+        return {}  # building the network, or fitting the weights to it, will say what is wrong
+    full_head = PRESETS[preset][0](1, 1, lambda full: full)[2][-1]
+    assert isinstance(full_head, Linear)
+    width = last.shape[1] / full_head.in_features
+    return {"num_classes": last.shape[0], "in_channels": first.shape[1], "width": width}

@@ -1,0 +1,110 @@
+"""`alexnet weights`: published weight files and those of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alexnet_np.cli import show
+from alexnet_np.cli.options import Json
+from alexnet_np.weights import convert as files
+from alexnet_np.weights import read, registry
+from alexnet_np.weights.fitting import check_finite
+
+app = typer.Typer(no_args_is_help=True, help="List, download, convert and inspect weight files.")
+
+Source = Annotated[str, typer.Argument(metavar="FILE", help="A weight file, or the name of published weights.")]
+
+
+@app.command("list")
+def list_published(as_json: Json = False) -> None:
+    """The published weights, and whether they are on this machine.
+
+    Examples:
+      alexnet weights list
+    """
+    found = {name: registry.find(name) for name in registry.ENTRIES}
+    if as_json:
+        rows = [
+            {"name": name, **entry._asdict(), "path": found[name] and str(found[name])}
+            for name, entry in registry.ENTRIES.items()
+        ]
+        show.print_json({"weights": rows})
+        return
+    console = show.console()
+    table = show.table("name", "preset", ">classes", ">MiB", ">top-1 %", ">top-5 %", "on this machine")
+    for name, entry in registry.ENTRIES.items():
+        size = f"{entry.size / 2**20:.0f}"
+        accuracies = f"{entry.top1:.2f}", f"{entry.top5:.2f}"
+        table.add_row(name, entry.preset, str(entry.num_classes), size, *accuracies, "yes" if found[name] else "no")
+    console.print(table)
+    for path in filter(None, found.values()):
+        console.print(str(path), style="dim", soft_wrap=True)
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="As `alexnet weights list` names them.")] = "IMAGENET1K_V1",
+    as_json: Json = False,
+) -> None:
+    """Fetch published weights into the cache, if they are not there already, and print where they are.
+
+    Examples:
+      alexnet weights download IMAGENET1K_V1
+    """
+    path = registry.find(name) or registry.download(name)
+    if as_json:
+        show.print_json({"name": name, "path": str(path)})
+    else:
+        print(path)
+
+
+@app.command()
+def convert(
+    source: Source,
+    target: Annotated[Path, typer.Argument(help="The file to write: .safetensors or .npz.")],
+    as_json: Json = False,
+) -> None:
+    """Write weights in another format, names and numbers unchanged.
+
+    Examples:
+      alexnet weights convert alexnet-owt-7be5be79.pth alexnet.safetensors
+    """
+    arrays = registry.load(source)
+    files.write(target, arrays)
+    total = sum(array.size for array in arrays.values())
+    if as_json:
+        show.print_json({"path": str(target), "arrays": len(arrays), "parameters": total})
+    else:
+        print(f"{target}: {len(arrays)} arrays, {total:,} parameters")
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A weight file.")],
+    finite: Annotated[bool, typer.Option("--finite", help="Fail if an array holds NaN or infinity.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What is in a weight file, without running anything that is in it.
+
+    Examples:
+      alexnet weights inspect mine.pth
+      alexnet weights inspect mine.pth --finite && echo sound
+    """
+    contents = files.inspect(file)
+    if finite:
+        check_finite(read(file))
+    if as_json:
+        rows = [row._asdict() for row in contents.rows]
+        show.print_json({"preset": contents.preset, "parameters": contents.parameters, "arrays": rows})
+        return
+    table = show.table("name", "shape", "dtype", ">parameters")
+    for row in contents.rows:
+        table.add_row(row.name, show.shape(row.shape), row.dtype, f"{row.parameters:,}")
+    table.add_section()
+    table.add_row("total", "", "", f"{contents.parameters:,}", style="bold")
+    console = show.console()
+    console.print(table)
+    console.print(f"Fits the preset {contents.preset}." if contents.preset else "Fits no preset at its full width.")
