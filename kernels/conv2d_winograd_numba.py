@@ -6,8 +6,8 @@
    in its cache, and bias and ReLU cost nothing. Blocks run in parallel.
 3. A stride S: S x S pixels become channels (space-to-depth), and an 11x11/4 filter a dense 3x3 of 48 channels.
 
-One family of 7x7 tiles, F(5,3) and F(3,5), fits AlexNet: 55 = 11·5, 27 = 9·3, 13 < 3·5. Channels are the vector lanes, so
-images lie channels-last (N,H,W,C). Input `Image`s may have a halo of zeros around them, which saves the borders' copying.
+One family of 7x7 tiles, F(5,3) and F(3,5), fits AlexNet: 55 = 11·5, 27 = 9·3, 13 < 3·5. Channels are the vector lanes,
+so images lie channels-last (N,H,W,C). A frame of zeros around the input saves the copying of tiles at the border.
 
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), sec. 4.
 """
@@ -21,23 +21,11 @@ from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.kernels.gemm_numba import WIDTH, gemm, padded_width
+from alexnet_np.kernels.image import Image
 from alexnet_np.kernels.jit import kernel, parallel_kernel
 from alexnet_np.kernels.simd import LANES
-from alexnet_np.kernels.winograd_tiles_numba import family, input_tile, output_tile, transform_filters
+from alexnet_np.kernels.winograd_tiles_numba import input_tile, output_tile, transform_filters
 from alexnet_np.kernels.winograd_transforms import transforms
-
-
-class Image(NamedTuple):
-    """Where a batch of channels-last images lies in a flat float32 array, in floats; `halo` zeros may be read around it."""
-
-    at: int  # of pixel (0, 0) of the first image
-    image: int  # from one image to the next
-    row: int
-    col: int
-    H: int
-    W: int
-    before: int = 0  # halo above and to the left
-    after: int = 0  # halo below and to the right
 
 
 class Scratch(NamedTuple):
@@ -122,7 +110,7 @@ def forward(x, xi, u, bias, relu, y, yi, N, C, F, m, r, padding, block, groups=1
         work = threads.scratch(share * workers)
         for g in range(groups):
             forward_blocks(
-                x, xi._replace(at=xi.at + g * C), u, g * (u.size // groups), bias, g * F, relu, y, yi._replace(at=yi.at + g * F),
+                x, xi.channels_from(g * C), u, g * (u.size // groups), bias, g * F, relu, y, yi.channels_from(g * F),
                 N, C, F, m, r, *padding, padded_width(C), padded_width(F), work, share, s, blocks, workers,
             )  # fmt: skip
 

@@ -4,7 +4,7 @@ Numba can only hope that LLVM vectorises a loop. A GEMM microkernel and the Wino
 vectors in registers, so they are written as vectors: a Python function gets an `Emitter` and emits straight-line code
 on <LANES x float>, and `vector_function` turns it into something that Numba functions call as
 
-    f(array, offset, ..., integer, ...)        a pointer parameter takes two arguments: a 1-D float32 array, an offset
+    f(variant, array, offset, ..., integer, ...)    a pointer parameter takes two arguments: a 1-D array, an offset
 
 How wide a vector is, and how large a GEMM tile, is data chosen from the host's features (or NUMBA_CPU_FEATURES).
 """
@@ -59,6 +59,9 @@ def host() -> str:
 MACHINE = MACHINES[host()]
 LANES = MACHINE.lanes
 VECTOR = ir.VectorType(FLOAT, LANES)
+BYTE = ir.IntType(8)
+BYTES = ir.VectorType(BYTE, LANES)
+INTS = ir.VectorType(ir.IntType(32), LANES)
 
 
 class Emitter:
@@ -96,11 +99,7 @@ class Emitter:
 
     def broadcast(self, pointer: ir.Value, offset: Any = 0) -> ir.Value:
         """One float from pointer + offset in every lane."""
-        scalar = self.builder.load(self.at(pointer, offset))
-        undefined = ir.Constant(VECTOR, ir.Undefined)
-        first = self.builder.insert_element(undefined, scalar, ir.IntType(32)(0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        return self.builder.shuffle_vector(first, undefined, zeros)
+        return self.spread(self.builder.load(self.at(pointer, offset)))
 
     def constant(self, value: float) -> ir.Value:
         return ir.Constant(VECTOR, [value] * LANES)
@@ -115,13 +114,51 @@ class Emitter:
     def minus(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.builder.fsub(a, b)
 
+    def product(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.fmul(a, b)
+
     def times(self, a: ir.Value, factor: float) -> ir.Value:
         return self.builder.fmul(a, self.constant(factor))
+
+    def sqrt(self, a: ir.Value) -> ir.Value:
+        return self._call("llvm.sqrt", a)
+
+    def power(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self._call("llvm.pow", a, b)
 
     def relu(self, a: ir.Value) -> ir.Value:
         """max(a, 0) that keeps NaN: "not below zero" is true for it."""
         positive = self.builder.fcmp_unordered(">=", a, self.constant(0.0))
         return self.builder.select(positive, a, self.constant(0.0))
+
+    def beats(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """Lane by lane: a > b, or a is NaN."""
+        return self.builder.or_(self.builder.fcmp_ordered(">", a, b), self.builder.fcmp_unordered("uno", a, a))
+
+    def select(self, condition: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.select(condition, a, b)
+
+    def spread(self, scalar: ir.Value, vector: ir.Type = VECTOR) -> ir.Value:
+        """`scalar` in every lane."""
+        undefined = ir.Constant(vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.IntType(32)(0))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(INTS, [0] * LANES))
+
+    def as_floats(self, integer: ir.Value) -> ir.Value:
+        """An integer, as a float, in every lane."""
+        return self.spread(self.builder.sitofp(integer, FLOAT))
+
+    def load_bytes(self, pointer: ir.Value, offset: Any) -> ir.Value:
+        """LANES bytes, counted in bytes, as floats."""
+        address = self.builder.gep(self.builder.bitcast(pointer, BYTE.as_pointer()), [self.int(offset)])
+        loaded = self.builder.load(self.builder.bitcast(address, BYTES.as_pointer()), align=1)
+        return self.builder.sitofp(self.builder.zext(loaded, INTS), VECTOR)
+
+    def store_bytes(self, value: ir.Value, pointer: ir.Value, offset: Any) -> None:
+        """LANES floats that are integers of 0 to 255, as bytes."""
+        address = self.builder.gep(self.builder.bitcast(pointer, BYTE.as_pointer()), [self.int(offset)])
+        narrow = self.builder.trunc(self.builder.fptosi(value, INTS), BYTES)
+        self.builder.store(narrow, self.builder.bitcast(address, BYTES.as_pointer()), align=1)
 
     def variable(self, value: ir.Value) -> ir.Value:
         """A mutable slot, which LLVM keeps in a register."""
@@ -147,7 +184,8 @@ class Emitter:
     def vectors(self, count: ir.Value, body: Callable[[ir.Value], None]) -> None:
         """body(first float) for as many vectors as cover `count` >= LANES floats; the last one overlaps the one before.
 
-        So nothing is read or written beyond `count`, and what overlaps is computed twice with the same result.
+        So nothing is read or written beyond `count`, and what overlaps is computed twice with the same result: the
+        body must not read what it writes.
         """
         slots = self.builder.udiv(self.add(count, LANES - 1), INT(LANES))
         last = self.sub(count, LANES)
@@ -220,7 +258,8 @@ def pointers_and_integers(
         if kind == POINTER:
             array = context.make_array(numba_type)(context, builder, value)
             offset_type, offset = rest.pop(0)
-            values.append(builder.gep(array.data, [context.cast(builder, offset, offset_type, types.intp)]))
+            place = builder.gep(array.data, [context.cast(builder, offset, offset_type, types.intp)])
+            values.append(builder.bitcast(place, FLOAT.as_pointer()))
         else:
             values.append(context.cast(builder, value, numba_type, types.intp))
     return values

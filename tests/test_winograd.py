@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
+from alexnet_np.kernels.image import Image
 from alexnet_np.kernels.winograd_tiles_numba import FAMILIES
 from alexnet_np.kernels.winograd_transforms import POINTS, finite_points, from_points, polynomial, transforms
 from alexnet_np.ops import conv2d
@@ -74,10 +75,10 @@ def test_forward_agrees_with_float64(family, N, C, F, H, W, padding, groups, hal
 
     framed = np.pad(channels_last(x), ((0, 0), (halo, halo), (halo, halo), (0, 0)))
     row = (W + 2 * halo) * C
-    source = winograd.Image(halo * (row + C), (H + 2 * halo) * row, row, C, H, W, halo, halo)
+    source = Image(halo * (row + C), (H + 2 * halo) * row, row, C, H, W, halo, halo)
     OH, OW = expected.shape[2:]
     y = np.full((N, OH, OW, F), np.nan, np.float32)
-    target = winograd.Image(0, OH * OW * F, OW * F, F, OH, OW)
+    target = Image(0, OH * OW * F, OW * F, F, OH, OW)
     u = winograd.packed_filters(weight, m, groups)
     winograd.forward(
         framed.reshape(-1), source, u, bias, 1, y.reshape(-1), target, N, C // groups, F // groups, m, r, padding, block, groups
@@ -88,7 +89,7 @@ def test_forward_agrees_with_float64(family, N, C, F, H, W, padding, groups, hal
 def test_nan_stays_nan_through_the_fused_relu():
     x = np.full((1, 16, 13, 13), np.nan, np.float32)
     y = np.zeros((1, 13, 13, 16), np.float32)
-    image = winograd.Image(0, 13 * 13 * 16, 13 * 16, 16, 13, 13)
+    image = Image(0, 13 * 13 * 16, 13 * 16, 16, 13, 13)
     u = winograd.packed_filters(np.ones((16, 16, 3, 3), np.float32), 5)
     bias = np.zeros(16, np.float32)
     winograd.forward(channels_last(x).reshape(-1), image, u, bias, 1, y.reshape(-1), image, 1, 16, 16, 5, 3, (1, 1), 64)

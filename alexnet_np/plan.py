@@ -1,0 +1,214 @@
+"""A network compiled for inference: `plan = compile(model); logits = plan(x)`.
+
+What it saves over calling the model: weights are packed, and transformed for Winograd, once; bias and ReLU are part of
+the step before them; images stay channels-last in buffers that are planned once and written again and again, each in
+the frame of zeros that its reader needs; and convolutions up to the next pooling take only as many images at a time as
+fit in the shared cache. Nothing is allocated in the loop but the logits that are handed out.
+
+The weights are copies: after training further, call `refresh()`.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from alexnet_np import layers, ops
+from alexnet_np.backend import Array, as_array, on_gpu
+from alexnet_np.errors import ArgumentError, BackendError, DtypeError
+from alexnet_np.kernels import choices
+from alexnet_np.kernels.simd import LANES
+from alexnet_np.models import AlexNet
+from alexnet_np.plan_steps import (
+    Buffer,
+    Convolution,
+    Dense,
+    Flatten,
+    Load,
+    MaxPool,
+    Normalise,
+    Rows,
+    Step,
+)
+
+
+def compile(model: AlexNet, max_batch: int = 128, exact: bool = False, size: int | tuple[int, int] = 224) -> Plan:
+    """A plan for images of `size` (height and width) in batches up to `max_batch`; it runs `model` as in eval mode.
+
+    `exact`: no fast algorithms; every convolution multiplies what its definition says.
+    Another size of image is planned anew when it first comes. Which algorithm computes which layer is chosen here:
+    alexnet_np/kernels/choices.py. Raises ArgumentError, DtypeError (float32 only), BackendError (NumPy arrays only).
+    """
+    if not isinstance(max_batch, int) or max_batch < 1:
+        raise ArgumentError(f"compile: max_batch must be a positive int, got {max_batch!r}")
+    if model.dtype != np.float32:
+        raise DtypeError(f"compile: the model is {model.dtype}; plans are float32: model.astype('float32')")
+    if on_gpu(next(model.parameters()).data):
+        raise BackendError("compile: the model's parameters are on the GPU; move them with model.to('numba')")
+    return Plan(model, max_batch, exact, ops.checks.pair("compile", "size", size, 1))
+
+
+class Plan:
+    """See `compile`. Calls from several threads take turns, since they share the buffers."""
+
+    def __init__(self, model: AlexNet, max_batch: int, exact: bool, size: tuple[int, int]) -> None:
+        self.model, self.max_batch, self.exact = model, max_batch, exact
+        self._lock = threading.Lock()
+        self._program = Program(model, size, max_batch, exact)
+
+    def __call__(self, x: Any) -> Array:
+        """x (N,C,H,W) float32, N up to max_batch -> logits (N, num_classes). Raises ShapeError, DtypeError."""
+        (x,) = ops.checks.float_arrays("plan", x=x)
+        self.model._check_input(x)
+        if x.dtype != np.float32 or on_gpu(x):
+            raise DtypeError(f"plan: x must be a NumPy float32 array, got {x.dtype}; use x.astype('float32')")
+        if len(x) > self.max_batch:
+            raise ArgumentError(f"plan: {len(x)} images, but it was compiled with max_batch={self.max_batch}")
+        with self._lock:
+            if x.shape[2:] != self._program.size:
+                self._program = Program(self.model, x.shape[2:], self.max_batch, self.exact)
+            return self._program.run(x)
+
+    def refresh(self) -> None:
+        """Read the model's weights again, after they have changed."""
+        with self._lock:
+            for step in self._program.steps():
+                step.refresh()
+
+    def __repr__(self) -> str:
+        return repr(self._program)
+
+
+class Program:
+    """The steps for one size of image, in stages: a stage's steps run one after another on a few images at a time."""
+
+    def __init__(self, model: AlexNet, size: tuple[int, int], max_batch: int, exact: bool) -> None:
+        self.size, self.max_batch, self.exact = (int(size[0]), int(size[1])), max_batch, exact
+        self.stages: list[list[Step]] = [[]]
+        self._build(model)
+        self.passes = [self._images_at_a_time(stage) for stage in self.stages]
+        for stage, images in zip(self.stages, self.passes, strict=True):
+            for step in stage:
+                inner = isinstance(step.target, Buffer) and step is not stage[-1]
+                if inner:
+                    step.target.resident, step.target.images = False, images
+                step.target.allocate()
+
+    def run(self, x: Array) -> Array:
+        count = len(x)
+        self.load.x = np.require(x, np.float32, ["C", "W"]).reshape(-1)  # kernels are compiled for writeable arrays
+        for stage, images in zip(self.stages, self.passes, strict=True):
+            for first in range(0, count, images):
+                for step in stage:
+                    step.run(first, min(images, count - first))
+        self.load.x = np.empty(0, np.float32)  # not the caller's array, for longer than the call
+        logits = self.logits
+        return logits.array[: count * logits.stride].reshape(count, logits.stride)[:, : logits.features].copy()
+
+    def steps(self) -> list[Step]:
+        return [step for stage in self.stages for step in stage]
+
+    def _images_at_a_time(self, stage: list[Step]) -> int:
+        images = [step.target.image_bytes for step in stage if isinstance(step.target, Buffer)]
+        if not images:
+            return self.max_batch
+        return max(1, min(self.max_batch, choices.STAGE_BYTES // max(images)))
+
+    def _build(self, model: AlexNet) -> None:
+        named = [(name, layer) for name, layer in model.leaves() if not isinstance(layer, layers.Dropout)]
+        shape: tuple[int, ...] = (model.in_channels, *self.size)
+        at: Any = None
+        average: Any = None
+        while named:
+            name, layer = named.pop(0)
+            entering, shape = shape, layer.output_shape((1, *shape))[1:]
+            relu = isinstance(layer, layers.WeightedLayer) and bool(named) and isinstance(named[0][1], layers.ReLU)
+            if relu:
+                named.pop(0)
+            if isinstance(layer, layers.Conv2d):
+                at = self._convolution(name, layer, relu, entering, shape, at)
+            elif isinstance(layer, layers.MaxPool2d):
+                at = self._add(MaxPool(name, self._pooling(layer, entering), at, self._buffer(name, shape)))
+                self.stages.append([])
+            elif isinstance(layer, layers.LocalResponseNorm):
+                norm = ops.local_response_norm.find_geometry(**layer.arguments())
+                at = self._add(Normalise(name, norm, at, self._buffer(name, shape)))
+            elif isinstance(layer, layers.AdaptiveAvgPool2d):
+                average = (name, entering[0], shape[1:])
+            elif isinstance(layer, layers.Flatten) and average:
+                at = self._add(Flatten(*average, at, Rows(name, shape[0], self.max_batch)))
+                self.stages.append([])
+            elif isinstance(layer, layers.Linear):
+                at = self._add(Dense(name, layer, relu, at, Rows(name, shape[0], self.max_batch)))
+            else:
+                raise ArgumentError(f"compile: no plan for {name} ({layer!r}) at this place; call the model itself")
+        self.logits: Rows = at
+        self.stages = [stage for stage in self.stages if stage]
+
+    def _add(self, step: Step) -> Any:
+        self.stages[-1].append(step)
+        return step.target
+
+    def _buffer(self, name: str, shape: tuple[int, ...]) -> Buffer:
+        return Buffer(name, max(shape[0], LANES), *shape[1:], images=self.max_batch)
+
+    def _convolution(
+        self, name: str, layer: layers.Conv2d, relu: bool, entering: tuple[int, ...], shape: tuple[int, ...], at: Any
+    ) -> Buffer:
+        stand_in = np.broadcast_to(np.float32(0), (1, *entering))
+        g = ops.conv2d.find_geometry(stand_in, layer.weight.data, None, **layer.arguments())
+        kernel = g.kernel[0] if g.kernel[0] == g.kernel[1] else 0
+        stride = g.stride[0] if g.stride[0] == g.stride[1] else 0
+        dilation = max(g.dilation)
+        conv = choices.Conv(entering[0], shape[0], kernel, stride, dilation, g.groups, g.output, self.max_batch)
+        step = Convolution(name, layer, relu, g, choices.choose(conv, self.exact))
+        if at is None:
+            S = g.stride[0] if step.fold else 1
+            r = step.choice.r
+            pixels = (g.output[0] + r - 1, g.output[1] + r - 1) if step.fold else self.size
+            channels = entering[0] * S * S
+            folded = max(channels, LANES) if step.choice.algorithm == "winograd" else channels
+            corner = (g.padding[0], g.padding[2]) if step.fold else (0, 0)
+            self.load = Load((*entering,), S, corner, Buffer("input", folded, *pixels, images=self.max_batch))
+            at = self._add(self.load)
+        target = self._buffer(name, shape)
+        step.connect(at, target)
+        return self._add(step)
+
+    @staticmethod
+    def _pooling(layer: layers.MaxPool2d, entering: tuple[int, ...]) -> Any:
+        stand_in = np.broadcast_to(np.float32(0), (1, *entering))
+        g = ops.max_pool2d.find_geometry(stand_in, **layer.arguments())
+        if g.dilation != (1, 1):
+            raise ArgumentError(f"compile: no plan for dilated pooling ({layer!r}); call the model itself")
+        return g
+
+    def __repr__(self) -> str:
+        H, W = self.size
+        lines = [f"Plan for up to {self.max_batch} images of {H}x{W}, float32{', exact' if self.exact else ''}"]
+        lines.append(f"  {'step':<14}{'algorithm':<40}{'buffer':<26}{'at a time':>9}{'GFLOP/image':>13}{'weights':>10}")
+        for stage, images in zip(self.stages, self.passes, strict=True):
+            for step in stage:
+                target = step.target
+                rows = isinstance(target, Rows)
+                shape = f"{target.images}x{target.stride}" if rows else f"{target.images}x" + "x".join(
+                    str(v) for v in (target.before + target.H + target.after, target.before + target.W + target.after, target.C)
+                )
+                buffer = f"{shape} {megabytes(target.array.nbytes)}"
+                flops = f"{2e-9 * step.macs:.3f}" if step.macs else ""
+                weights = megabytes(step.weights.nbytes) if step.weights.size else ""
+                lines.append(f"  {step.name:<14}{step.algorithm:<40}{buffer:<26}{images:>9}{flops:>13}{weights:>10}")
+        steps = self.steps()
+        total = (sum(s.macs for s in steps), sum(s.target.array.nbytes for s in steps), sum(s.weights.nbytes for s in steps))
+        lines.append(
+            f"  {2e-9 * total[0]:.3f} GFLOP an image, {megabytes(total[1])} of buffers, {megabytes(total[2])} of packed weights"
+        )
+        return "\n".join(lines)
+
+
+def megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+

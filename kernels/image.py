@@ -1,0 +1,45 @@
+"""Channels-last images in flat memory: how the fast kernels are told where pixels lie."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from alexnet_np.backend import Array
+
+
+class Image(NamedTuple):
+    """Where a batch of (H,W,C) images lies in a flat float32 array, counted in floats.
+
+    Around each image `before` and `after` rows and columns of zeros may be read: a kernel then needs no care at the border.
+    """
+
+    at: int  # of pixel (0, 0) of the first image
+    image: int  # from one image to the next
+    row: int
+    col: int
+    H: int
+    W: int
+    before: int = 0  # zeros above and to the left
+    after: int = 0  # zeros below and to the right
+
+    def skip(self, images: int) -> Image:
+        """The same from the image number `images` on."""
+        return self._replace(at=self.at + images * self.image)
+
+    def channels_from(self, channel: int) -> Image:
+        return self._replace(at=self.at + channel)
+
+
+def framed(C: int, H: int, W: int, before: int = 0, after: int = 0) -> Image:
+    """Images of (H,W,C) packed one after another, each in its frame of zeros."""
+    row = (before + W + after) * C
+    return Image(before * (row + C), (before + H + after) * row, row, C, H, W, before, after)
+
+
+def channels_last(x: Array) -> tuple[Array, Image]:
+    """x (N,C,H,W) as flat channels-last memory: without a copy where it already lies so."""
+    N, C, H, W = x.shape
+    last = x.transpose(0, 2, 3, 1)
+    if not last.flags.c_contiguous or not last.flags.writeable:  # kernels are compiled for writeable arrays
+        last = last.copy()
+    return last.reshape(-1), framed(C, H, W)

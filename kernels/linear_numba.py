@@ -1,0 +1,56 @@
+"""The fully connected layer on packed weights: y (M,N) = act(x (M,K) · weightᵀ + bias).
+
+1. Packed once: panels of WIDTH output units, K rows each, so that the weights are read front to back, once a call. With
+   few rows the time is that of reading them; the microkernel with one row is the matrix-vector product.
+2. Blocked over K: with many rows, a slice of x and a slice of a panel stay in the second-level cache while all rows of x
+   use them.
+
+Panels are divided among the threads. Source: Goto and van de Geijn (2008), sec. 4.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, tile
+from alexnet_np.kernels.jit import parallel_kernel
+
+BLOCK_K = 512
+
+
+@parallel_kernel
+def pack_weight(weight, N, K, packed):
+    """weight (N,K), flat, as panels (ceil(N/WIDTH), K, WIDTH), zeros beyond N."""
+    for panel in prange((N + WIDTH - 1) // WIDTH):
+        p = np.int64(panel)
+        units = min(WIDTH, N - p * WIDTH)
+        for first in range(0, K, 16):  # a few columns at a time, so that every cache line is read once
+            for f in range(WIDTH):
+                for k in range(first, min(first + 16, K)):
+                    source = (p * WIDTH + f) * K + k
+                    packed[(p * K + k) * WIDTH + f] = weight[source] if f < units else np.float32(0)
+
+
+@parallel_kernel
+def forward(x, ldx, packed, bias, relu, y, ldy, M, N, K, block, workers):
+    """y rows lie ldy >= N rounded up to WIDTH apart; bias has as many entries."""
+    panels = (N + WIDTH - 1) // WIDTH
+    heights = (M + ROWS - 1) // ROWS
+    for worker in prange(workers):
+        w = np.int64(worker)
+        for k in range(0, K, block):
+            depth = min(block, K - k)
+            for p in range(w * panels // workers, (w + 1) * panels // workers):
+                for h in range(heights):
+                    i, end = h * M // heights, (h + 1) * M // heights
+                    tile(
+                        end - i, x, i * ldx + k, ldx, 1, 0, depth, packed, (p * K + k) * WIDTH, WIDTH,
+                        y, i * ldy + p * WIDTH, ldy, 1 if k else 0,
+                    )  # fmt: skip
+                if k + block >= K:
+                    for i in range(M):
+                        at = i * ldy + p * WIDTH
+                        for f in range(WIDTH):
+                            value = y[at + f] + bias[p * WIDTH + f]
+                            y[at + f] = np.float32(0) if relu and value < 0 else value

@@ -1,0 +1,122 @@
+"""Max pooling over channels-last images: the pixels of a window are compared channel by channel in vector lanes.
+
+1. The maximum only, for inference, from Image to Image.
+2. With switches, one byte an output, for the backward.
+3. The backward gathers: each input pixel asks the windows that cover it whether it won there, so no two threads write
+   to one place and results are the same from run to run.
+
+Rows run in parallel: of the output, and of the input in the backward. Semantics as alexnet_np/ops/max_pool2d.py: the
+first of equals wins, and NaN over everything. Source: Krizhevsky, Sutskever, Hinton (2012), sec. 3.4.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from llvmlite import ir
+from numba import prange
+
+from alexnet_np.kernels.jit import parallel_kernel
+from alexnet_np.kernels.simd import INTEGER, POINTER, Emitter, vector_function
+
+
+def emit_window(
+    e: Emitter,
+    x: ir.Value,
+    row: ir.Value,
+    col: ir.Value,
+    rows: ir.Value,
+    cols: ir.Value,
+    y: ir.Value,
+    switches: ir.Value,
+    first: ir.Value,
+    width: ir.Value,
+    channels: ir.Value,
+    *,
+    keep: bool,
+) -> None:
+    """y[c] = the maximum of the rows x cols pixels at x, and where (`keep`) switches[c] = first + i*width + j of it."""
+
+    def body(c: ir.Value) -> None:
+        best = e.variable(e.load(x, c))
+        winner = e.variable(e.as_floats(first)) if keep else None
+        with e.loop(rows) as i, e.loop(cols) as j:
+            candidate = e.load(x, e.add(e.add(e.mul(row, i), e.mul(col, j)), c))
+            wins = e.beats(candidate, e.get(best))
+            e.set(best, e.select(wins, candidate, e.get(best)))
+            if winner is not None:
+                here = e.as_floats(e.add(first, e.add(e.mul(width, i), j)))
+                e.set(winner, e.select(wins, here, e.get(winner)))
+        e.store(e.get(best), y, c)
+        if winner is not None:
+            e.store_bytes(e.get(winner), switches, c)
+
+    e.vectors(channels, body)
+
+
+def emit_gather(
+    e: Emitter,
+    dy: ir.Value,
+    switches: ir.Value,
+    row: ir.Value,
+    col: ir.Value,
+    rows: ir.Value,
+    cols: ir.Value,
+    tap: ir.Value,
+    down: ir.Value,
+    across: ir.Value,
+    dx: ir.Value,
+    channels: ir.Value,
+) -> None:
+    """dx[c] = sum of dy over rows x cols windows in which this pixel is tap `tap - i*down - j*across` and won."""
+
+    def body(c: ir.Value) -> None:
+        total = e.variable(e.constant(0.0))
+        with e.loop(rows) as i, e.loop(cols) as j:
+            here = e.add(e.add(e.mul(row, i), e.mul(col, j)), c)
+            me = e.as_floats(e.sub(e.sub(tap, e.mul(down, i)), e.mul(across, j)))
+            won = e.builder.fcmp_ordered("==", e.load_bytes(switches, here), me)
+            e.set(total, e.select(won, e.plus(e.get(total), e.load(dy, here)), e.get(total)))
+        e.store(e.get(total), dx, c)
+
+    e.vectors(channels, body)
+
+
+KINDS = (POINTER, *(INTEGER,) * 4, POINTER, POINTER, *(INTEGER,) * 3)
+maximum = vector_function("max_window", KINDS, {keep: partial(emit_window, keep=bool(keep)) for keep in (0, 1)})
+gather = vector_function("max_gather", (POINTER, POINTER, *(INTEGER,) * 7, POINTER, INTEGER), {0: emit_gather})
+
+
+@parallel_kernel
+def pool(x, xi, y, yi, switches, keep, N, C, KH, KW, SH, SW, top, left):
+    """The maximum of every undilated window of the images xi into yi; C >= LANES.
+
+    With keep = 1 also its place in the window, kh*KW + kw, into switches (N,OH,OW,C), uint8.
+    """
+    for task in prange(N * yi.H):
+        n, i = np.int64(task) // yi.H, np.int64(task) % yi.H
+        h0, h1 = max(i * SH - top, 0), min(i * SH - top + KH, xi.H)
+        for j in range(yi.W):
+            w0, w1 = max(j * SW - left, 0), min(j * SW - left + KW, xi.W)
+            pixel = xi.at + n * xi.image + h0 * xi.row + w0 * xi.col
+            target = yi.at + n * yi.image + i * yi.row + j * yi.col
+            first = (h0 - i * SH + top) * KW + w0 - j * SW + left
+            switch = keep * (np.int64(task) * yi.W + j) * C
+            maximum(keep, x, pixel, xi.row, xi.col, h1 - h0, w1 - w0, y, target, switches, switch, first, KW, C)
+
+
+@parallel_kernel
+def unpool(dy, switches, N, C, OH, OW, KH, KW, SH, SW, top, left, dx, H, W):
+    """dx (N,H,W,C) from dy and switches (N,OH,OW,C)."""
+    for task in prange(N * H):
+        n, h = np.int64(task) // H, np.int64(task) % H + top
+        i0, i1 = max(0, (h - KH + SH) // SH), min(OH, h // SH + 1)
+        for w in range(left, W + left):
+            j0, j1 = max(0, (w - KW + SW) // SW), min(OW, w // SW + 1)
+            window = ((n * OH + i0) * OW + j0) * C
+            tap = (h - i0 * SH) * KW + w - j0 * SW
+            pixel = (np.int64(task) * W + w - left) * C
+            gather(0, dy, window, switches, window, OW * C, C, i1 - i0, j1 - j0, tap, SH * KW, SW, dx, pixel, C)
+
+

@@ -1,0 +1,88 @@
+"""Space to depth: a stride-S convolution as a stride-1 convolution over S x S times the channels.
+
+    d[n, i, j, (c*S + a)*S + b] = xp[n, c, i*S + a, j*S + b]        xp: x zero-padded; d channels-last
+
+and the filters likewise, so that an 11x11/4 filter of 3 channels becomes a 3x3 of 48 (its twelfth row and column are 0).
+Rows of d run in parallel. Source: MLPerf's ResNet submissions (2018) for TPUs; the identity is a re-indexing.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from llvmlite import ir
+from numba import prange
+
+from alexnet_np.kernels.jit import parallel_kernel
+from alexnet_np.kernels.simd import INTEGER, POINTER, Emitter, vector_function
+
+
+def emit_row(e: Emitter, x: ir.Value, d: ir.Value, count: ir.Value, pitch: ir.Value, *, S: int) -> None:
+    """d[j*pitch + b] = x[j*S + b] for j < count, b < S: one load and one store of S floats each."""
+    few = ir.VectorType(ir.FloatType(), S).as_pointer()
+    with e.loop(count) as j:
+        pixels = e.builder.load(e.builder.bitcast(e.at(x, e.mul(j, S)), few), align=4)
+        e.builder.store(pixels, e.builder.bitcast(e.at(d, e.mul(j, pitch)), few), align=4)
+
+
+STRIDES = (1, 2, 3, 4)
+copy_row = vector_function(
+    "space_to_depth_row", (POINTER, POINTER, INTEGER, INTEGER), {S: partial(emit_row, S=S) for S in STRIDES}
+)
+
+
+@parallel_kernel
+def space_to_depth(x, first, N, C, H, W, S, top, left, d, di, CD):
+    """Images first..first+N of x (N,C,H,W), flat, into di (channels CD >= C*S*S, the rest zeros); S in STRIDES."""
+    j0 = (left + S - 1) // S  # blocks j0..j1 lie inside x from left to right
+    j1 = max(j0, min(di.W, (W + left) // S))
+    for task in prange(N * di.H):
+        n, i = np.int64(task) // di.H, np.int64(task) % di.H
+        row = di.at + n * di.image + i * di.row
+        if CD > C * S * S:
+            d[row : row + di.W * CD] = 0
+        for c in range(C):
+            for a in range(S):
+                y = i * S + a - top
+                inside = 0 <= y < H
+                source = (((first + n) * C + c) * H + y) * W - left
+                target = row + (c * S + a) * S
+                if inside:
+                    copy_row(S, x, source + j0 * S, d, target + j0 * CD, j1 - j0, CD)
+                for j in range(di.W):
+                    if not inside or j < j0 or j >= j1:
+                        for b in range(S):
+                            within = inside and left <= j * S + b < W + left
+                            d[target + j * CD + b] = x[source + j * S + b] if within else np.float32(0)
+
+
+@parallel_kernel
+def depth_to_space(d, di, N, C, H, W, S, top, left, x):
+    """The adjoint: x (N,C,H,W), flat, from the images di; pixels outside are dropped."""
+    for task in prange(N * C * H):
+        y, c, n = np.int64(task) % H, np.int64(task) // H % C, np.int64(task) // (H * C)
+        i, a = (y + top) // S, (y + top) % S
+        source = di.at + n * di.image + i * di.row + (c * S + a) * S
+        for pixel in range(W):
+            j, b = (pixel + left) // S, (pixel + left) % S
+            inside = i < di.H and j < di.W
+            x[np.int64(task) * W + pixel] = d[source + j * di.col + b] if inside else np.float32(0)
+
+
+def filters_to_depth(weight: np.ndarray, S: int) -> np.ndarray:
+    """weight (F,C,K,K) -> (F, C*S*S, r, r) with r = ceil(K/S)."""
+    F, C, K, _ = weight.shape
+    r = -(-K // S)
+    padded = np.zeros((F, C, r * S, r * S), weight.dtype)
+    padded[:, :, :K, :K] = weight
+    blocks = padded.reshape(F, C, r, S, r, S).transpose(0, 1, 3, 5, 2, 4)
+    return np.ascontiguousarray(blocks).reshape(F, C * S * S, r, r)
+
+
+def filters_from_depth(dweight: np.ndarray, S: int, K: int) -> np.ndarray:
+    """The adjoint of `filters_to_depth`: (F, C*S*S, r, r) -> (F,C,K,K)."""
+    F, CD, r, _ = dweight.shape
+    blocks = dweight.reshape(F, CD // (S * S), S, S, r, r).transpose(0, 1, 4, 2, 5, 3)
+    return np.ascontiguousarray(blocks.reshape(F, CD // (S * S), r * S, r * S)[:, :, :K, :K])
+
