@@ -1,7 +1,7 @@
-"""What every op is compared with (torch in float64 and float32, a gradient check), and the tolerances of the comparison.
+"""What every op is compared with (torch in both precisions, a gradient check), and the tolerances.
 
-`check_op` is the one body: any op, implementation, arguments and memory layout. It runs float64 and float32, forward and
-every gradient for a random dy, and insists that no input is modified.
+`check_op` is the one body: any op, implementation, arguments and memory layout. It runs float64 and float32, forward
+and every gradient for a random dy, and insists that no input is modified.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ FLOAT32_RATIO = 1.5
 care taken may not."""
 
 FLOAT32_FLOOR = 2.0**-24
-"""Half a unit in the last place of 1: rounding the exact result costs that much. Where torch's error is below it, as for
-a copy, a ratio says nothing."""
+"""Half a unit in the last place of 1: rounding the exact result costs that much. Where torch's error is below it, as
+for a copy, a ratio says nothing."""
 
 FLOAT32_CHANCE = 10.0
 """Error norms of n numbers differ by chance, by a share of 1/sqrt(n): the two above are widened by 1 + 10/sqrt(n), to

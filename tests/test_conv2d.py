@@ -38,7 +38,11 @@ CASES = {
     "dilation": ((2, 3, 13, 12), (4, 3, 3, 3), {"dilation": (2, 3), "padding": 2}),
     "groups": ((2, 6, 7, 8), (4, 3, 3, 3), {"groups": 2, "padding": 1}),
     "depthwise": ((2, 6, 7, 8), (12, 1, 3, 3), {"groups": 6, "padding": 1}),
-    "everything": ((3, 4, 15, 14), (6, 2, 3, 4), {"stride": (2, 3), "padding": (2, 1), "dilation": (2, 1), "groups": 2}),
+    "everything": (
+        (3, 4, 15, 14),
+        (6, 2, 3, 4),
+        {"stride": (2, 3), "padding": (2, 1), "dilation": (2, 1), "groups": 2},
+    ),
     "unbatched": ((3, 9, 7), (4, 3, 3, 3), {"stride": 2, "padding": 1}),
     "one image, one channel": ((1, 1, 4, 4), (1, 1, 2, 2), {}),
     "many columns": ((2, 32, 40, 40), (4, 32, 5, 5), {"padding": 2}),  # more than one block of im2col's
