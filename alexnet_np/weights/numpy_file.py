@@ -20,7 +20,7 @@ from alexnet_np.weights.text import quoted
 from alexnet_np.weights.zips import BoundedFile
 
 CHUNK = 1 << 20
-EXPANSION = 100  # times the file's size that its arrays may have: pruned weights reach some 30
+EXPANSION = 20  # times the file's size that its arrays may have: pruned weights reach some 10
 SMALL = 64 << 20  # bytes that they may have in any case
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 

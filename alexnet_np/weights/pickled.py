@@ -37,7 +37,8 @@ STORAGES = {
 }
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _LITERALS = {
-    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING",
+    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
+    "BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING",
 }  # fmt: skip
 
 
@@ -66,18 +67,24 @@ def load(stream: BinaryIO, persistent: Callable[[Any], Any] | None = None) -> An
     return machine.stack.pop()
 
 
-def storage(identity: Any) -> Storage:
-    """The storage that a persistent id stands for: ("storage", type, key, location, numel[, view])."""
-    if type(identity) is not tuple or len(identity) not in (4, 5, 6):
-        raise WeightsError("damaged: its pickle refers to something that is not a storage")
-    what, kind, name, _, *rest = identity
-    if what == "module":
-        raise WeightsError("holds a whole pickled model, not its weights: save model.state_dict() instead")
-    if what != "storage" or rest[1:] not in ([], [None]):
-        raise WeightsError(
-            f"its pickle refers to {quoted(what)}, or to a view of a storage, which only torch before 0.4 wrote"
-        )
-    return new_storage(kind, name, *rest[:1])
+class Storages(dict[str, Storage]):
+    """The storages that a pickle refers to, by key. Called with a persistent id it gives the storage that is meant."""
+
+    def __call__(self, identity: Any) -> Storage:
+        """`identity`: ("storage", type, key, location, numel); the legacy format adds None (once it was a view)."""
+        if type(identity) is not tuple or len(identity) not in (4, 5, 6):
+            raise WeightsError("damaged: its pickle refers to something that is not a storage")
+        what, kind, name, _, *rest = identity
+        if what == "module":
+            raise WeightsError("holds a whole pickled model, not its weights: save model.state_dict() instead")
+        if what != "storage" or rest[1:] not in ([], [None]):
+            raise WeightsError(
+                f"refers to {quoted(what)}, or to a view of a storage, which only torch before 0.4 wrote"
+            )
+        storage = new_storage(kind, name, *rest[:1])
+        if self.setdefault(storage.key, storage) != storage:
+            raise WeightsError(f"damaged: storage {quoted(storage.key)} has two types or sizes")
+        return storage
 
 
 def new_storage(kind: Any, name: Any, numel: Any = None) -> Storage:
@@ -168,7 +175,7 @@ class _Machine:
             case "STACK_GLOBAL":
                 name, module = stack.pop(), stack.pop()
                 stack.append(_allowed(module, name))
-            case "BINPERSID" if self.persistent:
+            case "BINPERSID" if self.persistent is not None:
                 stack.append(self.persistent(stack.pop()))
             case "REDUCE" | "NEWOBJ":
                 arguments, called = stack.pop(), stack.pop()

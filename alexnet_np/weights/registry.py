@@ -11,10 +11,8 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
-from urllib.request import Request, urlopen
 
 import numpy as np
 
@@ -140,6 +138,8 @@ def download(name: str, progress: bool = True) -> Path:
 
     The file takes its name only when it is whole: size and SHA-256 checked, and flushed to the disk.
     """
+    from http.client import HTTPException
+
     wanted = entry(name)
     target = places(wanted)[0]
     try:
@@ -156,6 +156,8 @@ def download(name: str, progress: bool = True) -> Path:
 
 
 def _fetch(wanted: Entry, file: BinaryIO, advance: Callable[[int], None]) -> None:
+    from urllib.request import Request, urlopen  # only now: it takes longer to import than all the rest
+
     digest, received = hashlib.sha256(), 0
     with urlopen(Request(wanted.url, headers={"User-Agent": "alexnet-np"}), timeout=TIMEOUT) as response:
         while received <= wanted.size and (part := response.read(CHUNK)):

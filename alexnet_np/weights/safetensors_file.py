@@ -14,6 +14,7 @@ from types import ModuleType
 
 import numpy as np
 
+from alexnet_np.backend import one_line
 from alexnet_np.errors import MissingPackageError, WeightsError
 from alexnet_np.weights.tensors import numbers
 from alexnet_np.weights.text import quoted
@@ -48,8 +49,12 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write name -> array. Raises MissingPackageError."""
-    _library().numpy.save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    """Write name -> array. Raises MissingPackageError, OSError."""
+    library = _library()
+    try:
+        library.numpy.save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
+    except library.SafetensorError as error:
+        raise OSError(one_line(error)) from error
 
 
 def _library() -> ModuleType:

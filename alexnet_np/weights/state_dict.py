@@ -21,22 +21,20 @@ PREFIXES = ("module.", "_orig_mod.")  # nn.DataParallel and its distributed twin
 def tensors_of(saved: Any) -> dict[str, Tensor]:
     """The name -> tensor dict in what a pickle held. Raises WeightsError."""
     if type(saved) is not dict:
-        raise WeightsError(f"holds a {_kind(saved)}, not a state dict: save model.state_dict()")
+        raise WeightsError(f"holds {_kind(saved)}, not a state dict: save model.state_dict()")
     inner = next((saved[key] for key in CONTAINERS if type(saved.get(key)) is dict), saved)
-    tensors = {}
-    for name, value in inner.items():
-        tensor = value.tensor if type(value) is Parameter else value
+    tensors = {name: value.tensor if type(value) is Parameter else value for name, value in inner.items()}
+    for name, tensor in tensors.items():
         if type(name) is not str or type(tensor) is not Tensor:
             raise WeightsError(
-                f"holds {quoted(str(name))}: a {_kind(tensor)}, which is no tensor; save model.state_dict(), "
+                f"holds {_kind(tensor)} under {quoted(str(name))}, so it is not a state dict: save model.state_dict(), "
                 f"alone or under one of the keys {', '.join(CONTAINERS)}"
             )
-        tensors[name] = tensor
     return tensors
 
 
 def _kind(value: Any) -> str:
-    return "bare tensor" if type(value) in (Tensor, Parameter) else type(value).__name__
+    return "a bare tensor" if type(value) in (Tensor, Parameter) else f"an object of type {type(value).__name__}"
 
 
 def without_prefixes(arrays: dict[str, Any]) -> dict[str, Any]:

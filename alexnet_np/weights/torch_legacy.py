@@ -38,20 +38,13 @@ Places = dict[Storage, int]  # where in the file each storage's elements begin
 
 def read_stream(path: Path) -> dict[str, np.ndarray]:
     """The state dict in a file of torch.save with _use_new_zipfile_serialization=False. Raises WeightsError."""
-    known: dict[str, Storage] = {}
-
-    def remember(identity: Any) -> Storage:
-        storage = pickled.storage(identity)
-        if known.setdefault(storage.key, storage) != storage:
-            raise WeightsError(f"damaged: storage {quoted(storage.key)} has two types or sizes")
-        return storage
-
+    known = pickled.Storages()
     with path.open("rb") as file:
         stream = io.BytesIO(file.read(pickled.MAX_PICKLE))
         if pickled.load(stream) != MAGIC or pickled.load(stream) != VERSION:
             raise WeightsError("damaged: not the magic number or the version that torch.save writes")
         pickled.load(stream)  # the system that wrote it; the elements are little-endian on all of them
-        tensors = tensors_of(pickled.load(stream, remember))
+        tensors = tensors_of(pickled.load(stream, known))
         order = [known[pickled.key(key)] for key in pickled.load(stream)]
         file.seek(stream.tell())
         places: Places = {}

@@ -40,6 +40,11 @@ class Archive:
         self.members = {member.filename: member for member in members}
         if len(self.members) < len(members):
             raise WeightsError("damaged: two members of the zip file have the same name")
+        claimed = sum(member.file_size for member in members)
+        if claimed > len(self.map):
+            raise WeightsError(
+                f"refused: members of {claimed} bytes in {len(self.map)}; torch.save never compresses them"
+            )
         # torch.serialization.set_crc32_options(False) makes torch write 0 for every checksum
         self.has_checksums = any(member.CRC for member in members)
 
@@ -56,8 +61,7 @@ class Archive:
     def _view(self, member: ZipInfo) -> memoryview:
         if member.compress_type != ZIP_STORED or member.flag_bits & 1:
             raise WeightsError(
-                f"refused: {quoted(member.filename)} is compressed or encrypted, which torch.save never does; "
-                "load it with torch and save it again"
+                f"refused: {quoted(member.filename)} is compressed or encrypted, which torch.save never does"
             )
         header = self.map[member.header_offset : member.header_offset + LOCAL_HEADER]
         if len(header) < LOCAL_HEADER or header[:4] != b"PK\x03\x04":
@@ -79,7 +83,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     if len(script) > pickled.MAX_PICKLE:
         raise WeightsError(f"refused: its pickle has {len(script)} bytes, a state dict's has some thousand")
     big_endian = f"{prefix}byteorder" in archive.members and archive[f"{prefix}byteorder"] == b"big"
-    tensors = tensors_of(pickled.load(io.BytesIO(script), pickled.storage))
+    tensors = tensors_of(pickled.load(io.BytesIO(script), pickled.Storages()))
 
     def load(storage: Storage) -> np.ndarray:
         raw = archive[f"{prefix}data/{storage.key}"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from zipfile import ZipFile, ZipInfo
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
+from alexnet_np.backend import one_line
 from alexnet_np.errors import WeightsError
 
 MAX_DIRECTORY = 4 << 20  # bytes, some 50 000 members; zipfile's own objects take a dozen times as much memory
@@ -21,6 +22,9 @@ class BoundedFile(io.FileIO):
 
 
 def directory(path: Path) -> list[ZipInfo]:
-    """The members of a zip file. Raises WeightsError, and what zipfile raises."""
-    with BoundedFile(path) as file, ZipFile(file) as archive:
-        return archive.infolist()
+    """The members of a zip file. Raises WeightsError."""
+    try:
+        with BoundedFile(path) as file, ZipFile(file) as archive:
+            return archive.infolist()
+    except BadZipFile as error:
+        raise WeightsError(f"cut short or damaged ({one_line(error)}): fetch the file again") from error
