@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from alexnet_np.initialisation import initialise
-from alexnet_np.layers import Dropout
 from alexnet_np.models import AlexNet, alexnet, find_weights
+from alexnet_np.training import variants
 from alexnet_np.training.config import Config
 from alexnet_np.training.schedules import (
     ConstantLR,
@@ -33,9 +33,7 @@ def build_model(config: Config, num_classes: int, in_channels: int) -> AlexNet:
     if config.weights is not None:
         fresh = list(model.state_dict().items())[-2:] if config.new_head else []  # the last layer's weight and bias
         model.load_state_dict({**find_weights(config.weights), **dict(fresh)})
-    for _, layer in model.leaves():
-        if isinstance(layer, Dropout):
-            layer.p = config.dropout
+    variants.apply(model, config)
     for prefix in config.freeze:
         model.freeze(prefix)
     return model.to(config.backend).train()

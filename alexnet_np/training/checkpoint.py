@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file each, which is whole or not there.
 
     step-00000938.safetensors
-        tensors    model.NAME: the parameters; momentum.NAME: the optimizer's buffers
+        tensors    the parameters, by name; momentum.NAME: the optimizer's buffers
         metadata   state: JSON, everything else that the rest of the run depends on;  sha256: of all of it
 
 A file is written under a temporary name, brought to the disk and then renamed, so that whenever the process or the

@@ -22,6 +22,8 @@ CHOICES = {
     },
     "preset": dict.fromkeys(PRESETS, ""),
     "initialisation": dict.fromkeys(SCHEMES, ""),
+    "activation": {"relu": "as in every preset", "tanh": "", "sigmoid": ""},
+    "pooling": {"overlapping": "3x3, stride 2, as in every preset", "plain": "2x2, stride 2"},
     "augmentation": {
         "none": "every image as it is",
         "mirror": "mirrored half the time (not for folders)",
@@ -60,8 +62,11 @@ class Config:
     weights: str | None = None  # start from these instead of from random numbers: a file or a registry name
     new_head: bool = False  # but the last layer, which starts anew, for other classes
     freeze: tuple[str, ...] = ()  # parameters with these prefixes stay as they are
-    initialisation: str = "xavier"
+    activation: str = "relu"
+    pooling: str = "overlapping"
+    lrn: bool = True  # where the preset has it
     dropout: float = 0.5
+    initialisation: str = "xavier"
     augmentation: str = "none"
     validation: float = 0.1  # share of a folder's images held out, where it has no train/ and val/
     epochs: int = 10

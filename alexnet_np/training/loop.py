@@ -97,8 +97,10 @@ class Trainer:
     def _begin(self) -> None:
         if self.checkpoints is not None and not self._begun and self.checkpoints.paths():
             raise CheckpointError(f"{self.folder}: holds a run already; --resume it, or choose another folder")
-        if self.folder is not None:
+        if self.folder is not None and self.log is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if not self._begun:
+                self.log.cut(0)
             for abandoned in self.folder.rglob(".*.part"):  # by a process killed while it wrote
                 abandoned.unlink()
         task = self.run.task
@@ -116,7 +118,7 @@ class Trainer:
         )
         if not self._begun:
             self.save()
-        self._begun = True
+            self._begun = True
 
     def _train_epoch(self, stop: StopRequest) -> float:
         """The batches of this epoch that are still to do; returns images a second."""
@@ -184,7 +186,7 @@ class Trainer:
     def _end(self) -> None:
         """The finished network, in a file that says what it is and how it was made."""
         if self.folder is not None:
-            about = {"config": self.config.to_json(), "classes": self.run.task.classes, "result": self.last}
+            about = {"config": self.config.to_json(), "data": self.run.task.fingerprint(), "result": self.last}
             path = self.folder / "weights.safetensors"
             try:
                 checkpoint.write(path, self.run.model.state_dict(), about)

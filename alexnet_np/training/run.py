@@ -24,6 +24,8 @@ from alexnet_np.training.evaluation import on_device
 from alexnet_np.training.schedules import ReduceLROnPlateau
 from alexnet_np.training.task import loaders, open_task
 
+MOMENTUM = "momentum."  # before the names of the optimizer's buffers
+
 
 @dataclass
 class Position:
@@ -85,8 +87,7 @@ class Run:
 
     def tensors(self) -> dict[str, Array]:
         """Every array that the rest of the run depends on."""
-        parameters = {f"model.{name}": array for name, array in self.model.state_dict().items()}
-        return parameters | {f"momentum.{name}": array for name, array in self.optimizer.velocities.items()}
+        return self.model.state_dict() | {MOMENTUM + name: array for name, array in self.optimizer.velocities.items()}
 
     def state(self) -> dict[str, Any]:
         """Everything else that the rest of the run depends on, as JSON takes it."""
@@ -108,9 +109,9 @@ class Run:
                 f"the data set has changed: now {len(now['classes'])} classes and {now['images']} images, then "
                 f"{len(then['classes'])} and {then['images']}, or other labels; bring the old one back, or start anew"
             )
-        self.model.load_state_dict(_without_prefix("model.", tensors))
-        velocities = _without_prefix("momentum.", tensors)
-        buffers = {name: {"momentum_buffer": array} for name, array in velocities.items()}
+        self.model.load_state_dict(parameters(tensors))
+        velocities = {name: array for name, array in tensors.items() if name.startswith(MOMENTUM)}
+        buffers = {name.removeprefix(MOMENTUM): {"momentum_buffer": array} for name, array in velocities.items()}
         self.optimizer.load_state_dict({"state": buffers, "param_groups": state["optimizer"]})
         self.schedule.load_state_dict(state["schedule"])
         for name, layer in self._dropouts():
@@ -128,5 +129,6 @@ def environment() -> dict[str, Any]:
     return {**packages, "python": python, "machine": platform.machine(), "threads": get_num_threads()}
 
 
-def _without_prefix(prefix: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
-    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+def parameters(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """The network's part of `Run.tensors()`."""
+    return {name: array for name, array in tensors.items() if not name.startswith(MOMENTUM)}

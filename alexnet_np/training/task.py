@@ -38,20 +38,23 @@ class Task(NamedTuple):
         return {"images": len(self.train.targets), "classes": self.classes, "labels_sha256": labels.hexdigest()}
 
 
+def find_recipe_of(config: Config) -> Preprocessing:
+    """The input of the network: small images are grey, as d2l's, whatever the preset."""
+    if config.dataset in SMALL_IMAGES:
+        return find_recipe("d2l", config.image_size, config.image_size)
+    return find_recipe(config.preset)
+
+
 def open_task(config: Config, workers: int = 2, cache: Path | None = None) -> Task:
     """The training and validation images of `config`. Raises DataError, ImageError."""
-    if config.dataset in SMALL_IMAGES:
-        recipe = find_recipe("d2l", config.image_size, config.image_size)
-        train, validation = _small_images(config)
-    else:
-        recipe = find_recipe(config.preset)
-        train, validation = _folders(config, workers, cache)
+    small = config.dataset in SMALL_IMAGES
+    train, validation = _small_images(config) if small else _folders(config, workers, cache)
     if config.limit is not None:
         train = first_images(train, config.limit)
     for part, use in ((train, "train"), (validation, "validate")):
         if not len(part.targets):
             raise DataError(f"{config.data or config.dataset}: no images to {use} on")
-    return Task(train, validation, recipe)
+    return Task(train, validation, find_recipe_of(config))
 
 
 def _small_images(config: Config) -> tuple[Dataset, Dataset]:
@@ -65,7 +68,7 @@ def _small_images(config: Config) -> tuple[Dataset, Dataset]:
 def _folders(config: Config, workers: int, cache: Path | None) -> tuple[Dataset, Dataset]:
     """ROOT/train and ROOT/val where they are, else ROOT itself, of which a share is held out."""
     root = Path(str(config.data))
-    held_out = next((root / name for name in VALIDATION_FOLDERS if (root / name).is_dir()), None)
+    held_out = validation_folder(root)
 
     def opened(folder: Path, name: str, classes: list[str] | None = None) -> ImageFolder:
         inside = None if cache is None else cache / name
@@ -75,6 +78,11 @@ def _folders(config: Config, workers: int, cache: Path | None) -> tuple[Dataset,
         train = opened(root / "train", "train")
         return train, opened(held_out, "val", train.classes)
     return split(opened(root, "all"), config.validation, config.seed)
+
+
+def validation_folder(root: Path) -> Path | None:
+    """ROOT/val, or what else it may be called."""
+    return next((root / name for name in VALIDATION_FOLDERS if (root / name).is_dir()), None)
 
 
 def first_images(dataset: Dataset, count: int) -> Dataset:
@@ -96,14 +104,13 @@ def training_augment(config: Config, task: Task) -> Augment:
     return RandomCrop(task.recipe, colour=ColourNoise.of(task.train, seed=config.seed))
 
 
-def evaluation_augment(config: Config, task: Task, ten_crop: bool = False) -> Augment:
-    """What is done to every validation image."""
-    small = config.dataset in SMALL_IMAGES
-    if ten_crop and small:
+def evaluation_augment(config: Config, recipe: Preprocessing, ten_crop: bool = False) -> Augment:
+    """What is done to every image that is not trained on. Raises ArgumentError."""
+    if config.dataset not in SMALL_IMAGES:
+        return TenCrop(recipe) if ten_crop else CenterCrop(recipe)
+    if ten_crop:
         raise ArgumentError(f"ten crops are for folders: the images of {config.dataset} are not larger than the input")
-    if small:
-        return Upsample(task.recipe)
-    return TenCrop(task.recipe) if ten_crop else CenterCrop(task.recipe)
+    return Upsample(recipe)
 
 
 def loaders(config: Config, task: Task, workers: int) -> tuple[Loader, Loader]:
@@ -111,4 +118,4 @@ def loaders(config: Config, task: Task, workers: int) -> tuple[Loader, Loader]:
     common: dict[str, Any] = {"workers": workers, "dtype": config.dtype}
     augment = training_augment(config, task)
     train = Loader(task.train, config.batch_size, augment=augment, shuffle=True, seed=config.seed, **common)
-    return train, Loader(task.validation, config.batch_size, augment=evaluation_augment(config, task), **common)
+    return train, Loader(task.validation, config.batch_size, augment=evaluation_augment(config, task.recipe), **common)

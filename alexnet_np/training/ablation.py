@@ -1,0 +1,70 @@
+"""Two or three networks that differ in one idea, trained side by side: the same images in the same order to each."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+from alexnet_np.backend import use_backend
+from alexnet_np.training.config import Config
+from alexnet_np.training.evaluation import evaluate
+from alexnet_np.training.metrics import Event
+from alexnet_np.training.run import Run
+from alexnet_np.training.variants import ABLATIONS
+
+
+def ablate(
+    what: str, config: Config, workers: int = 2, listener: Callable[[str, Event], None] | None = None
+) -> dict[str, list[Event]]:
+    """Train every variant of ABLATIONS[what] from the same seed; returns each one's "batch" and "epoch" events.
+
+    Weights start from the same random numbers and batches are the same, so what differs between two curves is the idea.
+    `listener` is called with every event as it happens, and the name of its variant.
+    Raises what a run raises; AlexNetError where a variant diverges.
+    """
+    runs = {name: Run(dataclasses.replace(config, **changes), workers) for name, changes in ABLATIONS[what].items()}
+    events: dict[str, list[Event]] = {name: [] for name in runs}
+
+    def report(name: str, event: Event) -> None:
+        events[name].append(event)
+        if listener is not None:
+            listener(name, event)
+
+    with use_backend(config.backend):
+        for epoch in range(config.epochs):
+            _train(runs, epoch, report)
+            for name, run in runs.items():
+                report(name, _validate(run))
+    return events
+
+
+def _train(runs: dict[str, Run], epoch: int, report: Callable[[str, Event], None]) -> None:
+    first, *_ = runs.values()
+    with closing(first.train_batches.epoch(epoch)) as batches:
+        for batch, (x, target) in enumerate(batches, 1):
+            for name, run in runs.items():
+                begun = time.perf_counter()
+                loss, correct = run.step(x, target)
+                report(
+                    name,
+                    {
+                        "kind": "batch",
+                        "epoch": epoch + 1,
+                        "batch": batch,
+                        "batches": len(first.train_batches),
+                        "step": run.at.step,
+                        "loss": loss,
+                        "accuracy": correct / len(target),
+                        "images_per_second": len(target) / (time.perf_counter() - begun),
+                    },
+                )
+
+
+def _validate(run: Run) -> Event:
+    with closing(run.validation_batches.epoch(0)) as batches:
+        result = evaluate(run.model, batches, len(run.task.classes))
+    event = {"kind": "epoch", "epoch": run.at.epoch + 1, "loss": result.loss, "accuracy": result.top1}
+    run.finish_epoch(1 - result.top1)
+    return event

@@ -1,0 +1,63 @@
+"""Networks with one of the paper's ideas taken out, to see what it was good for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from alexnet_np.backend import Array
+from alexnet_np.layers import Dropout, Layer, LocalResponseNorm, MaxPool2d, ReLU
+from alexnet_np.models import AlexNet
+from alexnet_np.ops import sigmoid, tanh
+from alexnet_np.training.config import Config
+
+# ablation: variant -> the changes to a configuration that make it. The first is the paper's own.
+ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "activation": {"ReLU": {}, "tanh": {"activation": "tanh"}, "sigmoid": {"activation": "sigmoid"}},
+    "pooling": {"overlapping pooling, 3/2": {}, "plain pooling, 2/2": {"pooling": "plain"}},
+    "lrn": {"with LRN": {}, "without LRN": {"lrn": False}},
+    "dropout": {"with dropout": {}, "without dropout": {"dropout": 0.0}},
+}
+
+
+class Tanh(Layer):
+    """See alexnet_np/ops/tanh.py."""
+
+    op = tanh
+
+
+class Sigmoid(Layer):
+    """See alexnet_np/ops/sigmoid.py."""
+
+    op = sigmoid
+
+
+class Identity(Layer):
+    """Stands where a layer was taken out, so that the others keep their names."""
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        return x, x
+
+    def gradients(self, dy: Array, input_grad: bool) -> Array:
+        return dy
+
+
+ACTIVATIONS: dict[str, Callable[[], Layer]] = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid}
+
+
+def apply(model: AlexNet, config: Config) -> None:
+    """Change the layers of `model`, in place, to what `config` says of activation, pooling, LRN and dropout."""
+
+    def changed(layer: Layer) -> Layer:
+        if isinstance(layer, ReLU):
+            return ACTIVATIONS[config.activation]()
+        if isinstance(layer, MaxPool2d) and config.pooling == "plain":
+            return MaxPool2d(kernel_size=2, stride=2)
+        if isinstance(layer, LocalResponseNorm) and not config.lrn:
+            return Identity()
+        if isinstance(layer, Dropout):
+            layer.p = config.dropout
+        return layer
+
+    for part in (model.features, model.classifier):
+        part.layers[:] = [changed(layer) for layer in part]
