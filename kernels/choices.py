@@ -59,6 +59,7 @@ TABLE = (
 EXACT = (Row("direct"),)  # what `exact=True` allows
 
 BLOCK_TILES = 60  # Winograd tiles that one thread takes through all three steps: their V and products fit its cache
+GRADIENT_TILES = 192  # Winograd tiles whose V and S are held at once for the gradient of the weights
 STAGE_BYTES = 12 << 20  # a plan takes as many images at a time from pooling to pooling as fit in the shared cache
 
 _overrides: ContextVar[tuple[Row, ...]] = ContextVar("alexnet_np_choices", default=())

@@ -115,16 +115,23 @@ def forward(x, xi, u, bias, relu, y, yi, N, C, F, m, r, padding, block, groups=1
             )  # fmt: skip
 
 
-def packed_filters(weight: np.ndarray, m: int, groups: int = 1) -> np.ndarray:
-    """U for a weight (F,C/groups,r,r): (groups, n², panels, C/groups, WIDTH), flat."""
+def packed_filters(weight: np.ndarray, m: int, groups: int = 1, turned: bool = False) -> np.ndarray:
+    """U for a weight (F,C/groups,r,r): (groups, n², panels, C/groups, WIDTH), flat.
+
+    `turned`: for the convolution that is the gradient of the input: taps in reverse, C and F swapped in each group.
+    """
     F, C, r, _ = weight.shape
-    weight = np.ascontiguousarray(weight, np.float32)
+    filters, taps = F // groups, r * r
+    weight = np.require(weight, np.float32, ["C", "W"])
     G = np.array([[float(v) for v in row] for row in transforms(m, r).G])
-    n, filters = m + r - 1, F // groups
-    size = n * n * -(-filters // WIDTH) * C * WIDTH
+    if turned:
+        origin, strides, sizes = taps - 1, (taps, C * taps, -1), (C, filters)
+    else:
+        origin, strides, sizes = 0, (C * taps, taps, 1), (filters, C)
+    size = (m + r - 1) ** 2 * -(-sizes[0] // WIDTH) * sizes[1] * WIDTH
     u = np.empty(groups * size, np.float32)
     with threads.parallel():
         for g in range(groups):
             flat = weight[g * filters : (g + 1) * filters].reshape(-1)
-            transform_filters(flat, 0, C * r * r, r * r, 1, filters, C, r, G, u[g * size : (g + 1) * size], WIDTH)
+            transform_filters(flat, origin, *strides, *sizes, r, G, u[g * size : (g + 1) * size], WIDTH)
     return u

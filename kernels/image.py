@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from alexnet_np.backend import Array
 
 
@@ -43,3 +45,8 @@ def channels_last(x: Array) -> tuple[Array, Image]:
     if not last.flags.c_contiguous or not last.flags.writeable:  # kernels are compiled for writeable arrays
         last = last.copy()
     return last.reshape(-1), framed(C, H, W)
+
+
+def lies_channels_last(x: Array) -> bool:
+    """Whether x (N,C,...) is float32 memory that the channels-last kernels take as it is."""
+    return x.dtype == np.float32 and np.moveaxis(x, 1, -1).flags.c_contiguous and x.flags.writeable

@@ -16,8 +16,13 @@ import numpy as np
 from llvmlite import ir
 from numba import prange
 
+from alexnet_np import threads
+from alexnet_np.backend import Array
+from alexnet_np.kernels import local_response_norm_numba as rows_version
+from alexnet_np.kernels.image import framed, lies_channels_last
 from alexnet_np.kernels.jit import kernel, parallel_kernel
-from alexnet_np.kernels.simd import INTEGER, POINTER, Emitter, vector_function
+from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
+from alexnet_np.ops.local_response_norm import Geometry
 
 SCALE, K, BETA, GRADIENT = range(4)  # where the constants lie: scale, k, beta, -2*scale*beta
 
@@ -143,3 +148,26 @@ def normalise_backward(dy, x, pixels, C, low, high, scale, beta, k, dx, workers)
                 three_quarters, padded, 0, low, size, constants, 0, dy, at, products, 0, high, scaled, 0, C
             )  # fmt: skip
             subtract_pixel(0, products, 0, size, constants, 0, x, at, scaled, 0, dx, at, C)
+
+
+def compute(x: Array, geometry: Geometry) -> Array:
+    """x (N,C,L). Channels-last float32 here; anything else by local_response_norm_numba."""
+    N, C, L = x.shape
+    if not (lies_channels_last(x) and x.size and C >= LANES):
+        return rows_version.compute(x, geometry)
+    y = np.empty((N, L, C), np.float32)
+    image = framed(C, 1, L)
+    with threads.parallel():
+        normalise(x.transpose(0, 2, 1).reshape(-1), image, y.reshape(-1), image, N, C, *geometry)
+    return y.transpose(0, 2, 1)
+
+
+def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
+    N, C, L = x.shape
+    if not (lies_channels_last(x) and x.size and C >= LANES):
+        return rows_version.gradients(dy, x, geometry)
+    dx = np.empty((N, L, C), np.float32)
+    rows = np.require(dy.transpose(0, 2, 1), np.float32, ["C", "W"]).reshape(-1)
+    with threads.parallel() as workers:
+        normalise_backward(rows, x.transpose(0, 2, 1).reshape(-1), N * L, C, *geometry, dx.reshape(-1), workers)
+    return dx.transpose(0, 2, 1)

@@ -17,8 +17,13 @@ import numpy as np
 from llvmlite import ir
 from numba import prange
 
+from alexnet_np import threads
+from alexnet_np.backend import Array
+from alexnet_np.kernels import max_pool2d_numba as rows_version
+from alexnet_np.kernels.image import channels_last, framed, lies_channels_last
 from alexnet_np.kernels.jit import parallel_kernel
-from alexnet_np.kernels.simd import INTEGER, POINTER, Emitter, vector_function
+from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
+from alexnet_np.ops.max_pool2d import Geometry
 
 
 def emit_window(
@@ -120,3 +125,35 @@ def unpool(dy, switches, N, C, OH, OW, KH, KW, SH, SW, top, left, dx, H, W):
             gather(0, dy, window, switches, window, OW * C, C, i1 - i0, j1 - j0, tap, SH * KW, SW, dx, pixel, C)
 
 
+
+
+def compute(x: Array, geometry: Geometry) -> tuple[Array, Array]:
+    """Channels-last float32 here; anything else by max_pool2d_numba."""
+    N, C, H, W = x.shape
+    taps = geometry.kernel[0] * geometry.kernel[1]
+    if not (lies_channels_last(x) and x.size and C >= LANES and taps <= 256 and geometry.dilation == (1, 1)):
+        return rows_version.compute(x, geometry)
+    flat, xi = channels_last(x)
+    y = np.empty((N, *geometry.output, C), np.float32)
+    switches = np.empty(y.shape, np.uint8)
+    with threads.parallel():
+        pool(
+            flat, xi, y.reshape(-1), framed(C, *geometry.output), switches.reshape(-1), 1,
+            N, C, *geometry.kernel, *geometry.stride, *geometry.padding,
+        )  # fmt: skip
+    return y.transpose(0, 3, 1, 2), switches.transpose(0, 3, 1, 2)
+
+
+def gradients(dy: Array, switches: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
+    N, C, H, W = shape
+    places = switches.transpose(0, 2, 3, 1)
+    here = dy.dtype == np.float32 and places.flags.c_contiguous and places.flags.writeable and C >= LANES and dy.size
+    if not here or switches.dtype != np.uint8 or geometry.dilation != (1, 1):
+        return rows_version.gradients(dy, switches, shape, geometry)
+    dx = np.empty((N, H, W, C), np.float32)
+    with threads.parallel():
+        unpool(
+            channels_last(dy)[0], places.reshape(-1), N, C, *geometry.output,
+            *geometry.kernel, *geometry.stride, *geometry.padding, dx.reshape(-1), H, W,
+        )  # fmt: skip
+    return dx.transpose(0, 3, 1, 2)

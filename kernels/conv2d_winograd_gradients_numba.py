@@ -1,0 +1,128 @@
+"""The gradients of a Winograd convolution.
+
+1. dx is a convolution itself, of dy with the filters turned round and their channel axes swapped, so it is the forward's
+   code with other filters.
+2. dweight is the exact adjoint of the forward, step by step: S = A·dY·Aᵀ for every output tile, dU = Vᵀ·S summed over
+   the tiles (n² products as in the forward, tiles where channels were), dweight = Gᵀ·dU·G once at the end.
+   V is transformed from x a second time: keeping the forward's (463 MB for AlexNet at batch 128) costs more time in
+   memory traffic than its arithmetic, 1% of the step.
+3. dbias is a sum in two stages, over an image's pixels and then over images, which keeps float32 from drifting.
+
+Parallel over tiles while transforming, over points of dU while multiplying: every sum has one owner and one order.
+Source: Lavin and Gray (2015), sec. 4; the adjoint: transpose every factor of y = Aᵀ[(G g Gᵀ) ∘ (Bᵀ d B)]A.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from alexnet_np import threads
+from alexnet_np.backend import Array
+from alexnet_np.kernels.conv2d_winograd_numba import transform_tiles
+from alexnet_np.kernels.gemm_numba import gemm_transposed, padded_width
+from alexnet_np.kernels.image import Image
+from alexnet_np.kernels.jit import kernel, parallel_kernel
+from alexnet_np.kernels.simd import LANES
+from alexnet_np.kernels.winograd_tiles_numba import filter_adjoint_tile, output_adjoint_tile
+
+
+@kernel
+def adjoint_tiles(dy, yi, first, last, TH, TW, m, r, F, work, s_at, point, lds, patch_at):
+    """The output tiles first..last of dy into S (points, tiles, filters); a tile over the edge is filled up with zeros."""
+    for t in range(first, last):
+        image, i, j = t // (TH * TW), t // TW % TH * m, t % TW * m
+        at = yi.at + image * yi.image + i * yi.row + j * yi.col
+        into = s_at + (t - first) * lds
+        if i + m <= yi.H and j + m <= yi.W:
+            output_adjoint_tile(10 * m + r, dy, at, yi.row, yi.col, work, into, point, F)
+        else:
+            for a in range(m):
+                for b in range(m):
+                    pixel = patch_at + (a * m + b) * F
+                    if i + a < yi.H and j + b < yi.W:
+                        source = at + a * yi.row + b * yi.col
+                        work[pixel : pixel + F] = dy[source : source + F]
+                    else:
+                        work[pixel : pixel + F] = 0
+            output_adjoint_tile(10 * m + r, work, patch_at, m * F, F, work, into, point, F)
+
+
+@parallel_kernel
+def accumulate(x, xi, dy, yi, N, C, F, m, r, top, left, ldv, lds, du, ldu, work, block, patch, workers):
+    """dU (points, C, ldu) += sum over tiles of Vᵀ·S; `work` holds V and S of a block of tiles and a patch a worker."""
+    n = m + r - 1
+    TH, TW = (yi.H + m - 1) // m, (yi.W + m - 1) // m
+    tiles = N * TH * TW
+    point_v, point_s = block * ldv + LANES, block * lds + LANES
+    s_at = n * n * point_v
+    patch_at = s_at + n * n * point_s
+    for start in range(0, tiles, block):
+        count = min(block, tiles - start)
+        for worker in prange(workers):
+            w = np.int64(worker)
+            low, high = w * count // workers, (w + 1) * count // workers
+            mine = patch_at + w * patch
+            transform_tiles(
+                x, xi, start + low, start + high, TH, TW, m, n, top, left, C, work, low * ldv, point_v, ldv, mine
+            )  # fmt: skip
+            adjoint_tiles(
+                dy, yi, start + low, start + high, TH, TW, m, r, F, work, s_at + low * lds, point_s, lds, mine
+            )  # fmt: skip
+        for point in prange(n * n):
+            p = np.int64(point)
+            gemm_transposed(
+                work, p * point_v, ldv, count, work, s_at + p * point_s, lds, du, p * C * ldu, ldu, C, F,
+                1 if start else 0,
+            )  # fmt: skip
+
+
+@parallel_kernel
+def untransform_filters(du, ldu, m, r, C, F, dw):
+    """dw (C, r*r, F) = Gᵀ·dU·G."""
+    for channel in prange(C):
+        c = np.int64(channel)
+        filter_adjoint_tile(10 * m + r, du, c * ldu, C * ldu, dw, c * r * r * F, F, F)
+
+
+@parallel_kernel
+def sum_pixels(dy, yi, N, F, sums):
+    """sums (N,F): each image's pixels added up."""
+    for image in prange(N):
+        n = np.int64(image)
+        sums[n] = 0
+        for i in range(yi.H):
+            row = np.zeros(F, np.float32)
+            for j in range(yi.W):
+                at = yi.at + n * yi.image + i * yi.row + j * yi.col
+                for f in range(F):
+                    row[f] += dy[at + f]
+            for f in range(F):
+                sums[n, f] += row[f]
+
+
+def weight_gradient(
+    x: Array, xi: Image, dy: Array, yi: Image, N: int, C: int, F: int, m: int, r: int, padding: tuple[int, int], block: int
+) -> Array:
+    """dweight (F,C,r,r) of one group; x and dy are flat, C and F the group's, `block` the tiles worked on at a time."""
+    n, ldv, lds = m + r - 1, padded_width(C), padded_width(F)
+    tiles = N * -(-yi.H // m) * -(-yi.W // m)
+    if tiles == 0:
+        return np.zeros((F, C, r, r), np.float32)
+    block = min(block, tiles)
+    with threads.parallel() as workers:
+        patch = max(n * n * C, m * m * F)
+        inner = n * n * (block * (ldv + lds) + 2 * LANES) + workers * patch
+        work = threads.scratch(inner + n * n * C * lds)
+        du = work[inner:]
+        accumulate(x, xi, dy, yi, N, C, F, m, r, *padding, ldv, lds, du, lds, work[:inner], block, patch, workers)
+        dw = np.empty(C * r * r * F, np.float32)
+        untransform_filters(du, lds, m, r, C, F, dw)
+    return np.ascontiguousarray(dw.reshape(C, r, r, F).transpose(3, 0, 1, 2))
+
+
+def bias_gradient(dy: Array, yi: Image, N: int, F: int) -> Array:
+    sums = np.empty((N, F), np.float32)
+    with threads.parallel():
+        sum_pixels(dy, yi, N, F, sums)
+    return sums.sum(0)

@@ -1,0 +1,71 @@
+"""Dropout: the mask from Philox4x32-10, four uniform numbers a block of ten rounds, blocks in parallel.
+
+The numbers are those of alexnet_np/random.py, bit for bit: element e takes word e % 4 of block e // 4.
+Source: Salmon, Moraes, Dror, Shaw (2011); semantics: alexnet_np/ops/dropout.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from alexnet_np import threads
+from alexnet_np.backend import Array
+from alexnet_np.kernels.jit import kernel, parallel_kernel
+from alexnet_np.kernels.relu_numba import in_memory_order
+from alexnet_np.ops import dropout as array_version
+from alexnet_np.random import M0, M1, MASK, ROUNDS, W0, W1
+
+CHUNK = 1 << 12  # blocks
+
+
+@kernel
+def philox(block, key0, key1):
+    """The four words of `block` (stream 0), as uint64 holding 32 bits each."""
+    low = np.uint64(MASK)
+    c0, c1, c2, c3 = block & low, block >> np.uint64(32), np.uint64(0), np.uint64(0)
+    k0, k1 = key0, key1
+    for _ in range(ROUNDS):
+        p0, p1 = c0 * np.uint64(M0), c2 * np.uint64(M1)
+        c0, c1, c2, c3 = (p1 >> np.uint64(32)) ^ c1 ^ k0, p1 & low, (p0 >> np.uint64(32)) ^ c3 ^ k1, p0 & low
+        k0, k1 = (k0 + np.uint64(W0)) & low, (k1 + np.uint64(W1)) & low
+    return c0, c1, c2, c3
+
+
+@parallel_kernel
+def draw(key0, key1, p, mask):
+    """mask[e] = uniform number e >= p; mask has whole blocks of four."""
+    blocks = mask.size // 4
+    for chunk in prange((blocks + CHUNK - 1) // CHUNK):
+        first = np.int64(chunk) * CHUNK
+        for block in range(first, min(first + CHUNK, blocks)):
+            w0, w1, w2, w3 = philox(np.uint64(block), key0, key1)
+            mask[4 * block] = np.float32(w0 >> np.uint64(8)) * np.float32(2**-24) >= p
+            mask[4 * block + 1] = np.float32(w1 >> np.uint64(8)) * np.float32(2**-24) >= p
+            mask[4 * block + 2] = np.float32(w2 >> np.uint64(8)) * np.float32(2**-24) >= p
+            mask[4 * block + 3] = np.float32(w3 >> np.uint64(8)) * np.float32(2**-24) >= p
+
+
+@parallel_kernel
+def scale_kept(x, mask, scale, y):
+    for chunk in prange((x.size + CHUNK - 1) // CHUNK):
+        first = np.int64(chunk) * CHUNK
+        for i in range(first, min(first + CHUNK, x.size)):
+            y[i] = x[i] * scale if mask[i] else np.float32(0)
+
+
+def draw_mask(x: Array, p: float, seed: int) -> Array:
+    mask = np.empty(-(-x.size // 4) * 4, np.bool_)
+    with threads.parallel():
+        draw(np.uint64(seed & MASK), np.uint64((seed >> 32) & MASK), p, mask)
+    return mask[: x.size].reshape(x.shape)
+
+
+def compute(x: Array, mask: Array, p: float) -> Array:
+    y = np.empty_like(x)
+    lines = in_memory_order(x, y)
+    if lines is None or not x.flags.c_contiguous:  # the mask is in C order
+        return array_version.compute(x, mask, p)
+    with threads.parallel():
+        scale_kept(lines[0], np.require(mask, requirements=["C", "W"]).reshape(-1), np.float32(1 / (1 - p) if p < 1 else 0), lines[1])
+    return y

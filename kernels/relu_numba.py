@@ -1,0 +1,75 @@
+"""ReLU in memory order, whatever the axes' order is, by all threads: one read and one write of memory.
+
+Where it follows a convolution in an inference plan it costs nothing: it is part of the convolution (conv2d_winograd).
+Chunks of memory run in parallel. Semantics: alexnet_np/ops/relu.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from alexnet_np import threads
+from alexnet_np.backend import Array
+from alexnet_np.kernels.jit import parallel_kernel
+from alexnet_np.ops import relu as array_version
+
+CHUNK = 1 << 16
+
+
+@parallel_kernel
+def rectify(x, y):
+    for chunk in prange((x.size + CHUNK - 1) // CHUNK):
+        first = np.int64(chunk) * CHUNK
+        for i in range(first, min(first + CHUNK, x.size)):
+            y[i] = np.float32(0) if x[i] < 0 else x[i]
+
+
+@parallel_kernel
+def rectify_gradient(dy, y, dx):
+    for chunk in prange((y.size + CHUNK - 1) // CHUNK):
+        first = np.int64(chunk) * CHUNK
+        for i in range(first, min(first + CHUNK, y.size)):
+            dx[i] = np.float32(0) if y[i] <= 0 else dy[i]
+
+
+def compute(x: Array) -> Array:
+    y = np.empty_like(x)
+    lines = in_memory_order(x, y)
+    if lines is None:
+        return array_version.compute(x)
+    with threads.parallel():
+        rectify(*lines)
+    return y
+
+
+def gradients(dy: Array, y: Array) -> Array:
+    dx = np.empty_like(y)
+    lines = in_memory_order(same_layout(dy, y), y, dx)
+    if lines is None:
+        return array_version.gradients(dy, y)
+    with threads.parallel():
+        rectify_gradient(*lines)
+    return dx
+
+
+def same_layout(dy: Array, like: Array) -> Array:
+    """`dy` with the strides of `like`: as it is if it has them, else a copy."""
+    if dy.strides == like.strides:
+        return dy
+    copy = np.empty_like(like, subok=False)
+    copy[...] = dy
+    return copy
+
+
+def in_memory_order(*arrays: Array) -> list[Array] | None:
+    """Each array as a line in the order it lies in memory: float32 without gaps, all in one layout; else None."""
+    lines = []
+    for x in arrays:
+        if x.dtype != np.float32 or x.strides != arrays[0].strides or not x.flags.writeable:
+            return None
+        by_stride = x.transpose(sorted(range(x.ndim), key=lambda axis: (-x.strides[axis], axis)))  # noqa: B023
+        if not by_stride.flags.c_contiguous:
+            return None
+        lines.append(by_stride.reshape(-1))
+    return lines
