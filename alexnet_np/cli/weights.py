@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +55,7 @@ def download(
     Examples:
       alexnet weights download IMAGENET1K_V1
     """
-    path = registry.find(name) or registry.download(name)
+    path = registry.find(name) or registry.download(name, progress=sys.stderr.isatty())
     if as_json:
         show.print_json({"name": name, "path": str(path)})
     else:
