@@ -172,18 +172,14 @@ def best(probabilities: np.ndarray, labels: list[str], top: int) -> list[Guess]:
 
 def show_guesses(file: str, guesses: list[Guess]) -> None:
     """The file's name and under it its labels; all on one line where there is one label."""
-    console, name = show.console(), source_name(file)
+    name = source_name(file)
     if len(guesses) == 1:
-        console.print(
-            Text.assemble(
-                (f"{guesses[0].probability:6.1%}  ", "cyan"), f"{guesses[0].label}  ", (source_name(file), "dim")
-            )
-        )
+        only = guesses[0]
+        show.say(Text.assemble((f"{only.probability:6.1%}  ", "cyan"), f"{only.label}  ", (name, "dim")))
         return
-    console.print(Text(name, "bold"))
-    for guess in guesses:
-        bar = show.bar(guess.probability, 24)
-        console.print(Text.assemble(f"  {guess.probability:6.1%}  ", bar, f"  {guess.label}"))
+    bars = [(guess, show.bar(guess.probability, 24)) for guess in guesses]
+    rows = [Text.assemble(f"  {guess.probability:6.1%}  ", bar, f"  {guess.label}") for guess, bar in bars]
+    show.say(Text(name, "bold"), *rows)
 
 
 def embedding(model: AlexNet, x: Array) -> Array:

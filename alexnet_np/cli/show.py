@@ -25,6 +25,14 @@ def console() -> Console:
     return Console(markup=False, emoji=False, highlight=False, width=width)
 
 
+def say(*lines: Text) -> None:
+    """Lines on standard output, above a progress bar too: the bar makes way for `print`, but for no other console."""
+    made = console()
+    with made.capture() as captured:
+        made.print(*lines, sep="\n", soft_wrap=True)
+    print(captured.get(), end="")
+
+
 def note(message: str) -> None:
     """One line on standard error."""
     print(message, file=sys.stderr)
