@@ -287,7 +287,7 @@ def strided(array: Any) -> Any:
     """Every second element of a larger array, backwards along the first axis."""
     if array.ndim == 0:
         return array
-    larger = array_module(array).full((*array.shape[:-1], 2 * array.shape[-1]), np.nan, array.dtype)
+    larger = array_module(array).full((*array.shape[:-1], 2 * array.shape[-1]), 99, array.dtype)
     view = larger[..., ::2][::-1]
     view[...] = array
     return view

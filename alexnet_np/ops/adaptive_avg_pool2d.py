@@ -32,7 +32,7 @@ def forward(x: Any, output_size: Any) -> tuple[Array, Cache]:
     """
     (x,) = float_arrays("adaptive_avg_pool2d", x=x)
     x, unbatched = batched("adaptive_avg_pool2d", x)
-    if min(x.shape[1:]) < 1:
+    if min(x.shape[2:]) < 1:
         raise ShapeError(f"adaptive_avg_pool2d: x has an empty side: {x.shape}")
     output = find_output(output_size, x.shape[2:])
     y = implementation("adaptive_avg_pool2d", x).compute(x, output)

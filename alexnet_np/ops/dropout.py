@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from alexnet_np.backend import Array, array_module, as_array, implementation
 from alexnet_np.errors import ArgumentError, ShapeError
-from alexnet_np.ops.checks import float_arrays, gradient
+from alexnet_np.ops.checks import float_arrays, gradient, integer
 from alexnet_np.random import uniform
 
 
@@ -41,7 +41,7 @@ def forward(
         if mask.shape != x.shape:
             raise ShapeError(f"dropout: mask has shape {mask.shape}, x has {x.shape}")
     elif seed is not None:
-        mask = implementation("dropout", x).draw_mask(x, p, seed)
+        mask = implementation("dropout", x).draw_mask(x, p, integer("dropout", "seed", seed))
     else:
         raise ArgumentError("dropout: in training give seed=<int> or mask=<array of x's shape>")
     return implementation("dropout", x).compute(x, mask, p), Cache(x, mask, p)

@@ -33,7 +33,7 @@ def forward(x: Any, weight: Any, bias: Any = None) -> tuple[Array, Cache]:
     if bias is not None and bias.shape != weight.shape[:-1]:
         raise ShapeError(f"linear: bias has shape {bias.shape}, weight {weight.shape} needs {weight.shape[:-1]}")
     y = implementation("linear", x).compute(as_rows(x), as_matrix(weight), bias)
-    return y.reshape(*x.shape[:-1], *weight.shape[:-1]), Cache(x, weight, bias is not None)
+    return y.reshape((*x.shape[:-1], *weight.shape[:-1])), Cache(x, weight, bias is not None)
 
 
 def backward(dy: Any, cache: Cache, needs: Needs = (True, True, True)) -> Gradients:
