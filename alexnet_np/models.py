@@ -153,9 +153,7 @@ def alexnet(
     `backend`: "numpy", "numba", "cupy" or "cuda" (alexnet_np/backend.py); by default use_backend's, or the array's.
     Raises ArgumentError, WeightsError, BackendError.
     """
-    if preset not in PRESETS:
-        raise ArgumentError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
-    build, preset_channels, preset_classes, multiple = PRESETS[preset]
+    build, preset_channels, preset_classes, multiple = PRESETS[check_preset(preset)]
     channels = preset_channels if in_channels is None else in_channels
     classes = preset_classes if num_classes is None else num_classes
     if channels < 1 or classes < 1 or not width > 0:
@@ -171,6 +169,13 @@ def alexnet(
     else:
         model.load_state_dict(find_weights(weights))
     return model if backend is None else model.to(backend)
+
+
+def check_preset(name: str) -> str:
+    """`name` if it is a preset's. Raises ArgumentError naming the choices otherwise."""
+    if name not in PRESETS:
+        raise ArgumentError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    return name
 
 
 def find_weights(weights: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:

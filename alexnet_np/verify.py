@@ -92,10 +92,10 @@ def verify(model: AlexNet, x: Any, seed: int = 0) -> Report:
     """
     x = as_array(x, "verify: x")
     dtype = str(model.dtype)
-    truth_net = TorchNet(model, "float64")
-    torch_net = None if dtype == "float64" else TorchNet(model, dtype)
     with _borrowed(model):
         logits = model(x)
+        truth_net = TorchNet(model, "float64")
+        torch_net = None if dtype == "float64" else TorchNet(model, dtype)
         dlogits = np.random.default_rng(seed).standard_normal(logits.shape).astype(dtype)
         ours = {"logits": logits, "dx": model.backward(array_module(x).asarray(dlogits))}
         ours.update({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
@@ -121,8 +121,7 @@ class TorchNet:
 
     def __init__(self, model: AlexNet, dtype: str) -> None:
         torch = import_torch()
-        with torch.device("meta"):  # no memory, no initialisation: the weights come from the model
-            self.peer, self.modules = _torchvision_modules(model) or _torch_modules(model)
+        self.peer, self.modules = _torchvision_modules(model) or _torch_modules(model)
         for name, layer in model.leaves():
             module = self.modules[name].eval()
             state = [torch.from_numpy(to_numpy(p.data)).to(getattr(torch, dtype)) for p in layer.parameters()]
@@ -174,11 +173,12 @@ def _torchvision_modules(model: AlexNet) -> tuple[str, dict[str, Any]] | None:
     """Those of torchvision.models.alexnet, or None where it has no such network."""
     if model.preset != "torchvision":
         return None
-    torchvision = import_torchvision()
-    net = torchvision.models.alexnet(num_classes=model.num_classes)
+    torch, torchvision = import_torch(), import_torchvision()
+    with torch.device("meta"):  # no memory, no initialisation: the weights come from the model
+        net = torchvision.models.alexnet(num_classes=model.num_classes)
     if {k: tuple(v.shape) for k, v in net.state_dict().items()} != {k: v.shape for k, v in model.state_dict().items()}:
         return None
-    nn = import_torch().nn
+    nn = torch.nn
     modules = {name: nn.Flatten() if name == "flatten" else net.get_submodule(name) for name, _ in model.leaves()}
     for module in modules.values():
         if isinstance(module, nn.ReLU):
@@ -188,7 +188,8 @@ def _torchvision_modules(model: AlexNet) -> tuple[str, dict[str, Any]] | None:
 
 def _torch_modules(model: AlexNet) -> tuple[str, dict[str, Any]]:
     torch = import_torch()
-    return f"torch {torch.__version__}", {name: torch_module(layer) for name, layer in model.leaves()}
+    with torch.device("meta"):
+        return f"torch {torch.__version__}", {name: torch_module(layer) for name, layer in model.leaves()}
 
 
 def torch_module(layer: layers.Layer) -> Any:

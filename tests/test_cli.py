@@ -183,12 +183,16 @@ def test_unnamed_classes_are_numbered(tmp_path):
     [
         (["--weights", "nowhere.pth"], "nowhere.pth: neither a file nor one of the published weights"),
         (["--weights", str(CAT)], "is not a weight file"),
-        (["--weights", "random", "--preset", "vgg"], "unknown preset 'vgg'"),
+        (["--preset", "vgg"], "unknown preset 'vgg'"),
         (["--weights", "random", "--backend", "tpu"], "unknown backend 'tpu'"),
     ],
 )
 def test_wrong_options_are_one_line(options, message):
     assert message in fails("classify", CAT, *options)
+
+
+def test_a_width_for_weights_of_their_own_width_is_refused(weights):
+    assert "--width is for random weights" in fails("walk", "--width", 0.5, "--weights", weights)
 
 
 def test_weights_that_do_not_fit_are_one_line(weights, tmp_path):
@@ -226,7 +230,7 @@ def test_embed_gives_the_last_hidden_layer(preset, tmp_path):
 def test_embed_writes_names_beside_an_npy(weights, folder, tmp_path):
     out = tmp_path / "vectors.npy"
     result = run("embed", folder, "-w", weights, "--out", out, code=1)
-    names = (tmp_path / "vectors.txt").read_text().splitlines()
+    names = (tmp_path / "vectors.npy.txt").read_text().splitlines()
     assert [Path(name).name for name in names] == ["a.jpg", "b[1].jpg", "c.JPG"]
     assert np.load(out).shape == (3, 256)
     assert result.stdout == f"{out}: 3 vectors of 256\n"

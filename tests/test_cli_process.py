@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -85,13 +86,16 @@ def test_names_that_no_terminal_can_show(home):
     assert b"\x1b" not in done.stdout
     done = alexnet(home, "embed", name, "-w", "narrow.npz", "-o", "v.npy")
     assert done.returncode == 0, done.stderr
-    assert (home / "v.txt").read_bytes() == os.fsencode(name) + b"\n"
+    assert (home / "v.npy.txt").read_bytes() == os.fsencode(name) + b"\n"
+    if find_spec("pyarrow"):
+        done = alexnet(home, "embed", name, "-w", "narrow.npz", "-o", "v.parquet")
+        assert done.returncode == 0, done.stderr
 
 
 def test_an_output_that_cannot_be_written(home):
     done = alexnet(home, "embed", CAT, "-w", "narrow.npz", "-o", "/proc/vectors.npz")
     assert done.returncode == 1
-    assert done.stderr.startswith(b"alexnet: /proc/")
+    assert done.stderr.startswith(b"alexnet: /proc/vectors.npz: cannot be written: ")
     assert done.stderr.count(b"\n") == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -13,12 +14,12 @@ import numpy as np
 import typer
 from rich.text import Text
 
-from alexnet_np.backend import Array
+from alexnet_np.backend import Array, one_line
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Backend, BatchSize, Json, Network, Preset, Seed, Weights, load_network
 from alexnet_np.data.loading import find_images, load_batches
 from alexnet_np.data.preprocess import source_name
-from alexnet_np.errors import ArgumentError, ImageError, MissingPackageError
+from alexnet_np.errors import ArgumentError, DataError, ImageError, MissingPackageError
 from alexnet_np.layers import ReLU, no_grad
 from alexnet_np.models import AlexNet
 from alexnet_np.ops import softmax
@@ -100,7 +101,7 @@ def embed(
 ) -> None:
     """Images as vectors: the 4096 numbers of the last hidden layer.
 
-    .npz and .parquet hold the files' names too; beside a .npy they stand in a .txt, a line each.
+    .npz and .parquet hold the files' names too; those of v.npy stand in v.npy.txt, a line each.
     Files that cannot be read are passed over and listed at the end; then the exit code is 1.
 
     Examples:
@@ -117,7 +118,10 @@ def embed(
         names += files
         vectors.append(to_numpy(embedding(network.model, x)))
     if names:
-        save(out, names, np.concatenate(vectors))
+        try:
+            save(out, names, np.concatenate(vectors))
+        except OSError as error:
+            raise DataError(f"{out}: cannot be written: {error.strerror or one_line(error)}") from error
     if as_json:
         listed = [asdict(failure) for failure in failures]
         written = {"out": str(out) if names else None, "files": names, "failures": listed}
@@ -138,7 +142,7 @@ def read_batches(
         except ImageError as error:
             failures.append(failed(path, error))
     files = list(dict.fromkeys(found))  # each once: standard input cannot be read again
-    batches = load_batches(files, batch_size, preset=network.model.preset, dtype=str(network.model.dtype))
+    batches: Any = load_batches(files, batch_size, preset=network.model.preset, dtype=str(network.model.dtype))
     with closing(batches), show.progress("images", len(files)) as advance:
         for start, batch in zip(range(0, len(files), batch_size), batches, strict=True):
             unread = [file for file in files[start : start + batch_size] if file not in batch.files]
@@ -203,7 +207,8 @@ def writer(out: Path) -> Callable[[Path, list[str], np.ndarray], None]:
 def write_npy(out: Path, names: list[str], vectors: np.ndarray) -> None:
     with replacing(out) as temporary, temporary.open("wb") as file:
         np.save(file, vectors)
-    out.with_suffix(".txt").write_text("".join(f"{name}\n" for name in names), "utf-8", "surrogateescape")
+    with replacing(out.with_name(f"{out.name}.txt")) as temporary:
+        temporary.write_bytes(b"".join(os.fsencode(name) + b"\n" for name in names))
 
 
 def write_npz(out: Path, names: list[str], vectors: np.ndarray) -> None:
@@ -215,9 +220,10 @@ def write_parquet(out: Path, names: list[str], vectors: np.ndarray) -> None:
     import pyarrow
     from pyarrow import parquet
 
+    files = [name.encode(errors="backslashreplace").decode() for name in names]  # Parquet's strings are valid UTF-8
     column = pyarrow.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])
     with replacing(out) as temporary:
-        parquet.write_table(pyarrow.table({"file": names, "embedding": column}), temporary)
+        parquet.write_table(pyarrow.table({"file": files, "embedding": column}), temporary)
 
 
 WRITERS = {".npy": write_npy, ".npz": write_npz, ".parquet": write_parquet}

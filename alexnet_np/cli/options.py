@@ -11,9 +11,9 @@ import typer
 
 from alexnet_np.backend import BACKENDS, Array, array_module
 from alexnet_np.data.labels import FASHION_MNIST, imagenet_categories
-from alexnet_np.errors import WeightsError
+from alexnet_np.errors import ArgumentError, WeightsError
 from alexnet_np.layers import Linear
-from alexnet_np.models import PRESETS, AlexNet, alexnet
+from alexnet_np.models import PRESETS, AlexNet, alexnet, check_preset
 from alexnet_np.weights import registry
 from alexnet_np.weights.convert import find_preset
 
@@ -46,7 +46,7 @@ Backend = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="Of random weights and inputs.", min=0, rich_help_panel=NETWORK)]
 Width = Annotated[
     float,
-    typer.Option("--width", help="Scale every hidden width, for a small copy of the net.", rich_help_panel=NETWORK),
+    typer.Option("--width", help="Scale every hidden width: a small net of random weights.", rich_help_panel=NETWORK),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", "--batch", "-b", help="Images at a time.", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines, and nothing else.")]
@@ -61,22 +61,23 @@ class Network:
     random: bool
     backend: str
 
+    @property
+    def parameters(self) -> int:
+        return sum(p.data.size for p in self.model.parameters())
+
     def described(self) -> dict[str, Any]:
         """For JSON."""
-        model = self.model
-        parameters = sum(p.data.size for p in model.parameters())
         return {
-            "preset": model.preset,
+            "preset": self.model.preset,
             "weights": self.weights,
             "random_weights": self.random,
             "backend": self.backend,
-            "dtype": str(model.dtype),
-            "parameters": parameters,
+            "dtype": str(self.model.dtype),
+            "parameters": self.parameters,
         }
 
     def __str__(self) -> str:
-        parameters = sum(p.data.size for p in self.model.parameters())
-        return f"{self.model.preset} · {parameters:,} parameters · {self.model.dtype} · backend {self.backend}"
+        return f"{self.model.preset} · {self.parameters:,} parameters · {self.model.dtype} · backend {self.backend}"
 
     def labels(self) -> list[str]:
         """The names of the classes, or their numbers where nobody has named them."""
@@ -108,6 +109,8 @@ def load_network(
     With `trained`, random weights have to be asked for: where there are no others it raises a WeightsError that says
     how to get them. How many classes and channels the network has, and how wide it is, a file's own shapes say.
     """
+    if preset is not None:
+        check_preset(preset)
     if weights is None:
         name = published(preset or "torchvision")
         if name and width == 1 and registry.find(name):
@@ -118,6 +121,8 @@ def load_network(
     if weights is None or weights == "random":
         model = alexnet(preset or "torchvision", width=width, **options)
         return Network(model.eval(), f"random, seed {seed}", True, backend or "numpy")
+    if width != 1:
+        raise ArgumentError("--width is for random weights: how wide a file's network is, its shapes say")
     mapping = registry.load(weights)
     preset = preset or find_preset({name: array.shape for name, array in mapping.items()}) or "torchvision"
     model = alexnet(preset, mapping, **sizes(preset, mapping), **options)
@@ -143,8 +148,8 @@ def how_to_get(preset: str) -> str:
 def sizes(preset: str, mapping: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """num_classes, in_channels and width, as the first and the last layer in a file have them."""
     first, last = mapping.get("features.0.weight"), mapping.get("classifier.6.weight")
-    if preset not in PRESETS or first is None or last is None or first.ndim != 4 or last.ndim != 2:
-        return {}  # building the network, or fitting the weights to it, will say what is wrong
+    if first is None or last is None or first.ndim != 4 or last.ndim != 2:
+        return {}  # fitting the weights to the network will say what is wrong
     full_head = PRESETS[preset][0](1, 1, lambda full: full)[2][-1]
     assert isinstance(full_head, Linear)
     width = last.shape[1] / full_head.in_features

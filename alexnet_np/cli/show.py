@@ -60,11 +60,11 @@ def table(*columns: str) -> Table:
     return made
 
 
-def bar(share: float, width: int, style: str = "cyan") -> Text:
+def bar(share: float, width: int) -> Text:
     """A bar of `share` (0..1) of `width` characters, in eighths of a character."""
     eighths = round(min(max(share, 0.0), 1.0) * width * 8) if math.isfinite(share) else 0
     full, rest = divmod(eighths, 8)
-    return Text(("█" * full + (BLOCKS[rest] if rest else "")).ljust(width), style)
+    return Text(("█" * full + (BLOCKS[rest] if rest else "")).ljust(width), "cyan")
 
 
 def shape(sizes: tuple[int, ...]) -> str:
