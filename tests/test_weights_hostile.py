@@ -219,6 +219,10 @@ PICKLE_BOMBS = {
         b"\x80\x02" + glob("torch._utils", "_rebuild_tensor_v2") + b"q\x00("
         + (wf.storage_id() + number(0) + b"))" + b"N" * 300_000) + b"tq\x02" + b"h\x00h\x02R" * 100_000 + b"."
     ),
+    "one long shape": (
+        b"\x80\x02" + glob("torch._utils", "_rebuild_tensor") + b"q\x00(" + wf.storage_id() + number(0)
+        + b"(" + b"K\x01" * 300_000 + b"tq\x01h\x01tq\x02" + b"h\x00h\x02R" * 100_000 + b"."
+    ),
     "a stack that runs empty": b"\x80\x02R.",
     "a mark that is not there": b"\x80\x02NNt.",
     "a memo that is not there": b"\x80\x02h\x07.",
@@ -238,7 +242,7 @@ def test_zip_bombs(tmp_path):
     path, zeros = tmp_path / "w.pth", bytes(64 << 20)
     script = wf.script(("w", tensor_of((1 << 24,), (1,), storage=wf.storage_id(1 << 24))))
     wf.zip_of(path, script, {"data/0": zeros}, compression=zipfile.ZIP_DEFLATED)
-    fails(path, "refused", "compresse")
+    fails(path, "refused", "compresses nothing")
     wf.zip_of(path, b"\x80\x02" + bytes(32 << 20), {})
     fails(path, "refused", "pickle")
     with zipfile.ZipFile(tmp_path / "w.npz", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -42,11 +42,10 @@ def check_finite(mapping: Mapping[str, Any]) -> None:
     faults = []
     for name, value in mapping.items():
         array = as_array(value, name)
-        if array.dtype.kind == "f":
-            xp = array_module(array)
+        xp = array_module(array)
+        if not xp.isfinite(array).all():
             nans, infinite = int(xp.isnan(array).sum()), int(xp.isinf(array).sum())
-            if nans or infinite:
-                faults.append(f"{quoted(name)} ({nans} NaN, {infinite} infinite of {array.size})")
+            faults.append(f"{quoted(name)} ({nans} NaN, {infinite} infinite of {array.size})")
     if faults:
         more = f" and {len(faults) - 5} more arrays" if len(faults) > 5 else ""
         raise WeightsError(

@@ -238,8 +238,7 @@ def _ordered_dict(*items: Any) -> dict[Any, Any]:
     for pairs in items:
         if type(pairs) is not list or any(type(pair) not in (tuple, list) or len(pair) != 2 for pair in pairs):
             raise WeightsError("damaged: its pickle fills a dict with something else than pairs")
-        for pair in pairs:
-            _set_items(result, list(pair))
+        _set_items(result, [part for pair in pairs for part in pair])
     return result
 
 

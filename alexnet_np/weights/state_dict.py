@@ -2,7 +2,7 @@
 
 The rule: a checkpoint's weights lie under the first of the keys in `CONTAINERS` that holds a dict; otherwise the whole
 must be a dict of name -> tensor. Where every name begins with one of `PREFIXES`, which torch's wrappers put before the
-model's own names, it is taken off.
+model's own names, that is taken off.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def _kind(value: Any) -> str:
 
 
 def without_prefixes(arrays: dict[str, Any]) -> dict[str, Any]:
-    """The same arrays, without a prefix that all names share."""
-    for prefix in PREFIXES:
-        if arrays and all(name.startswith(prefix) for name in arrays):
-            return without_prefixes({name.removeprefix(prefix): array for name, array in arrays.items()})
+    """The same arrays, without the prefixes that all names share (wrappers wrap each other, so up to two of each)."""
+    for prefix in PREFIXES * 2:
+        if all(name.startswith(prefix) for name in arrays):
+            arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
     return arrays

@@ -41,7 +41,8 @@ def read_stream(path: Path) -> dict[str, np.ndarray]:
     known = pickled.Storages()
     with path.open("rb") as file:
         stream = io.BytesIO(file.read(pickled.MAX_PICKLE))
-        if pickled.load(stream) != MAGIC or pickled.load(stream) != VERSION:
+        magic, version = pickled.load(stream), pickled.load(stream)
+        if magic != MAGIC or version != VERSION:
             raise WeightsError("damaged: not the magic number or the version that torch.save writes")
         pickled.load(stream)  # the system that wrote it; the elements are little-endian on all of them
         tensors = tensors_of(pickled.load(stream, known))

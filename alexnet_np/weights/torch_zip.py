@@ -16,7 +16,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from mmap import ACCESS_COPY, mmap
 from pathlib import Path
-from zipfile import ZIP_STORED, ZipInfo
+from zipfile import ZIP_STORED
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from alexnet_np.weights.tensors import Storage, numbers, views
 from alexnet_np.weights.text import quoted
 from alexnet_np.weights.zips import directory
 
-LOCAL_HEADER = 30  # bytes of a member's own header, before its name and extra field
+LOCAL_HEADER, LENGTHS = 30, 26  # bytes of a member's own header; where in it the lengths of the two fields after it are
 
 
 class Archive:
@@ -42,9 +42,7 @@ class Archive:
             raise WeightsError("damaged: two members of the zip file have the same name")
         claimed = sum(member.file_size for member in members)
         if claimed > len(self.map):
-            raise WeightsError(
-                f"refused: members of {claimed} bytes in {len(self.map)}; torch.save never compresses them"
-            )
+            raise WeightsError(f"refused: {claimed} bytes in a file of {len(self.map)}; torch.save compresses nothing")
         # torch.serialization.set_crc32_options(False) makes torch write 0 for every checksum
         self.has_checksums = any(member.CRC for member in members)
 
@@ -53,24 +51,14 @@ class Archive:
         member = self.members.get(name)
         if member is None:
             raise WeightsError(f"damaged: the zip file has no member {quoted(name)}")
-        view = self._view(member)
-        if self.has_checksums and zlib.crc32(view) != member.CRC:
+        if member.compress_type != ZIP_STORED:
+            raise WeightsError(f"refused: {quoted(name)} is compressed, which torch.save never does")
+        lengths = self.map[member.header_offset + LENGTHS : member.header_offset + LOCAL_HEADER]
+        start = member.header_offset + LOCAL_HEADER + sum(struct.unpack("<HH", lengths))
+        content = self.map[start : start + member.file_size]
+        if self.has_checksums and zlib.crc32(content) != member.CRC:
             raise WeightsError(f"damaged: the checksum of {quoted(name)} does not match; fetch the file again")
-        return view
-
-    def _view(self, member: ZipInfo) -> memoryview:
-        if member.compress_type != ZIP_STORED or member.flag_bits & 1:
-            raise WeightsError(
-                f"refused: {quoted(member.filename)} is compressed or encrypted, which torch.save never does"
-            )
-        header = self.map[member.header_offset : member.header_offset + LOCAL_HEADER]
-        if len(header) < LOCAL_HEADER or header[:4] != b"PK\x03\x04":
-            raise WeightsError(f"damaged: {quoted(member.filename)} does not begin where the zip directory says")
-        start = member.header_offset + LOCAL_HEADER + sum(struct.unpack("<HH", header[26:]))
-        view = self.map[start : start + member.file_size]
-        if len(view) < member.file_size:
-            raise WeightsError(f"damaged: {quoted(member.filename)} reaches beyond the end of the file")
-        return view
+        return content
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
