@@ -5,13 +5,18 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from alexnet_np.kernels import choices, conv2d_numba
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
-from alexnet_np.kernels.image import Image
+from alexnet_np.kernels import space_to_depth_numba as depth
+from alexnet_np.kernels.image import Image, framed
 from alexnet_np.kernels.winograd_tiles_numba import FAMILIES
 from alexnet_np.kernels.winograd_transforms import POINTS, finite_points, from_points, polynomial, transforms
 from alexnet_np.ops import conv2d
 
 ERROR = 1e-4  # largest error of a layer relative to the output's standard deviation: 3x what F(5,3) shows
+
+
+GRADIENT = 1e-5  # L2 error relative to the result: the tiles' 2e-6 to 5e-6, and room for chance
 
 
 def product(matrix, vector):
@@ -94,3 +99,79 @@ def test_nan_stays_nan_through_the_fused_relu():
     bias = np.zeros(16, np.float32)
     winograd.forward(channels_last(x).reshape(-1), image, u, bias, 1, y.reshape(-1), image, 1, 16, 16, 5, 3, (1, 1), 64)
     assert np.isnan(y).all()
+
+
+CONVOLUTIONS = [  # N, C, F, H, W, kernel, stride, padding, groups
+    (3, 16, 32, 27, 25, 5, 1, 2, 1),
+    (2, 32, 64, 13, 13, 3, 1, 1, 2),
+    (5, 24, 40, 12, 12, 3, 1, 1, 1),
+    (1, 16, 17, 9, 9, 3, 1, (0, 2), 1),
+    (2, 3, 64, 71, 75, 11, 4, 2, 1),
+    (2, 4, 6, 9, 9, 3, 2, 1, 1),  # too narrow: direct, and im2col for the gradients
+    (2, 16, 16, 9, 9, 3, 1, 1, 16),
+]
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels last", "read-only"])
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_conv2d_forward_and_gradients_agree_with_float64(case, layout):
+    N, C, F, H, W, K, stride, padding, groups = case
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((N, C, H, W), dtype=np.float32)
+    weight = rng.standard_normal((F, C // groups, K, K), dtype=np.float32)
+    bias = rng.standard_normal(F, dtype=np.float32)
+    doubles = [a.astype(np.float64) for a in (x, weight, bias)]
+    expected, cache = conv2d.forward(*doubles, stride, padding, groups=groups)
+    dy = rng.standard_normal(expected.shape, dtype=np.float32)
+    wanted = (expected, *conv2d.backward(dy.astype(np.float64), cache))
+    if layout == "channels last":
+        x, dy = (channels_last(a).transpose(0, 3, 1, 2) for a in (x, dy))
+    if layout == "read-only":
+        for array in (x, weight, bias, dy):
+            array.flags.writeable = False
+    kept = [a.copy() for a in (x, weight, bias, dy)]
+    y = conv2d_numba.compute(x, weight, bias, cache.geometry)
+    got = (y, *conv2d_numba.gradients(dy, x, weight, cache.geometry, (True, True, True)))
+    for name, ours, theirs in zip(("y", "dx", "dweight", "dbias"), got, wanted, strict=True):
+        assert ours.shape == theirs.shape and ours.dtype == np.float32
+        assert np.linalg.norm(ours - theirs) < GRADIENT * np.linalg.norm(theirs), name
+    assert all(np.array_equal(a, b) for a, b in zip((x, weight, bias, dy), kept, strict=True))
+
+
+def test_gradients_not_asked_for_are_none():
+    x, weight = np.ones((1, 16, 9, 9), np.float32), np.ones((16, 16, 3, 3), np.float32)
+    geometry = conv2d.find_geometry(x, weight, None, 1, 1, 1, 1)
+    dy = np.ones((1, 16, 9, 9), np.float32)
+    for k in range(3):
+        needs = tuple(i == k for i in range(3))
+        assert [g is not None for g in conv2d_numba.gradients(dy, x, weight, geometry, needs)] == list(needs)
+
+
+def test_gradient_sums_do_not_depend_on_how_tiles_are_cut_into_blocks(monkeypatch):
+    rng = np.random.default_rng(5)
+    x, weight = rng.standard_normal((4, 16, 13, 13)).astype("f"), rng.standard_normal((16, 16, 3, 3)).astype("f")
+    geometry = conv2d.find_geometry(x, weight, None, 1, 1, 1, 1)
+    whole = conv2d_numba.gradients(x, x, weight, geometry, (False, True, False))[1]
+    monkeypatch.setattr(choices, "GRADIENT_TILES", 7)
+    blocks = conv2d_numba.gradients(x, x, weight, geometry, (False, True, False))[1]
+    np.testing.assert_allclose(blocks, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("S", [1, 2, 3, 4])
+def test_space_to_depth_and_its_adjoint(S):
+    rng = np.random.default_rng(S)
+    N, C, H, W, top, left = 2, 3, 23, 30, 1, 2
+    rows, cols, room = -(-(H + top) // S), -(-(W + left) // S), 3 * S * S + 5
+    x = rng.standard_normal((N, C, H, W), dtype=np.float32)
+    d = np.full((N, rows, cols, room), np.nan, np.float32)
+    image = framed(room, rows, cols)
+    depth.space_to_depth(x.reshape(-1), 0, N, C, H, W, S, top, left, d.reshape(-1), image, room)
+    padded = np.zeros((N, C, rows * S, cols * S), np.float32)
+    padded[:, :, top : top + H, left : left + W] = x
+    blocks = padded.reshape(N, C, rows, S, cols, S).transpose(0, 2, 4, 1, 3, 5).reshape(N, rows, cols, -1)
+    assert np.array_equal(d[..., : C * S * S], blocks) and not d[..., C * S * S :].any()
+    back = np.full_like(x, np.nan)
+    depth.depth_to_space(d.reshape(-1), image, N, C, H, W, S, top, left, back.reshape(-1))
+    assert np.array_equal(back, x)
+    weight = rng.standard_normal((2, 3, 2 * S + 1, 2 * S + 1), dtype=np.float32)
+    assert np.array_equal(depth.filters_from_depth(depth.filters_to_depth(weight, S), S, 2 * S + 1), weight)

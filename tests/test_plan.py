@@ -1,0 +1,205 @@
+"""The inference plan against the array operations in float64: every preset, batch and size; refresh; its threads."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import alexnet_np as anp
+from alexnet_np.kernels import choices
+from alexnet_np.plan import compile
+
+LOGITS = 1e-4  # relative to the largest logit: the bound the plan promises; EXACT for exact=True
+EXACT = 1e-5
+
+
+def images(N, C, size, seed=0):
+    return np.random.default_rng(seed).standard_normal((N, C, *size), dtype=np.float32)
+
+
+def truth(model, x):
+    double = anp.alexnet(
+        model.preset, dtype="float64", weights=model.state_dict(), num_classes=model.num_classes, **widths(model)
+    ).eval()
+    with anp.no_grad():
+        return double(x.astype(np.float64))
+
+
+def widths(model):
+    return {"in_channels": model.in_channels, "width": model.tested_width}
+
+
+def build(preset, width, **options):
+    model = anp.alexnet(preset, width=width, num_classes=10, seed=3, **options).eval()
+    model.tested_width = width
+    return model
+
+
+def assert_close(logits, expected, bound):
+    assert logits.shape == expected.shape
+    assert np.abs(logits - expected).max() <= bound * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("preset", ["torchvision", "paper", "d2l"])
+@pytest.mark.parametrize("width", [0.05, 0.25, 0.4])
+def test_plan_agrees_with_float64(preset, width, exact):
+    model = build(preset, width)
+    plan = compile(model, max_batch=3, exact=exact)
+    for N in (1, 3):
+        x = images(N, model.in_channels, (224, 224), N)
+        kept = x.copy()
+        assert_close(plan(x), truth(model, x), EXACT if exact else LOGITS)
+        assert np.array_equal(x, kept)
+
+
+@pytest.mark.parametrize("size", [(63, 63), (100, 131), (230, 64)])
+def test_plan_takes_another_size_of_image(size):
+    model = build("torchvision", 0.25)
+    plan = compile(model, max_batch=2)
+    for shape in ((224, 224), size, (224, 224)):
+        x = images(2, 3, shape)
+        assert_close(plan(x), truth(model, x), LOGITS)
+
+
+def test_every_size_of_batch_gives_each_image_the_same_logits():
+    """Batches leave different halves of the buffers behind; nothing of them may leak into the next."""
+    model = build("torchvision", 0.25)
+    plan = compile(model, max_batch=37)
+    x = images(37, 3, (224, 224))
+    whole = plan(x)
+    for N in (1, 2, 5, 36, 37):
+        np.testing.assert_allclose(plan(x[:N]), whole[:N], rtol=0, atol=1e-6 * np.abs(whole).max())
+
+
+def test_stages_work_through_a_batch_in_passes(monkeypatch):
+    monkeypatch.setattr(choices, "STAGE_BYTES", 1 << 20)
+    model = build("torchvision", 0.25)
+    plan = compile(model, max_batch=7)
+    assert min(plan._program.passes) < 7
+    x = images(7, 3, (224, 224))
+    assert_close(plan(x), truth(model, x), LOGITS)
+
+
+def test_full_width_logits_are_within_the_promise():
+    model = build("torchvision", 1.0)
+    x = images(2, 3, (224, 224))
+    expected = truth(model, x)
+    for exact, bound in ((False, LOGITS), (True, EXACT)):
+        logits = compile(model, max_batch=2, exact=exact)(x)
+        assert_close(logits, expected, bound)
+        assert np.array_equal(np.argsort(-logits)[:, :5], np.argsort(-expected)[:, :5])
+
+
+def test_refresh_reads_the_weights_again():
+    model = build("torchvision", 0.1)
+    plan = compile(model, max_batch=1)
+    x = images(1, 3, (224, 224))
+    before = plan(x)
+    for parameter in model.parameters():
+        parameter.data *= np.float32(0.5)
+    assert np.array_equal(plan(x), before)
+    plan.refresh()
+    assert_close(plan(x), truth(model, x), LOGITS)
+
+
+def test_an_overridden_choice_is_taken():
+    model = build("torchvision", 0.25)
+    with choices.overriding(choices.Row("direct", kernel=5)):
+        text = str(compile(model, max_batch=1))
+    assert "direct + bias + relu" in text and "F(3,5)" not in text and "F(5,3)" in text
+
+
+def test_inputs_of_any_layout_are_taken_and_empty_batches_too():
+    model = build("torchvision", 0.1)
+    plan = compile(model, max_batch=2)
+    x = images(2, 3, (224, 224))
+    expected = plan(x)
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    assert np.array_equal(plan(last), expected) and np.array_equal(plan(frozen), expected)
+    assert plan(x[:0]).shape == (0, 10)
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (np.zeros((3, 3, 224, 224), np.float32), anp.ArgumentError, "max_batch=2"),
+        (np.zeros((1, 3, 224, 224)), anp.DtypeError, "float32"),
+        (np.zeros((1, 1, 224, 224), np.float32), anp.ShapeError, r"\(N,3,H,W\)"),
+        (np.zeros((1, 3, 20, 20), np.float32), anp.ShapeError, "63x63"),
+    ],
+)
+def test_wrong_inputs_are_named(x, error, message):
+    plan = compile(build("torchvision", 0.1), max_batch=2)
+    with pytest.raises(error, match=message):
+        plan(x)
+
+
+def test_wrong_models_and_batches_are_named():
+    model = build("torchvision", 0.1)
+    with pytest.raises(anp.ArgumentError, match="max_batch"):
+        compile(model, max_batch=0)
+    with pytest.raises(anp.DtypeError, match="float32"):
+        compile(model.astype("float64"))
+
+
+def test_a_plan_prints_its_steps():
+    text = repr(compile(build("torchvision", 1.0), max_batch=4))
+    assert "1.420 GFLOP an image" in text and "depth winograd F(5,3)" in text and "packed gemm" in text
+
+
+def test_two_plans_and_one_plan_in_two_threads():
+    models = [build("torchvision", width) for width in (0.1, 0.2)]
+    plans = [compile(model, max_batch=2) for model in models]
+    xs = [images(2, 3, (224, 224), seed) for seed in range(2)]
+    expected = [[plan(x) for x in xs] for plan in plans]
+    wrong = []
+
+    def work(which):
+        for turn in range(6):
+            p, i = (which + turn) % 2, turn % 2
+            if not np.array_equal(plans[p](xs[i]), expected[p][i]):
+                wrong.append((p, i))
+
+    threads = [threading.Thread(target=work, args=(which,)) for which in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+SCRIPT = """
+import numpy as np
+{before}
+import alexnet_np as anp
+from alexnet_np.plan import compile
+model = anp.alexnet(width=0.1, seed=0).eval()
+plan = compile(model, max_batch=2)
+x = np.zeros((2, 3, 224, 224), np.float32)
+first = plan(x)
+{after}
+import threading
+def both():
+    for _ in range(3):
+        torch.nn.functional.conv2d(torch.ones(8, 16, 32, 32), torch.ones(16, 16, 3, 3))
+        assert np.array_equal(plan(x), first)
+threads = [threading.Thread(target=both) for _ in range(2)]
+[t.start() for t in threads]; [t.join() for t in threads]
+print("ok")
+"""
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_torch_in_the_same_process(order, layer):
+    """Neither a crash, nor a deadlock (the timeout), nor another result, whichever OpenMP came first."""
+    pytest.importorskip("torch")
+    script = SCRIPT.format(**{"before": "", "after": "", order: "import torch"})
+    environment = {**__import__("os").environ, "NUMBA_THREADING_LAYER": layer}
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment)
+    assert run.returncode == 0 and run.stdout == "ok\n", run.stderr[-2000:]
