@@ -1,4 +1,4 @@
-"""Adaptive average pooling on the GPU; adaptive_avg_pool2d.cu. The signatures of alexnet_np/ops/adaptive_avg_pool2d.py."""
+"""Adaptive average pooling on the GPU; see the .cu. The signatures of alexnet_np/ops/adaptive_avg_pool2d.py."""
 
 from alexnet_np.backend import Array
 from alexnet_np.kernels.cuda_runtime import Window, contiguous, empty, launch_each

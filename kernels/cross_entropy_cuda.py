@@ -10,7 +10,8 @@ def compute(logits: Array, coefficients: Array) -> Array:
     logits, coefficients = contiguous(logits), contiguous(coefficients)
     N, C, L = logits.shape
     losses = empty((N, L), logits)
-    launch("cross_entropy", "cross_entropy_forward", (N * L,), (BLOCK,), logits, coefficients, losses, C, L, real=logits.dtype)
+    arguments = (logits, coefficients, losses, C, L)
+    launch("cross_entropy", "cross_entropy_forward", (N * L,), (BLOCK,), *arguments, real=logits.dtype)
     return losses
 
 

@@ -21,6 +21,9 @@ COMPUTE_32F, COMPUTE_64F, COMPUTE_32F_FAST_TF32 = 68, 70, 77
 GEMM_DEFAULT = -1
 
 
+Sides = tuple[int, int, int]  # m, n, k
+
+
 class Operand(NamedTuple):
     """A batch of column-major matrices."""
 
@@ -33,21 +36,24 @@ class Operand(NamedTuple):
 class Cublas:
     """A handle bound to one stream, with a workspace that the caller provides (device memory, kept by `owner`)."""
 
-    def __init__(self, library: ctypes.CDLL, stream: int, workspace: int, workspace_bytes: int, owner: Any = None) -> None:
+    def __init__(self, library: ctypes.CDLL, stream: int, workspace: int, bytes: int, owner: Any = None) -> None:
         self.library, self.owner, self.handle = library, owner, ctypes.c_void_p()
         self.call("cublasCreate_v2", ctypes.byref(self.handle))
         self.call("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))  # takes any workspace away, so goes first
-        self.call("cublasSetWorkspace_v2", self.handle, ctypes.c_void_p(workspace), ctypes.c_size_t(workspace_bytes))
+        self.call("cublasSetWorkspace_v2", self.handle, ctypes.c_void_p(workspace), ctypes.c_size_t(bytes))
 
     def gemm(
-        self, m: int, n: int, k: int, a: Operand, b: Operand, c: Operand, batch: int, double: bool, compute: int, beta: float
+        self, sides: Sides, batch: int, a: Operand, b: Operand, c: Operand, compute: int, accumulate: bool
     ) -> None:
-        """c = op(a) · op(b) + beta * c for each of `batch` column-major matrices: (m,k) · (k,n) -> (m,n)."""
+        """c = op(a) · op(b), plus c if `accumulate`, for `batch` column-major matrices: (m,k) · (k,n) -> (m,n)."""
+        m, n, k = sides
+        double = compute == COMPUTE_64F
         scalar = ctypes.c_double if double else ctypes.c_float
         kind = R_64F if double else R_32F
-        integers = (m, n, k, a.leading, b.leading, c.leading, batch)
-        if max(integers) > 0x7FFFFFFF:
-            raise BackendError(f"cuda: a matrix product of {m} x {k} by {k} x {n} has a side beyond 32 bits; split the batch")
+        if max(m, n, k, batch) > 0x7FFFFFFF:
+            raise BackendError(
+                f"cuda: a product of {m} x {k} by {k} x {n} has a side beyond 32 bits; use a smaller batch"
+            )
         self.call(
             "cublasGemmStridedBatchedEx",
             self.handle,
@@ -57,7 +63,7 @@ class Cublas:
             ctypes.byref(scalar(1.0)),
             *(ctypes.c_void_p(a.address), kind, a.leading, ctypes.c_longlong(a.step)),
             *(ctypes.c_void_p(b.address), kind, b.leading, ctypes.c_longlong(b.step)),
-            ctypes.byref(scalar(beta)),
+            ctypes.byref(scalar(accumulate)),
             *(ctypes.c_void_p(c.address), kind, c.leading, ctypes.c_longlong(c.step)),
             *(batch, compute, GEMM_DEFAULT),
         )
@@ -75,12 +81,13 @@ def status_name(library: ctypes.CDLL, status: int) -> str:
 
 
 def load_cublas() -> ctypes.CDLL:
-    """The cuBLAS that CuPy uses: once CuPy has loaded it, its name alone finds it."""
-    with suppress(ImportError):
+    """The cuBLAS that CuPy uses, wherever it is installed."""
+    with suppress(Exception):  # the finder comes with CuPy 14 and raises errors of its own
+        found = importlib.import_module("cuda.pathfinder").load_nvidia_dynamic_lib("cublas")
+        return ctypes.CDLL(found.abs_path)
+    with suppress(ImportError):  # an older CuPy loads it with this module; from then on the name alone finds it
         importlib.import_module("cupy_backends.cuda.libs.cublas")
     for name in ("libcublas.so.13", "libcublas.so.12", "libcublas.so.11", "cublas64_13.dll", "cublas64_12.dll"):
-        try:
+        with suppress(OSError):
             return ctypes.CDLL(name)
-        except OSError:
-            continue
     raise BackendError("cuda: cuBLAS was not found; install CuPy with its libraries (pip install 'cupy-cuda13x[ctk]')")

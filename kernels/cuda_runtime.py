@@ -1,8 +1,8 @@
 """From a launcher to the GPU: find the .cu, compile it, check the arguments, launch. CuPy is imported on first use.
 
 A launcher knows arrays and geometry, never who executes: it calls `launch` here, and `gemm` in gemm_cuda.py. The
-executor does the rest. `CupyExecutor` compiles with NVRTC and launches on the GPU; the tests put in one that compiles the
-same source as C++ and runs it on NumPy arrays, with the same grid, block and packed arguments.
+executor does the rest. `CupyExecutor` compiles with NVRTC and launches on the GPU; the tests put in one that compiles
+the same source as C++ and runs it on NumPy arrays, with the same grid, block and packed arguments.
 
 A kernel's arguments, in Python: an array is a pointer and None a null pointer; an int is an `index_t` and a float a
 `real`, whatever those are in this build; a NumPy scalar or a ctypes structure is itself.
@@ -17,7 +17,6 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -32,13 +31,17 @@ BLOCK = 256  # threads a block, where a kernel has no reason for another number
 LONG = 1 << 30  # from this many elements on, indices take 64 bits
 WORKSPACE_BYTES = 32 << 20  # what cuBLAS asks for on Hopper; one a stream
 
+Shape = tuple[int, int, int]  # of a grid or a block: x, y, z
+
 REALS = {np.dtype("float32"): ("float", ctypes.c_float), np.dtype("float64"): ("double", ctypes.c_double)}
 
 
 class Window(ctypes.Structure):
     """The twin of `struct Window` in common.cuh."""
 
-    _fields_ = [(name, ctypes.c_int) for name in "C H W OH OW KH KW SH SW DH DW top left".split()]
+    _fields_ = [
+        (name, ctypes.c_int) for name in ("C", "H", "W", "OH", "OW", "KH", "KW", "SH", "SW", "DH", "DW", "top", "left")
+    ]
 
 
 class Kernel(NamedTuple):
@@ -60,7 +63,7 @@ class Parameters(NamedTuple):
 class Executor(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array: ...
 
-    def launch(self, kernel: Kernel, grid: tuple[int, int, int], block: tuple[int, int, int], args: Parameters) -> None: ...
+    def launch(self, kernel: Kernel, grid: Shape, block: Shape, args: Parameters) -> None: ...
 
     def cublas(self, like: Array) -> Cublas: ...
 
@@ -77,18 +80,22 @@ def launch(
     arrays = [a for a in args if is_array(a)]
     for array in arrays:
         if not array.flags.c_contiguous:
-            raise BackendError(f"cuda: {name} takes contiguous arrays, got strides {array.strides} for shape {array.shape}")
+            raise BackendError(f"cuda: {name} takes arrays in C order, got strides {array.strides} of {array.shape}")
     long = max(a.size for a in arrays) >= LONG
     index = ("long long", ctypes.c_longlong) if long else ("int", ctypes.c_int)
     defines = {"REAL": REALS[real][0], "INDEX": index[0], **defines}
     kernel = Kernel(stem, name, tuple((key, str(value)) for key, value in defines.items()))
-    grid, block = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]
-    current_executor().launch(kernel, grid, block, pack(args, index[1], REALS[real][1]))
+    current_executor().launch(kernel, three(grid), three(block), pack(args, index[1], REALS[real][1]))
 
 
 def launch_each(stem: str, name: str, count: int, *args: Any, real: np.dtype, **defines: Any) -> None:
     """`launch` with a thread for each of `count` elements; the kernel's last argument is `count`."""
     launch(stem, name, (ceil_div(count, BLOCK),), (BLOCK,), *args, count, real=real, **defines)
+
+
+def three(sides: tuple[int, ...]) -> Shape:
+    x, y, z = (*sides, 1, 1)[:3]
+    return x, y, z
 
 
 def pack(args: tuple[Any, ...], index: Any, real: Any) -> Parameters:
@@ -105,7 +112,8 @@ def to_c(argument: Any, index: Any, real: Any) -> Any:
     if isinstance(argument, ctypes.Structure):
         return argument
     if isinstance(argument, np.generic):
-        return np.ctypeslib.as_ctypes_type(argument.dtype)(argument.item())
+        kind: Any = np.ctypeslib.as_ctypes_type(argument.dtype.str)
+        return kind(argument.item())
     return index(argument) if isinstance(argument, int) else real(argument)
 
 
@@ -123,6 +131,8 @@ def ceil_div(a: int, b: int) -> int:
 
 def contiguous(x: Array) -> Array:
     """`x` in C order, copied only if it is not."""
+    if x.flags.c_contiguous:
+        return x
     with clear_errors("cuda: a contiguous copy"):
         return array_module(x).ascontiguousarray(x)
 
@@ -168,7 +178,7 @@ class CupyExecutor:
         with cupy.cuda.Device(like.device.id):
             return cupy.empty(shape, dtype)
 
-    def launch(self, kernel: Kernel, grid: tuple[int, int, int], block: tuple[int, int, int], args: Parameters) -> None:
+    def launch(self, kernel: Kernel, grid: Shape, block: Shape, args: Parameters) -> None:
         cupy = import_cupy()
         driver = importlib.import_module("cupy_backends.cuda.api.driver")
         device = common_device(kernel.name, [a for a in args.arguments if is_array(a)])
@@ -194,21 +204,22 @@ class CupyExecutor:
             return self.handles[key]
 
 
-_executor: ContextVar[Executor] = ContextVar("alexnet_np_cuda_executor", default=CupyExecutor())  # noqa: B039
+_executor: Executor = CupyExecutor()
 
 
 def current_executor() -> Executor:
-    return _executor.get()
+    return _executor
 
 
 @contextmanager
 def use_executor(executor: Executor) -> Iterator[None]:
-    """Launches inside the `with` go to `executor`."""
-    token = _executor.set(executor)
+    """Launches inside the `with` go to `executor`, those of every thread."""
+    global _executor
+    before, _executor = _executor, executor
     try:
         yield
     finally:
-        _executor.reset(token)
+        _executor = before
 
 
 def import_cupy() -> Any:
@@ -250,18 +261,15 @@ def to_cpu(x: Array) -> Array:
         return x.get() if on_gpu(x) else x
 
 
-# What CUDA's own messages mean, and what to do. Looked up in an error's class name and text.
+# What CUDA's own messages mean and what to do, by a sign in the error's class name or text (case and _ aside).
 REMEDIES = {
-    "OutOfMemory": "out of GPU memory; use a smaller batch, or free arrays that are no longer needed",
-    "MemoryAllocation": "out of GPU memory; use a smaller batch, or free arrays that are no longer needed",
-    "OUT_OF_MEMORY": "out of GPU memory; use a smaller batch, or free arrays that are no longer needed",
-    "InsufficientDriver": "no NVIDIA driver, or one older than this CUDA; install a newer driver, or CuPy for an older CUDA",
-    "UNSUPPORTED_PTX": "the NVIDIA driver is older than this CUDA; install a newer driver, or CuPy for an older CUDA",
-    "NoDevice": "no NVIDIA GPU is visible; look at nvidia-smi and CUDA_VISIBLE_DEVICES",
-    "NO_DEVICE": "no NVIDIA GPU is visible; look at nvidia-smi and CUDA_VISIBLE_DEVICES",
-    "InvalidDevice": "there is no GPU of that number; look at nvidia-smi and CUDA_VISIBLE_DEVICES",
-    "INVALID_DEVICE": "there is no GPU of that number; look at nvidia-smi and CUDA_VISIBLE_DEVICES",
-    "CompileException": "the kernel did not compile for this GPU",
+    "outofmemory": "out of GPU memory; use a smaller batch, or free arrays that are no longer needed",
+    "memoryallocation": "out of GPU memory; use a smaller batch, or free arrays that are no longer needed",
+    "insufficientdriver": "no NVIDIA driver, or one too old for this CUDA; install a newer one, or an older CuPy",
+    "unsupportedptx": "the NVIDIA driver is older than this CUDA; install a newer driver, or CuPy for an older CUDA",
+    "nodevice": "no NVIDIA GPU is visible; look at nvidia-smi and CUDA_VISIBLE_DEVICES",
+    "invaliddevice": "there is no GPU of that number; look at nvidia-smi and CUDA_VISIBLE_DEVICES",
+    "compileexception": "the kernel did not compile for this GPU",
 }
 
 
@@ -276,6 +284,6 @@ def clear_errors(what: str) -> Iterator[None]:
         kind = type(error)
         if not (kind.__module__.startswith("cupy") or isinstance(error, MemoryError)):
             raise
-        text = f"{kind.__name__} {error}"
+        text = f"{kind.__name__} {error}".lower().replace("_", "")
         remedy = next((r for sign, r in REMEDIES.items() if sign in text), None)
         raise BackendError(f"{what}: {remedy + ': ' if remedy else ''}{one_line(error)}") from error

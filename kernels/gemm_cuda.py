@@ -48,6 +48,7 @@ def gemm(a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
         if not accumulate:
             out.fill(0)
         return
+    a, b = in_one_piece(a), in_one_piece(b)
     if out.dtype == np.float64:
         product(a, b, out, COMPUTE_64F, accumulate)
     elif _precision.get() == "tf32x3":
@@ -62,27 +63,30 @@ def gemm(a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
 def product(a: Array, b: Array, out: Array, compute: int, accumulate: bool) -> None:
     """A matrix in C order is its transpose in cuBLAS's column order, so this asks for outᵀ = bᵀ · aᵀ."""
     batch, rows, columns = out.shape
-    first, second, result = (operand(x) for x in (b, a, out))
     with clear_errors("cuda: a matrix product"):
-        handle = current_executor().cublas(out)
-        double = out.dtype == np.float64
-        handle.gemm(columns, rows, a.shape[2], first, second, result, batch, double, compute, float(accumulate))
+        handle, sides = current_executor().cublas(out), (columns, rows, a.shape[2])
+        handle.gemm(sides, batch, operand(b), operand(a), operand(out), compute, accumulate)
+
+
+def in_one_piece(x: Array) -> Array:
+    """`x` (B,rows,columns) itself if it is in C order, or each matrix of it transposed is; else a copy."""
+    return x if x.flags.c_contiguous or is_transposed(x) else contiguous(x)
+
+
+def is_transposed(x: Array) -> bool:
+    return not x.flags.c_contiguous and x.swapaxes(1, 2).flags.c_contiguous
 
 
 def operand(x: Array) -> Operand:
-    """`x` (B,rows,columns), in C order or transposed, as cuBLAS is told of it."""
-    transposed = not x.flags.c_contiguous
-    if transposed and not x.swapaxes(1, 2).flags.c_contiguous:
-        x, transposed = contiguous(x), False
+    """`x`, in one piece, as cuBLAS is told of it. The caller keeps `x` alive."""
     rows, columns = x.shape[1:]
-    leading = rows if transposed else columns
-    return Operand(address(x), transposed, leading, 0 if len(x) == 1 else rows * columns)
+    step = 0 if len(x) == 1 else rows * columns
+    return Operand(address(x), is_transposed(x), rows if is_transposed(x) else columns, step)
 
 
 def split(x: Array) -> tuple[Array, Array]:
-    """x as high + low, both exact in TF32; views like `x` (gemm.cu)."""
-    transposed = not x.flags.c_contiguous
-    memory = contiguous(x.swapaxes(1, 2) if transposed else x)
+    """`x`, in one piece, as high + low, both exact in TF32 (gemm.cu) and laid out as `x` is."""
+    memory = x.swapaxes(1, 2) if is_transposed(x) else x
     high, low = empty(memory.shape, memory), empty(memory.shape, memory)
     launch_each("gemm", "tf32_split", memory.size, memory, high, low, real=memory.dtype)
-    return (high.swapaxes(1, 2), low.swapaxes(1, 2)) if transposed else (high, low)
+    return (high.swapaxes(1, 2), low.swapaxes(1, 2)) if is_transposed(x) else (high, low)

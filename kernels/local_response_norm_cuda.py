@@ -1,4 +1,4 @@
-"""Local response normalisation on the GPU; local_response_norm.cu. The signatures of alexnet_np/ops/local_response_norm.py."""
+"""Local response normalisation on the GPU; see the .cu. The signatures of alexnet_np/ops/local_response_norm.py."""
 
 from typing import Any
 

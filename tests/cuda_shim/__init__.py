@@ -1,12 +1,12 @@
 """Runs the project's CUDA kernels on the CPU: an executor for cuda_runtime that takes NumPy arrays.
 
 Each .cu is compiled with g++ under cuda_shim.h into a shared library, once a build (dtype, defines) and content, and
-launched through ctypes with the launcher's own grid, block and packed arguments. A launch fails here where it would on a
-GPU: a grid or block beyond the limits, arguments that are not the kernel's, a barrier that not every thread reaches.
+launched through ctypes with the launcher's own grid, block and packed arguments. A launch fails here where it would on
+a GPU: a grid or block beyond the limits, arguments that are not the kernel's, a barrier that not every thread reaches.
 Arrays come filled with NaN, so that an element nobody wrote shows.
 
-With CUDA_SHIM_SANITIZE=1 the libraries are built with the address and undefined-behaviour sanitizers, for a process that
-preloads them (`sanitizer_environment`). With CUDA_SHIM_ORDER=1 or 2 threads and blocks run in reverse or random order.
+With CUDA_SHIM_SANITIZE=1 the libraries are built with the address and undefined-behaviour sanitizers, for a process
+that preloads them (`sanitizer_environment`).
 """
 
 from __future__ import annotations
@@ -18,24 +18,29 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
+from alexnet_np import backend
 from alexnet_np.backend import Array
 from alexnet_np.errors import BackendError
 from alexnet_np.kernels.cublas import Cublas
 from alexnet_np.kernels.cuda_runtime import HERE as KERNELS
-from alexnet_np.kernels.cuda_runtime import Kernel, Parameters, is_array
+from alexnet_np.kernels.cuda_runtime import Kernel, Parameters, Shape, is_array, use_executor
 
+NAME = "cuda-shim"
 SHIM = Path(__file__).parent
 CACHE = Path(os.environ.get("CUDA_SHIM_CACHE", Path(tempfile.gettempdir()) / f"alexnet-np-cuda-shim-{os.getuid()}"))
 SANITIZE = os.environ.get("CUDA_SHIM_SANITIZE") == "1"
 ORDERS = {"forward": 0, "reverse": 1, "random": 2}
 
-FLAGS = ["-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off", "-Wall", "-Wno-unknown-pragmas", "-Wno-unused"]
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fsanitize-sections=cuda_shared", "-g", "-O1"]
+FLAGS = ["-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off"]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fsanitize-sections=cuda_shared"]
 
 GRID_LIMITS, BLOCK_LIMITS, MOST_THREADS = (2**31 - 1, 65535, 65535), (1024, 1024, 64), 1024
 NEEDS_FIBRES = 1  # Status in cuda_shim.h
@@ -62,7 +67,7 @@ def global_functions(text: str) -> dict[str, str | None]:
 
 def build(text: str, name: str, flags: list[str], dependencies: list[Path]) -> Path:
     """`text` compiled as C++ to a shared library; from the cache if nothing it depends on has changed."""
-    flags = [*FLAGS, *(SANITIZERS if SANITIZE else ["-O2"]), *flags]
+    flags = [*FLAGS, *([*SANITIZERS, "-g", "-O1"] if SANITIZE else ["-O2"]), *flags]
     parts = [text, *flags, *(path.read_text() for path in dependencies)]
     library = CACHE / f"{name}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.so"
     if not library.exists():
@@ -71,7 +76,7 @@ def build(text: str, name: str, flags: list[str], dependencies: list[Path]) -> P
             made = Path(folder) / "made.so"
             command = [str(compiler()), *flags, "-x", "c++", "-", "-o", str(made)]
             result = subprocess.run(command, input=text, capture_output=True, text=True)
-            if result.returncode or result.stderr:
+            if result.returncode:
                 raise RuntimeError(f"{name}: {' '.join(command)}\n{result.stderr}")
             made.rename(library)  # at once and whole, whoever else is building the same
     return library
@@ -91,7 +96,7 @@ def build_kernels(path: Path, defines: tuple[tuple[str, str], ...]) -> ctypes.CD
 
 
 def visible_kernels(text: str, defines: dict[str, str]) -> list[str]:
-    """The kernels that the preprocessor leaves in a source that asks `#ifndef NAME ... #else ... #endif` of a define."""
+    """The kernels that the preprocessor leaves of a source in which `#ifndef NAME ... #else ... #endif` chooses."""
     for name, without, given in re.findall(r"^#ifndef (\w+)$(.*?)^#else$(.*?)^#endif$", text, re.S | re.M):
         if "__global__" in without or "__global__" in given:
             text = text.replace(without if name in defines else given, "")
@@ -101,7 +106,7 @@ def visible_kernels(text: str, defines: dict[str, str]) -> list[str]:
 class ShimExecutor:
     """cuda_runtime's Executor on NumPy arrays. Remembers in `launched` every kernel that ran."""
 
-    def __init__(self, order: str = os.environ.get("CUDA_SHIM_ORDER", "forward"), folder: Path = KERNELS) -> None:
+    def __init__(self, order: str = "forward", folder: Path = KERNELS) -> None:
         self.order, self.folder = ORDERS[order], folder
         self.launched: set[Kernel] = set()
         self.with_barriers: set[Kernel] = set()
@@ -110,10 +115,10 @@ class ShimExecutor:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
         array = np.empty(shape, dtype)
-        array.view(np.uint8).reshape(-1)[:] = 0xFF  # NaN, -1, 255; a bool that is neither true nor false
+        array.reshape(-1).view(np.uint8)[:] = 0xFF  # NaN, -1, 255; a bool that is neither true nor false
         return array
 
-    def launch(self, kernel: Kernel, grid: tuple[int, int, int], block: tuple[int, int, int], args: Parameters) -> None:
+    def launch(self, kernel: Kernel, grid: Shape, block: Shape, args: Parameters) -> None:
         key = kernel.stem, kernel.defines
         if key not in self.libraries:
             self.libraries[key] = build_kernels(self.folder / f"{kernel.stem}.cu", kernel.defines)
@@ -134,18 +139,46 @@ class ShimExecutor:
 
     def cublas(self, like: Array) -> Cublas:
         if self.handle is None:
-            text = (SHIM / "fake_cublas.cpp").read_text()
-            self.handle = Cublas(ctypes.CDLL(str(build(text, "fake_cublas", [], []))), stream=0, workspace=1, workspace_bytes=1)
+            library = build((SHIM / "fake_cublas.cpp").read_text(), "fake_cublas", [], [])
+            self.handle = Cublas(ctypes.CDLL(str(library)), stream=0, workspace=1, bytes=1)
         return self.handle
 
 
-def check_shape(kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...], bound: str | None) -> None:
+@contextmanager
+def as_backend() -> Iterator[str]:
+    """The CUDA kernels as one more backend of NumPy arrays, `use_backend("cuda-shim")`."""
+    with ExitStack() as stack:
+        for op, modules in backend.IMPLEMENTATIONS.items():
+            stack.enter_context(mock.patch.dict(modules, {NAME: f"alexnet_np.kernels.{op}_cuda"}))
+        stack.enter_context(mock.patch.dict(backend.BACKENDS, {NAME: "cpu"}))
+        stack.enter_context(mock.patch.object(backend, "_usable", {*backend._usable, NAME}))
+        stack.enter_context(use_executor(ShimExecutor()))
+        yield NAME
+
+
+class Recorder:
+    """An executor that runs nothing and only writes down what would be launched; its arrays hold zeros."""
+
+    def __init__(self) -> None:
+        self.launched: set[Kernel] = set()
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
+        return np.zeros(shape, dtype)
+
+    def launch(self, kernel: Kernel, grid: Shape, block: Shape, args: Parameters) -> None:
+        self.launched.add(kernel)
+
+    def cublas(self, like: Array) -> Any:
+        return mock.Mock()
+
+
+def check_shape(kernel: Kernel, grid: Shape, block: Shape, bound: str | None) -> None:
     threads = block[0] * block[1] * block[2]
     most = int(bound) if bound and bound.isdigit() else MOST_THREADS
     fits = all(1 <= g <= limit for g, limit in zip(grid, GRID_LIMITS, strict=True))
     fits &= all(1 <= b <= limit for b, limit in zip(block, BLOCK_LIMITS, strict=True))
     if not fits or threads > most:
-        raise BackendError(f"cuda: {kernel.name}: invalid configuration: grid {grid}, block {block}, at most {most} threads")
+        raise BackendError(f"cuda: {kernel.name}: invalid grid {grid} or block {block}; at most {most} threads a block")
 
 
 def check_arguments(kernel: Kernel, library: ctypes.CDLL, args: Parameters) -> None:

@@ -1,4 +1,4 @@
-"""What every CUDA kernel is put through: each op's inputs, chosen where kernels go wrong, and each way to compute it."""
+"""What every CUDA kernel is put through: inputs of each op, chosen where kernels go wrong, and its implementations."""
 
 from __future__ import annotations
 
@@ -74,6 +74,10 @@ def one(op: str, name: str, x: np.ndarray, **options: Any) -> Case:
     return Case(op, name, (x,), options)
 
 
+def pool(name: str, x: np.ndarray, kernel_size: Any, stride: Any, **options: Any) -> Case:
+    return one("max_pool2d", name, x, kernel_size=kernel_size, stride=stride, **options)
+
+
 def with_special_values(x: np.ndarray) -> np.ndarray:
     flat = x.reshape(-1)
     flat[::7], flat[3::11], flat[5::13], flat[6::17] = np.nan, -np.inf, np.inf, 0.0
@@ -92,7 +96,7 @@ def probabilities(shape: tuple[int, ...]) -> np.ndarray:
 CASES = [
     conv("AlexNet's first layer", (2, 3, 63, 47), (8, 3, 11, 11), stride=4, padding=2),
     conv("AlexNet's second layer", (2, 6, 13, 13), (10, 6, 5, 5), padding=2),
-    conv("several tiles of pixels and filters", (3, 2, 15, 17), (150, 2, 3, 3), padding=1),
+    conv("several tiles of pixels and filters", (2, 2, 9, 10), (130, 2, 3, 3), padding=1),
     conv("groups, no bias", (2, 6, 9, 8), (4, 3, 3, 3), bias=False, padding=1, groups=2),
     conv("a group a channel", (2, 5, 7, 7), (10, 1, 3, 3), groups=5),
     conv("dilation and uneven strides", (2, 3, 17, 14), (4, 3, 3, 2), stride=(2, 3), padding=(2, 1), dilation=(2, 3)),
@@ -104,17 +108,17 @@ CASES = [
     conv("one pixel, one image", (1, 4, 3, 3), (5, 4, 3, 3)),
     conv("unbatched", (3, 9, 9), (4, 3, 3, 3)),
     conv("empty batch", (0, 3, 9, 9), (4, 3, 3, 3)),
-    one("max_pool2d", "AlexNet's", normal(2, 3, 13, 13), kernel_size=3, stride=2),
-    one("max_pool2d", "ceil_mode over the edge", normal(2, 3, 12, 14), kernel_size=3, stride=2, ceil_mode=True),
-    one("max_pool2d", "padding, ceil_mode", normal(2, 2, 11, 10), kernel_size=(5, 2), stride=(3, 2), padding=(2, 1), ceil_mode=True),
-    one("max_pool2d", "dilation and padding", normal(1, 2, 14, 13), kernel_size=(4, 3), stride=(1, 3), padding=(2, 1), dilation=(3, 2)),
-    one("max_pool2d", "ties", np.round(normal(2, 2, 9, 9)), kernel_size=3, stride=2, padding=1),
-    one("max_pool2d", "all negative", -1 - np.abs(normal(1, 2, 8, 8)), kernel_size=3, stride=2, padding=1),
-    one("max_pool2d", "NaN and infinities", with_special_values(normal(2, 2, 10, 9)), kernel_size=3, stride=2, padding=1),
-    one("max_pool2d", "all -inf", np.full((1, 1, 6, 7), -np.inf), kernel_size=4, stride=3, padding=2, dilation=2, ceil_mode=True),
-    one("max_pool2d", "a window of more than 256", normal(1, 2, 21, 22), kernel_size=17, stride=2),
-    one("max_pool2d", "unbatched", normal(3, 7, 7), kernel_size=2),
-    one("max_pool2d", "empty batch", normal(0, 3, 7, 7), kernel_size=3),
+    pool("AlexNet's", normal(2, 3, 13, 13), 3, 2),
+    pool("ceil_mode over the edge", normal(2, 3, 12, 14), 3, 2, ceil_mode=True),
+    pool("padding, ceil_mode", normal(2, 2, 11, 10), (5, 2), (3, 2), padding=(2, 1), ceil_mode=True),
+    pool("dilation and padding", normal(1, 2, 14, 13), (4, 3), (1, 3), padding=(2, 1), dilation=(3, 2)),
+    pool("ties", np.round(normal(2, 2, 9, 9)), 3, 2, padding=1),
+    pool("all negative", -1 - np.abs(normal(1, 2, 8, 8)), 3, 2, padding=1),
+    pool("NaN and infinities", with_special_values(normal(2, 2, 10, 9)), 3, 2, padding=1),
+    pool("all -inf", np.full((1, 1, 6, 7), -np.inf), 4, 3, padding=2, dilation=2, ceil_mode=True),
+    pool("a window of more than 256", normal(1, 2, 21, 22), 17, 2),
+    pool("unbatched", normal(3, 7, 7), 2, 2),
+    pool("empty batch", normal(0, 3, 7, 7), 3, 3),
     one("adaptive_avg_pool2d", "smaller", normal(2, 3, 13, 11), output_size=(6, 4)),
     one("adaptive_avg_pool2d", "larger", normal(2, 3, 4, 5), output_size=(6, 7)),
     one("adaptive_avg_pool2d", "the identity", normal(2, 3, 6, 6), output_size=6),
@@ -129,9 +133,9 @@ CASES = [
     one("local_response_norm", "even, ONNX's sides", normal(2, 18, 3, 3), size=4, alpha=1.1, convention="onnx"),
     one("local_response_norm", "alone", normal(1, 33, 4), size=1, alpha=0.9),
     one("local_response_norm", "another beta", normal(2, 17, 5), size=3, alpha=1.2, beta=0.6, k=1.5),
-    one("local_response_norm", "window wider than the channels", normal(2, 3, 5), size=7, alpha=1.0),
+    one("local_response_norm", "window wider than the channels", normal(2, 2, 5), size=5, alpha=1.0),
     one("local_response_norm", "window too wide for registers", normal(2, 21, 4), size=19, alpha=1.0),
-    one("local_response_norm", "as wide, another beta", normal(2, 21, 4), size=2**40, alpha=2.0**40, beta=0.5, convention="torch"),
+    one("local_response_norm", "as wide, another beta", normal(2, 21, 4), size=2**40, alpha=2.0**40, beta=0.5),
     one("local_response_norm", "empty batch", normal(0, 4, 3), size=5),
     one("dropout", "half", normal(3, 341), p=0.5, seed=2**63 + 12345),
     one("dropout", "a tenth", normal(2, 3, 5, 7), p=0.1, seed=0),
@@ -157,9 +161,9 @@ CASES = [
         ]
     ),
     Case("cross_entropy", "mean", (normal(9, 300), targets((9,), 300)), {}),
-    Case("cross_entropy", "sum, ignored rows", (normal(9, 5), targets((9,), 5)), {"reduction": "sum", "ignore_index": 2}),
+    Case("cross_entropy", "ignored rows", (normal(9, 5), targets((9,), 5)), {"reduction": "sum", "ignore_index": 2}),
     Case("cross_entropy", "none, positions", (normal(3, 6, 4, 2), targets((3, 4, 2), 6)), {"reduction": "none"}),
-    Case("cross_entropy", "smoothed, weighted", (normal(7, 10), targets((7,), 10), np.abs(normal(10))), {"label_smoothing": 0.1}),
+    Case("cross_entropy", "smoothed", (normal(7, 10), targets((7,), 10), np.abs(normal(10))), {"label_smoothing": 0.1}),
     Case("cross_entropy", "probabilities", (normal(6, 8), probabilities((6, 8))), {}),
     Case("cross_entropy", "an impossible class", (np.array([[0.0, -np.inf, 1.0]]), np.array([2])), {}),
     Case("cross_entropy", "empty batch", (normal(0, 5), targets((0,), 5)), {"reduction": "sum"}),
@@ -211,9 +215,9 @@ def run_sgd(options: dict[str, Any], dtype: str, steps: int = 3) -> tuple[np.nda
     return parameter, velocity
 
 
-def launch_everything() -> None:
+def launch_everything(dtypes: tuple[str, ...] = ("float32", "float64")) -> None:
     """Every kernel in every build that the cases ask for, on whatever executor is set."""
-    for dtype in ("float32", "float64"):
+    for dtype in dtypes:
         for case in CASES:
             for implementation in IMPLEMENTATIONS[case.op].values():
                 with computed_by(case.op, implementation):

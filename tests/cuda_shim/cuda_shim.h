@@ -15,7 +15,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -44,8 +43,6 @@ enum Order { FORWARD = 0, REVERSE = 1, RANDOM = 2 };
 
 const unsigned MOST_THREADS = 1024, WARP = 32;
 const size_t STACK_BYTES = 128 << 10;
-
-struct NeedsFibres {};
 
 struct Fibre {
     ucontext_t start;  // makes the stack; from then on jumps are enough, and they cost no system calls
@@ -97,7 +94,7 @@ inline void resume(Fibre& fibre) {
 }
 
 inline void wait(int Fibre::*where, int line) {
-    if (!current) throw NeedsFibres();
+    if (!current) _longjmp(scheduler, 1);
     current->*where = line;
     leave(*current, false);
 }
@@ -190,6 +187,7 @@ inline Status run_block_of_fibres(int order, uint32_t& random) {
 inline Status run_block_plainly(int order, uint32_t& random) {
     unsigned turns[MOST_THREADS];
     put_in_order(turns, threads, order, random);
+    if (_setjmp(scheduler)) return NEEDS_FIBRES;  // from `wait`
     for (unsigned i = 0; i < threads; i++) {
         threadIdx = unrank(turns[i], blockDim);
         body(body_arguments);
@@ -232,14 +230,10 @@ int launch(void (*kernel)(A...), const unsigned* shape, bool with_fibres, int or
     auto turns = static_cast<unsigned*>(malloc(blocks * sizeof(unsigned)));
     put_in_order(turns, blocks, order, random);
     int status = OK;
-    try {
-        for (unsigned i = 0; i < blocks && !status; i++) {
-            blockIdx = unrank(turns[i], gridDim);
-            spoil_shared_memory();
-            status = with_fibres ? run_block_of_fibres(order, random) : run_block_plainly(order, random);
-        }
-    } catch (NeedsFibres) {
-        status = NEEDS_FIBRES;
+    for (unsigned i = 0; i < blocks && !status; i++) {
+        blockIdx = unrank(turns[i], gridDim);
+        spoil_shared_memory();
+        status = with_fibres ? run_block_of_fibres(order, random) : run_block_plainly(order, random);
     }
     free(turns);
     return status;
