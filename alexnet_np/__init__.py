@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from alexnet_np.data.preprocess import preprocess
     from alexnet_np.layers import no_grad
     from alexnet_np.models import alexnet
+    from alexnet_np.plan import compile
     from alexnet_np.study.summary import summary
+    from alexnet_np.threads import get_num_threads, set_num_threads
+    from alexnet_np.training.sgd import SGD
 
     categories: list[str]
 
@@ -37,10 +40,14 @@ __version__ = "0.1.0"
 
 # name -> the module it lives in, loaded when first used, so that `import alexnet_np` stays quick
 _LAZY = {
+    "SGD": "alexnet_np.training.sgd",
     "alexnet": "alexnet_np.models",
     "available_backends": "alexnet_np.backend",
+    "compile": "alexnet_np.plan",
+    "get_num_threads": "alexnet_np.threads",
     "no_grad": "alexnet_np.layers",
     "preprocess": "alexnet_np.data.preprocess",
+    "set_num_threads": "alexnet_np.threads",
     "summary": "alexnet_np.study.summary",
     "use_backend": "alexnet_np.backend",
 }
@@ -55,14 +62,18 @@ __all__ = [
     "DtypeError",
     "ImageError",
     "MissingPackageError",
+    "SGD",
     "ShapeError",
     "WeightsError",
     "alexnet",
     "available_backends",
     "categories",
+    "compile",
+    "get_num_threads",
     "no_grad",
     "ops",
     "preprocess",
+    "set_num_threads",
     "summary",
     "use_backend",
     "weights",

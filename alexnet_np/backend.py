@@ -29,20 +29,24 @@ BACKENDS = {"numpy": "cpu", "numba": "cpu", "cupy": "gpu", "cuda": "gpu"}
 
 # Who computes which op. Each module has `compute` (the forward) and `gradients` (the backward) with the signatures of
 # the array version in alexnet_np/ops. An op without a kernel of its own names the array version.
+OPS, KERNELS = "alexnet_np.ops.", "alexnet_np.kernels."
 IMPLEMENTATIONS = {
-    "conv2d": {"numba": "alexnet_np.kernels.conv2d_im2col_numba"},
-    "max_pool2d": {"numba": "alexnet_np.kernels.max_pool2d_numba"},
-    "adaptive_avg_pool2d": {"numba": "alexnet_np.ops.adaptive_avg_pool2d"},
-    "relu": {"numba": "alexnet_np.ops.relu"},
-    "local_response_norm": {"numba": "alexnet_np.kernels.local_response_norm_numba"},
-    "dropout": {"numba": "alexnet_np.ops.dropout"},
-    "linear": {"numba": "alexnet_np.ops.linear"},
-    "softmax": {"numba": "alexnet_np.ops.softmax"},
-    "log_softmax": {"numba": "alexnet_np.ops.log_softmax"},
-    "cross_entropy": {"numba": "alexnet_np.ops.cross_entropy"},
+    "conv2d": {"numba": KERNELS + "conv2d_numba", "cuda": KERNELS + "conv2d_cuda"},
+    "max_pool2d": {"numba": KERNELS + "max_pool2d_channels_last_numba", "cuda": KERNELS + "max_pool2d_cuda"},
+    "adaptive_avg_pool2d": {"numba": OPS + "adaptive_avg_pool2d", "cuda": KERNELS + "adaptive_avg_pool2d_cuda"},
+    "relu": {"numba": KERNELS + "relu_numba", "cuda": KERNELS + "relu_cuda"},
+    "local_response_norm": {
+        "numba": KERNELS + "local_response_norm_channels_last_numba",
+        "cuda": KERNELS + "local_response_norm_cuda",
+    },
+    "dropout": {"numba": KERNELS + "dropout_numba", "cuda": KERNELS + "dropout_cuda"},
+    "linear": {"numba": OPS + "linear", "cuda": KERNELS + "linear_cuda"},
+    "softmax": {"numba": OPS + "softmax", "cuda": KERNELS + "softmax_cuda"},
+    "log_softmax": {"numba": OPS + "log_softmax", "cuda": KERNELS + "log_softmax_cuda"},
+    "cross_entropy": {"numba": OPS + "cross_entropy", "cuda": KERNELS + "cross_entropy_cuda"},
 }
 for _op, _modules in IMPLEMENTATIONS.items():  # the array versions serve both devices, so they need no row of their own
-    _modules["numpy"] = _modules["cupy"] = f"alexnet_np.ops.{_op}"
+    _modules["numpy"] = _modules["cupy"] = OPS + _op
 
 _usable = {"numpy"}  # backends found usable so far
 _chosen: ContextVar[str | None] = ContextVar("alexnet_np_backend", default=None)
@@ -87,8 +91,6 @@ def available_backends() -> dict[str, bool | str]:
 def _why_unavailable(name: str) -> str | None:
     if name == "numpy":
         return None
-    if not any(name in modules for modules in IMPLEMENTATIONS.values()):
-        return "no kernels for it in this version"
     package = "numba" if name == "numba" else "cupy"
     if importlib.util.find_spec(package) is None:
         return f"{package} is not installed (pip install {'numba' if name == 'numba' else 'cupy-cuda13x[ctk]'})"

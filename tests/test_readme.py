@@ -54,6 +54,18 @@ def test_readme_python_runs_and_agrees_with_torchvision(published):
     assert sum(p.data.size for p in names["small"].parameters()) == 737_506
 
 
-def test_readme_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8")):
-        assert (README.parent / target).exists(), target
+@pytest.mark.parametrize("page", ["README.md", "kernels/README.md"])
+def test_links_lead_somewhere(page):
+    path = README.parent / page
+    prose = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)#:]+)\)", prose)
+    assert targets
+    for target in targets:
+        assert (path.parent / target).exists(), target
+
+
+def test_every_kernel_is_in_the_table():
+    folder = README.parent / "kernels"
+    table = (folder / "README.md").read_text(encoding="utf-8")
+    for path in sorted(folder.glob("*_numba.py")) + sorted(folder.glob("*.cu")):
+        assert f"({path.name})" in table, path.name
