@@ -348,6 +348,8 @@ def test_other_things_that_torch_saves(tmp_path):
     fails(wf.save_zip(tmp_path / "numbered.pth", {3: torch.ones(3)}), "'3'")
     fails(wf.save_zip(tmp_path / "sparse.pth", {"w": torch.ones(3).to_sparse()}), "_rebuild_sparse_tensor")
     fails(wf.save_zip(tmp_path / "complex.pth", {"w": torch.ones(3, dtype=torch.complex64)}), "ComplexFloatStorage")
+    negated = torch.tensor([1 + 2j]).conj().imag  # a real tensor whose sign is a flag
+    fails(wf.save_zip(tmp_path / "negated.pth", {"w": negated}), "not a plain one")
     program = {
         "constants.pkl": b"\x80\x02).",
         "code/__torch__.py": b"",

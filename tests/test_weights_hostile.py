@@ -275,11 +275,12 @@ def test_a_directory_of_many_members(tmp_path):
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w") as archive:
         archive.writestr("archive/data.pkl", NOT_A_DICT)
-    head, entry = raw.getvalue()[:59], raw.getvalue()[59 : 59 + 62]
+    member, entry = raw.getvalue()[: archive.start_dir], raw.getvalue()[archive.start_dir : -22]  # then an end of 22
     count = (8 << 20) // len(entry)
-    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count & 0xFFFF, count & 0xFFFF, count * len(entry), len(head), 0)
-    (tmp_path / "w.pth").write_bytes(head + entry * count + end)
-    fails(tmp_path / "w.pth")
+    counts, place = (count & 0xFFFF, count & 0xFFFF), (count * len(entry), len(member))
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, *counts, *place, 0)
+    (tmp_path / "w.pth").write_bytes(member + entry * count + end)
+    fails(tmp_path / "w.pth", "refused", "zip directory of")
 
 
 def test_npy_headers_that_lie(tmp_path):

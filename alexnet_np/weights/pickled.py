@@ -109,8 +109,8 @@ def size(value: Any) -> int:
 
 def sizes(values: Any) -> tuple[int, ...]:
     """The sizes or strides of a tensor, checked."""
-    if len(values) > MAX_AXES:
-        raise WeightsError(f"damaged: a tensor of {len(values)} axes")
+    if type(values) not in (tuple, list) or len(values) > MAX_AXES:
+        raise WeightsError(f"damaged: the sizes of a tensor are not a tuple of at most {MAX_AXES}")
     return tuple(map(size, values))
 
 
@@ -243,14 +243,9 @@ def _ordered_dict(*items: Any) -> dict[Any, Any]:
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> Tensor:
-    """`rest`: requires_grad, hooks, and a mapping which is filled for conjugated and negated complex views only."""
-    if (
-        type(storage) is not Storage
-        or type(shape) not in (tuple, list)
-        or type(stride) not in (tuple, list)
-        or any(rest[2:])
-    ):
-        raise WeightsError("damaged: its pickle rebuilds a tensor from something else than a storage and sizes")
+    """`rest`: requires_grad, hooks, and flags: a mapping which is filled for conjugated and negated views only."""
+    if type(storage) is not Storage or any(rest[2:]):
+        raise WeightsError("refused: a tensor that is not a plain one, with a storage of its own and no flags")
     return Tensor(storage, size(offset), sizes(shape), sizes(stride))
 
 
