@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.resources import as_file, files
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -116,7 +116,7 @@ def image_or_cat(image: str | None) -> Iterator[str]:
 
 
 def verify(
-    dtype: Annotated[Literal["float32", "float64"], typer.Option("--dtype", help="What to compute in.")] = "float32",
+    dtype: Annotated[str, typer.Option("--dtype", help="float32 or float64.")] = "float32",
     preset: Preset = None,
     weights: Weights = None,
     width: Width = 1.0,
