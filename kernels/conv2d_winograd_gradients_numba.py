@@ -42,9 +42,11 @@ def adjoint_tiles(dy, yi, first, last, TH, TW, m, r, F, work, s_at, point, lds, 
                     pixel = patch_at + (a * m + b) * F
                     if i + a < yi.H and j + b < yi.W:
                         source = at + a * yi.row + b * yi.col
-                        work[pixel : pixel + F] = dy[source : source + F]
+                        for f in range(F):
+                            work[pixel + f] = dy[source + f]
                     else:
-                        work[pixel : pixel + F] = 0
+                        for f in range(F):
+                            work[pixel + f] = 0
             output_adjoint_tile(10 * m + r, work, patch_at, m * F, F, work, into, point, F)
 
 

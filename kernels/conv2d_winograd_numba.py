@@ -25,7 +25,6 @@ from alexnet_np.kernels.image import Image
 from alexnet_np.kernels.jit import kernel, parallel_kernel
 from alexnet_np.kernels.simd import LANES
 from alexnet_np.kernels.winograd_tiles_numba import input_tile, output_tile, transform_filters
-from alexnet_np.kernels.winograd_transforms import transforms
 
 
 class Scratch(NamedTuple):
@@ -61,9 +60,11 @@ def transform_tiles(x, xi, first, last, TH, TW, m, n, top, left, C, work, v_at, 
                     pixel = patch_at + (a * n + b) * C
                     if 0 <= i + a < xi.H and 0 <= j + b < xi.W:
                         source = at + a * xi.row + b * xi.col
-                        work[pixel : pixel + C] = x[source : source + C]
+                        for c in range(C):
+                            work[pixel + c] = x[source + c]
                     else:
-                        work[pixel : pixel + C] = 0
+                        for c in range(C):
+                            work[pixel + c] = 0
             input_tile(n, work, patch_at, n * C, C, work, into, point, C)
 
 
@@ -123,7 +124,6 @@ def packed_filters(weight: np.ndarray, m: int, groups: int = 1, turned: bool = F
     F, C, r, _ = weight.shape
     filters, taps = F // groups, r * r
     weight = np.require(weight, np.float32, ["C", "W"])
-    G = np.array([[float(v) for v in row] for row in transforms(m, r).G])
     if turned:
         origin, strides, sizes = taps - 1, (taps, C * taps, -1), (C, filters)
     else:
@@ -133,5 +133,5 @@ def packed_filters(weight: np.ndarray, m: int, groups: int = 1, turned: bool = F
     with threads.parallel():
         for g in range(groups):
             flat = weight[g * filters : (g + 1) * filters].reshape(-1)
-            transform_filters(flat, origin, *strides, *sizes, r, G, u[g * size : (g + 1) * size], WIDTH)
+            transform_filters(flat, origin, *strides, *sizes, m, r, u[g * size : (g + 1) * size])
     return u

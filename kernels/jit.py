@@ -1,11 +1,12 @@
 """How this package's Numba kernels are compiled: one decorator, so that every kernel has the same options.
 
 Machine code is cached on disk. Numba's cache only sees edits in a kernel's own file (numba#9304), so the stamp here
-covers every file of this folder: a kernel built from another file's generator is never stale.
+covers every CPU file of this folder: a kernel built from another file's generator is never stale.
 """
 
 from __future__ import annotations
 
+import atexit
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -32,32 +33,42 @@ def _compiled(function: Callable[..., Any], parallel: bool) -> Any:
     dispatcher = numba.njit(**options)(function)
     cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if hasattr(cache_file, "_source_stamp"):
-        cache_file._source_stamp = _stamp()
+        cache_file._source_stamp = source_stamp()
     return dispatcher
 
 
 @cache
-def _stamp() -> tuple[tuple[str, float, int], ...]:
+def source_stamp() -> tuple[tuple[str, float, int], ...]:
     """Changes with any file of this folder; takes the place of Numba's (time, size) of one file."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = sorted(file for file in Path(__file__).parent.glob("*.py") if not file.stem.endswith("_cuda"))
     return tuple((file.name, file.stat().st_mtime, file.stat().st_size) for file in files)
 
 
+def announce(name: str) -> None:
+    """Say on standard error what is being compiled rather than read from the cache: a silent wait is worse."""
+    global _announced
+    if sys.stderr is None:
+        return
+    if sys.stderr.isatty():
+        print(f"\r\x1b[Kcompiling for this machine, once: {name}", end="", flush=True, file=sys.stderr)
+        if not _announced:
+            atexit.register(print, "\r\x1b[K", end="", file=sys.stderr)
+    elif not _announced:
+        print("alexnet-np: compiling kernels for this machine, once", flush=True, file=sys.stderr)
+    _announced = True
+
+
+_announced = False
+
+
 class _Progress(event.Listener):
-    """One line on standard error per kernel that is compiled rather than read from the cache: a silent wait is worse."""
-
-    announced = False
-
     def on_start(self, event: event.Event) -> None:
         function = event.data["dispatcher"].py_func
-        if function.__module__.startswith("alexnet_np.") and sys.stderr is not None:
-            if not self.announced:
-                print("alexnet-np: compiling kernels for this machine, once:", end="", file=sys.stderr)
-                self.announced = True
-            print(f" {function.__name__}", end="", flush=True, file=sys.stderr)
+        if function.__module__.startswith("alexnet_np."):
+            announce(function.__name__)
 
     def on_end(self, event: event.Event) -> None:
-        pass
+        """Called for every kernel; the next line overwrites what was said of this one."""
 
 
 event.register("numba:compile", _Progress())

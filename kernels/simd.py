@@ -2,7 +2,7 @@
 
 Numba can only hope that LLVM vectorises a loop. A GEMM microkernel and the Winograd transforms must keep dozens of
 vectors in registers, so they are written as vectors: a Python function gets an `Emitter` and emits straight-line code
-on <LANES x float>, and `vector_function` turns it into something that Numba functions call as
+on <LANES x float>, and `vector_function` compiles it (vector_library.py) into what Numba functions call as
 
     f(variant, array, offset, ..., integer, ...)    a pointer parameter takes two arguments: a 1-D array, an offset
 
@@ -12,7 +12,7 @@ How wide a vector is, and how large a GEMM tile, is data chosen from the host's 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
+
+from alexnet_np.kernels.vector_library import link
 
 INT = ir.IntType(64)
 FLOAT = ir.FloatType()
@@ -59,6 +61,7 @@ def host() -> str:
 MACHINE = MACHINES[host()]
 LANES = MACHINE.lanes
 VECTOR = ir.VectorType(FLOAT, LANES)
+DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
 BYTE = ir.IntType(8)
 BYTES = ir.VectorType(BYTE, LANES)
 INTS = ir.VectorType(ir.IntType(32), LANES)
@@ -67,8 +70,13 @@ INTS = ir.VectorType(ir.IntType(32), LANES)
 class Emitter:
     """Emits one LLVM function. Offsets and sizes count floats; vectors need no alignment."""
 
-    def __init__(self, builder: ir.IRBuilder):
+    def __init__(self, builder: ir.IRBuilder, vector: ir.Type = VECTOR) -> None:
         self.builder = builder
+        self.vector = vector  # what arithmetic is done in; memory holds floats
+
+    def in_double(self) -> Emitter:
+        """The same, but arithmetic in float64: loads widen, stores round."""
+        return Emitter(self.builder, DOUBLES)
 
     def int(self, value: Any) -> ir.Value:
         return INT(value) if isinstance(value, int) else value
@@ -91,18 +99,20 @@ class Emitter:
     def load(self, pointer: ir.Value, offset: Any = 0) -> ir.Value:
         """LANES floats from pointer + offset."""
         address = self.builder.bitcast(self.at(pointer, offset), VECTOR.as_pointer())
-        return self.builder.load(address, align=4)
+        loaded = self.builder.load(address, align=4)
+        return loaded if self.vector == VECTOR else self.builder.fpext(loaded, self.vector)
 
     def store(self, value: ir.Value, pointer: ir.Value, offset: Any = 0) -> None:
         address = self.builder.bitcast(self.at(pointer, offset), VECTOR.as_pointer())
-        self.builder.store(value, address, align=4)
+        rounded = value if self.vector == VECTOR else self.builder.fptrunc(value, VECTOR)
+        self.builder.store(rounded, address, align=4)
 
     def broadcast(self, pointer: ir.Value, offset: Any = 0) -> ir.Value:
         """One float from pointer + offset in every lane."""
         return self.spread(self.builder.load(self.at(pointer, offset)))
 
     def constant(self, value: float) -> ir.Value:
-        return ir.Constant(VECTOR, [value] * LANES)
+        return ir.Constant(self.vector, [value] * LANES)
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """a*b + c, in one instruction where the machine has it."""
@@ -194,50 +204,53 @@ class Emitter:
             body(self.builder.select(self.less(last, start), last, start))
 
     def _call(self, name: str, *values: ir.Value) -> ir.Value:
-        signature = ir.FunctionType(VECTOR, [VECTOR] * len(values))
-        function = cgutils.get_or_insert_function(self.builder.module, signature, f"{name}.v{LANES}f32")
+        signature = ir.FunctionType(self.vector, [self.vector] * len(values))
+        bits = 32 if self.vector == VECTOR else 64
+        function = cgutils.get_or_insert_function(self.builder.module, signature, f"{name}.v{LANES}f{bits}")
         return self.builder.call(function, values)
 
 
 POINTER, INTEGER = "pointer", "integer"
+Emit = Callable[..., None]  # emit(emitter, *arguments) writes the body of a function
 
 
-def emit_function(module: ir.Module, name: str, kinds: tuple[str, ...], emit: Callable[..., None]) -> ir.Function:
-    """The LLVM function `name` in `module`, emitted by emit(emitter, *arguments) the first time it is asked for."""
-    if name in module.globals:
-        return module.globals[name]
+def emit_variants(module: ir.Module, name: str, kinds: tuple[str, ...], variants: Mapping[int, Emit]) -> None:
+    """The function `name` of (variant, *arguments), which calls variants[variant], each a function of its own."""
     parameters = [FLOAT.as_pointer() if kind == POINTER else INT for kind in kinds]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")  # compiled once a module, not once a call
-    function.attributes.add("nounwind")
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-    emit(Emitter(builder), *function.args)
-    builder.ret_void()
-    return function
+    entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT, *parameters]), name)
+    chooser = ir.IRBuilder(entry.append_basic_block("entry"))
+    done = entry.append_basic_block("done")
+    switch = chooser.switch(entry.args[0], done)
+    ir.IRBuilder(done).ret_void()
+    for variant, emit in variants.items():
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), f"{name}_{variant}")
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        emit(Emitter(builder), *function.args)
+        builder.ret_void()
+        block = entry.append_basic_block(f"variant_{variant}")
+        switch.add_case(INT(variant), block)
+        caller = ir.IRBuilder(block)
+        caller.call(function, entry.args[1:], tail=True)
+        caller.ret_void()
 
 
-def vector_function(name: str, kinds: tuple[str, ...], variants: dict[int, Callable[..., None]]) -> Any:
-    """What Numba code calls as f(variant, *arguments): variants[variant], each its own LLVM function, by a switch.
+def vector_function(name: str, kinds: tuple[str, ...], variants: Mapping[int, Emit]) -> Any:
+    """What Numba code calls as f(variant, *arguments): the function that variants[variant] emits, compiled here.
 
     An unknown variant does nothing.
     """
+    symbol = f"alexnet_np_{name}"
+    link(symbol, lambda module: emit_variants(module, symbol, kinds, variants))
 
     def typed(typing_context: Any, variant: Any, *arguments: Any) -> Any:
-        signature = types.void(types.intp, *arguments)
-        return signature, generate
+        return types.void(types.intp, *arguments), generate
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        values = pointers_and_integers(context, builder, kinds, signature.args[1:], arguments[1:])
-        done = builder.append_basic_block(f"{name}_done")
-        switch = builder.switch(arguments[0], done)
-        for variant, emit in variants.items():
-            block = builder.append_basic_block(f"{name}_{variant}")
-            switch.add_case(INT(variant), block)
-            builder.position_at_end(block)
-            builder.call(emit_function(builder.module, f"alexnet_np_{name}_{variant}", kinds, emit), values)
-            builder.branch(done)
-        builder.position_at_end(done)
+        values = [arguments[0], *pointers_and_integers(context, builder, kinds, signature.args[1:], arguments[1:])]
+        prototype = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        builder.call(cgutils.get_or_insert_function(builder.module, prototype, symbol), values)
         return context.get_dummy_value()
 
     # Numba reads the parameters off the signature: the typing context, the variant, then ours.

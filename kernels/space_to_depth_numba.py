@@ -41,7 +41,8 @@ def space_to_depth(x, first, N, C, H, W, S, top, left, d, di, CD):
         n, i = np.int64(task) // di.H, np.int64(task) % di.H
         row = di.at + n * di.image + i * di.row
         if CD > C * S * S:
-            d[row : row + di.W * CD] = 0
+            for e in range(di.W * CD):
+                d[row + e] = 0
         for c in range(C):
             for a in range(S):
                 y = i * S + a - top

@@ -20,8 +20,9 @@ import numpy as np
 from llvmlite import ir
 from numba import prange
 
+from alexnet_np.kernels.gemm_numba import WIDTH
 from alexnet_np.kernels.jit import parallel_kernel
-from alexnet_np.kernels.simd import INTEGER, POINTER, Emitter, vector_function
+from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.kernels.winograd_transforms import POINTS, Matrix, finite_points, polynomial, transforms
 
 
@@ -209,40 +210,45 @@ def emit_filter_adjoint(
     e.vectors(filters, body)
 
 
+def emit_filter(single: Emitter, taps: ir.Value, u: ir.Value, point: ir.Value, *, m: int, r: int) -> None:
+    """u[p*point + f] = (G · taps · G^T)[p] for one channel of WIDTH filters, in float64."""
+    e, n = single.in_double(), m + r - 1
+    for first in range(0, WIDTH, LANES):
+
+        def tap(i: int, j: int, first: int = first) -> ir.Value:
+            return e.load(taps, (r * i + j) * WIDTH + first)
+
+        result = both_sides(partial(apply, e, transforms(m, r).G), tap, r, r)
+        for i in range(n):
+            for j in range(n):
+                e.store(result[i][j], u, e.add(e.mul(point, n * i + j), first))
+
+
 def _variants(emit: Callable[..., None]) -> dict[int, Callable[..., None]]:
     return {family(m, r): partial(emit, m=m, r=r) for m, r in FAMILIES}
 
 
-P, I = POINTER, INTEGER
+P, I = POINTER, INTEGER  # noqa: E741
 input_tile = vector_function("winograd_input", (P, I, I, P, I, I), {n: partial(emit_input, n=n) for n in POINTS})
 output_tile = vector_function("winograd_output", (P, I, P, I, I, P, I, I, I, I), _variants(emit_output))
 output_adjoint_tile = vector_function("winograd_output_adjoint", (P, I, I, P, I, I), _variants(emit_output_adjoint))
+filter_tile = vector_function("winograd_filter", (P, P, I), _variants(emit_filter))
 filter_adjoint_tile = vector_function("winograd_filter_adjoint", (P, I, P, I, I), _variants(emit_filter_adjoint))
 
 
 @parallel_kernel
-def transform_filters(weight, origin, stride_f, stride_c, stride_k, F, C, r, G, u, width):
-    """u[p, f//width, c, f%width] = (G · weight[f,c] · G^T)[p], in float64 until it is stored; zeros beyond F.
+def transform_filters(weight, origin, stride_f, stride_c, stride_k, F, C, m, r, u):
+    """u[p, f//WIDTH, c, f%WIDTH] = (G · weight[f,c] · G^T)[p], in float64 until it is stored; zeros beyond F.
 
-    A tap lies at origin + f*stride_f + c*stride_c + k*stride_k; from the last tap, stride_k = -1 turns the filter round.
+    A tap lies at origin + f*stride_f + c*stride_c + k*stride_k: from the last, stride_k = -1 turns the filter round.
     """
-    n = len(G)
-    panels = (F + width - 1) // width
-    for task in prange(panels * C):
-        panel, c = np.int64(task) // C, np.int64(task) % C
-        taps, half, full = np.zeros((r * r, width)), np.zeros((n * r, width)), np.zeros(width)
-        for f in range(min(width, F - panel * width)):
-            at = origin + (panel * width + f) * stride_f + c * stride_c
-            for k in range(r * r):
-                taps[k, f] = weight[at + k * stride_k]
-        for i in range(n):
-            for j in range(r):
-                for k in range(r):
-                    half[i * r + j] += G[i, k] * taps[k * r + j]
-        for i in range(n):
-            for j in range(n):
-                full[:] = 0
-                for k in range(r):
-                    full += half[i * r + k] * G[j, k]
-                at = (((i * n + j) * panels + panel) * C + c) * width
-                u[at : at + width] = full
+    panels = (F + WIDTH - 1) // WIDTH
+    for panel in prange(panels):
+        p = np.int64(panel)
+        taps = np.zeros(r * r * WIDTH, np.float32)
+        for c in range(C):
+            for f in range(min(WIDTH, F - p * WIDTH)):
+                at = origin + (p * WIDTH + f) * stride_f + c * stride_c
+                for k in range(r * r):
+                    taps[k * WIDTH + f] = weight[at + k * stride_k]
+            filter_tile(10 * m + r, taps, 0, u, (p * C + c) * WIDTH, panels * C * WIDTH)

@@ -1,0 +1,88 @@
+"""Compile emitted vector functions to machine code once, keep it on disk, and let Numba's code call it by name.
+
+If the vectors were emitted into each Numba kernel that uses them, LLVM would compile the same microkernel over and over,
+three times for every parallel kernel. So they are compiled apart: emitted, optimised, and written as an object file
+whose name tells the machine and the sources; a process that finds the file only links it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import config
+
+from alexnet_np.kernels.jit import announce, source_stamp
+
+_engines: list[Any] = []  # what keeps the linked code alive
+
+for _initialize in (llvm.initialize_native_target, llvm.initialize_native_asmprinter):
+    _initialize()
+
+
+def link(name: str, emit: Callable[[ir.Module], None]) -> None:
+    """Make the functions of the module that `emit` fills callable by their names from Numba's code."""
+    cpu = config.CPU_NAME or llvm.get_host_cpu_name()
+    features = config.CPU_FEATURES if config.CPU_FEATURES is not None else llvm.get_host_cpu_features().flatten()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=cpu, features=features, opt=3, codemodel="jitdefault", jit=True
+    )
+    identity = repr((name, cpu, features, llvmlite.__version__, source_stamp()))
+    file = _folder() / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.o"
+    code = _read(file)
+    if code is None:
+        announce(name)
+        code = _compile(name, emit, machine)
+        _write(file, code)
+    empty = llvm.parse_assembly("")
+    engine = llvm.create_mcjit_compiler(empty, machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _engines.append(engine)
+    llvm.add_symbol(name, engine.get_function_address(name))
+
+
+def _compile(name: str, emit: Callable[[ir.Module], None], machine: Any) -> bytes:
+    source = ir.Module(name)
+    source.triple, source.data_layout = machine.triple, str(machine.target_data)
+    emit(source)
+    module = llvm.parse_assembly(str(source))
+    module.verify()
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    builder.getModulePassManager().run(module, builder)
+    return machine.emit_object(module)
+
+
+def _folder() -> Path:
+    """Numba's cache where one is set, else beside the sources as Numba does, else the user's cache."""
+    if config.CACHE_DIR:
+        return Path(config.CACHE_DIR)
+    beside = Path(__file__).parent / "__pycache__"
+    if os.access(beside if beside.exists() else beside.parent, os.W_OK):
+        return beside
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet-np" / "kernels"
+
+
+def _read(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
+
+
+def _write(file: Path, code: bytes) -> None:
+    """All of it or nothing; a cache that cannot be written only costs the next process its compilation."""
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=file.stem)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(code)
+        os.replace(temporary, file)
