@@ -112,6 +112,7 @@ class Trainer:
                 "classes": task.classes,
                 "images": len(task.train.targets),
                 "validation_images": len(task.validation.targets),
+                "batches": len(self.run.train_batches),
                 "parameters": sum(p.data.size for p in self.run.model.parameters()),
                 "environment": environment(),
             }

@@ -38,11 +38,8 @@ class MetricsLog:
             os.truncate(self.path, size)
 
 
-def read_events(path: Path, kind: str) -> list[Event]:
-    """The events of one kind in a metrics file; a last line that is still being written is passed over.
-
-    Raises DataError.
-    """
+def read_events(path: Path) -> list[Event]:
+    """The events in a metrics file; a last line that is still being written is passed over. Raises DataError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -53,8 +50,7 @@ def read_events(path: Path, kind: str) -> list[Event]:
     for number, line in enumerate(lines, 1):
         try:
             event = json.loads(line)
-            if event["kind"] == kind:
-                events.append(event)
+            events.append({**event, "kind": event["kind"]})
         except (ValueError, KeyError, TypeError):
             if number < len(lines):
                 raise DataError(f"{path}: line {number} is not a metric") from None

@@ -1,0 +1,156 @@
+"""`alexnet evaluate` and `ablate`: how good is a network, and what makes it so."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from alexnet_np.backend import use_backend
+from alexnet_np.cli import show
+from alexnet_np.cli.options import Backend, BatchSize, Json, Preset, load_network
+from alexnet_np.data.loader import Loader
+from alexnet_np.errors import ArgumentError, CheckpointError, DataError
+from alexnet_np.training.ablation import ablate as train_variants
+from alexnet_np.training.config import Config
+from alexnet_np.training.evaluation import evaluate as measure
+from alexnet_np.training.metrics import Event
+from alexnet_np.training.pictures import draw_confusion, draw_curves, new_figure
+from alexnet_np.training.task import evaluation_augment, find_recipe_of
+from alexnet_np.training.trained import Trained, images_to_evaluate, open_trained
+from alexnet_np.training.variants import ABLATIONS
+
+
+def evaluate(
+    network: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="A run's folder, a weight file or a published name.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", "-d", help="Folder of images, a folder a class.", show_default="the run's validation"),
+    ] = None,
+    ten_crop: Annotated[bool, typer.Option("--ten-crop", help="Mean of ten crops, as the paper does.")] = False,
+    confusion: Annotated[
+        Path | None, typer.Option("--confusion", help="Draw the confusion matrix into this PNG (at most 50 classes).")
+    ] = None,
+    preset: Preset = None,
+    backend: Backend = None,
+    batch_size: BatchSize = 64,
+    workers: Annotated[int, typer.Option("--workers", help="Threads that prepare images.", min=1)] = 2,
+    as_json: Json = False,
+) -> None:
+    """Top-1 and top-5 accuracy on images whose classes are known.
+
+    Examples:
+      alexnet evaluate runs/d2l --confusion confusion.png
+      alexnet evaluate IMAGENET1K_V1 --data imagenet/val --ten-crop
+    """
+    trained, known = open_network(network, data, preset, backend)
+    images = images_to_evaluate(trained.config, known, data, workers)
+    if len(images.classes) != len(trained.classes):
+        raise DataError(f"{data}: {len(images.classes)} classes, where the network has {len(trained.classes)}")
+    augment = evaluation_augment(trained.config, find_recipe_of(trained.config), ten_crop)
+    loader = Loader(images, batch_size, augment=augment, workers=workers, dtype=trained.model.dtype)
+    with show.progress("batches", len(loader)) as advance, use_backend(backend), closing(loader.epoch(0)) as batches:
+        watched = ((advance(1), batch)[1] for batch in batches)
+        result = measure(trained.model, watched, len(trained.classes))
+    if confusion is not None:
+        draw_confusion(result.confusion, trained.classes, confusion)
+    if as_json:
+        matrix = {"classes": trained.classes, "confusion": result.confusion.tolist()}
+        show.print_json({**result.to_json(), "crops": 10 if ten_crop else 1, **matrix})
+        return
+    crops = "mean of ten crops" if ten_crop else "one crop"
+    rows = {"top-1": f"{result.top1:.2%}", "top-5": f"{result.top5:.2%}", "loss": f"{result.loss:.4f}"}
+    show.console().print(show.facts({"images": f"{result.images}, {crops}", **rows}))
+    if confusion is not None:
+        print(confusion)
+
+
+def open_network(
+    network: str, data: Path | None, preset: str | None, backend: str | None
+) -> tuple[Trained, list[str] | None]:
+    """What NETWORK names, and the classes it was trained to tell apart, where that is known, by folders' names."""
+    if Path(network).exists():
+        try:
+            trained = open_trained(Path(network), backend)
+            return trained, trained.classes
+        except CheckpointError:
+            if Path(network).is_dir():
+                raise
+    if data is None:
+        raise ArgumentError(f"{network}: not of a run of `alexnet train`, so name a folder of images with --data")
+    loaded = load_network(preset, network, backend, seed=0, trained=True)
+    config = Config(dataset="folder", data=str(data), preset=loaded.model.preset)
+    return Trained(loaded.model, config, loaded.labels()), None
+
+
+def ablate(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help=f"One of {', '.join(ABLATIONS)}.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder for the curves (.png) and the figures (.jsonl).")],
+    preset: Annotated[str, typer.Option("--preset", "-p", help="The network to take the idea out of.")] = "paper",
+    width: Annotated[float, typer.Option("--width", help="Scale every hidden width.")] = 0.125,
+    image_size: Annotated[int, typer.Option("--image-size", help="Side of the images.", min=1)] = 112,
+    limit: Annotated[int | None, typer.Option("--limit", help="Train on so many images only.", min=1)] = 6000,
+    dataset: Annotated[str, typer.Option("--dataset", help="fashion-mnist, synthetic or folder.")] = "fashion-mnist",
+    data: Annotated[str | None, typer.Option("--data", help="Folder of the images.")] = None,
+    epochs: Annotated[int, typer.Option("--epochs", "-e", help="Times through the images.", min=1)] = 5,
+    batch_size: BatchSize = 64,
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate.")] = 0.01,
+    momentum: Annotated[float, typer.Option("--momentum", help="Of the optimizer.")] = 0.9,
+    initialisation: Annotated[str, typer.Option("--initialisation", help="See alexnet train --help.")] = "xavier",
+    seed: Annotated[int, typer.Option("--seed", help="Of weights, order and dropout.", min=0)] = 0,
+    backend: Annotated[str, typer.Option("--backend", help="numpy, numba, cupy or cuda.")] = Config.backend,
+    workers: Annotated[int, typer.Option("--workers", help="Threads that prepare images.", min=1)] = 2,
+    as_json: Json = False,
+) -> None:
+    """Take one of the paper's ideas out of a small network: train it with and without, side by side, draw both curves.
+
+    Every variant starts from the same weights and sees the same batches. `alexnet ablate activation` is the paper's
+    figure 1: ReLU against tanh, and sigmoid too.
+
+    Examples:
+      alexnet ablate activation --out ablations
+      alexnet ablate pooling --out ablations --epochs 10 --limit 60000
+    """
+    if what not in ABLATIONS:
+        raise ArgumentError(f"ablate: WHAT is one of {', '.join(ABLATIONS)}, got {what!r}")
+    config = Config(
+        dataset=dataset,
+        data=data,
+        limit=limit,
+        image_size=image_size,
+        preset=preset,
+        width=width,
+        initialisation=initialisation,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        momentum=momentum,
+        seed=seed,
+        backend=backend,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    new_figure(1, 1)  # if matplotlib is missing, say so now
+    lines = out / f"{what}.jsonl"
+    with lines.open("w", encoding="utf-8") as file:
+
+        def report(name: str, event: Event) -> None:
+            file.write(json.dumps({"variant": name, **event}) + "\n")
+            if event["kind"] == "epoch" and not as_json:
+                show.console().print(
+                    f"epoch {event['epoch']}/{epochs}  {name}: validation loss {event['loss']:.4f}, "
+                    f"accuracy {event['accuracy']:.2%}"
+                )
+
+        events = train_variants(what, config, workers, report)
+    picture = out / f"{what}.png"
+    draw_curves(events, picture)
+    if as_json:
+        last: dict[str, Any] = {name: variant[-1] for name, variant in events.items()}
+        show.print_json({"ablation": what, "config": config.to_json(), "variants": last, "curves": str(picture)})
+    else:
+        print(f"{picture}\n{lines}")

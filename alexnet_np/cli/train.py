@@ -1,0 +1,238 @@
+"""`alexnet train`, `finetune` and `curves`. The options of a run are the fields of alexnet_np.training.Config."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from alexnet_np.cli import evaluate, show
+from alexnet_np.cli.options import Json
+from alexnet_np.cli.training_progress import ProgressBar
+from alexnet_np.errors import CheckpointError, MissingPackageError
+from alexnet_np.training.checkpoint import Checkpoints
+from alexnet_np.training.config import CHOICES, Config
+from alexnet_np.training.interrupt import Stopped
+from alexnet_np.training.loop import Listener, Trainer
+from alexnet_np.training.metrics import read_events
+from alexnet_np.training.pictures import draw_curves
+from alexnet_np.training.tensorboard import TensorBoard
+
+PANEL = "Training"
+DATA, NETWORK, RECIPE, FILES = "Data", "Network", "Recipe", "Files"
+
+
+def choices(name: str) -> str:
+    """For a help text: what an option may be, and what that means."""
+    return "; ".join(f"[bold]{choice}[/]{meaning and f' ({meaning})'}" for choice, meaning in CHOICES[name].items()) + "."
+
+
+def option(name: str, panel: str, help: str = "", **more: Any) -> Any:
+    return typer.Option(f"--{name.replace('_', '-')}", help=help or choices(name), rich_help_panel=panel, **more)
+
+
+Dataset = Annotated[str, option("dataset", DATA)]
+Data = Annotated[str | None, option("data", DATA, "Folder of the images, or of the IDX files.", show_default="found")]
+Limit = Annotated[int | None, option("limit", DATA, "Train on so many images only, evenly spaced.", min=1)]
+Validation = Annotated[float, option("validation", DATA, "Share of a folder held out, if it has no train/ and val/.")]
+Augmentation = Annotated[str, option("augmentation", DATA)]
+ImageSize = Annotated[int, option("image_size", DATA, "Side that small images are enlarged to.", min=1)]
+Preset = Annotated[str, typer.Option("--preset", "-p", help=choices("preset"), rich_help_panel=NETWORK)]
+Width = Annotated[float, option("width", NETWORK, "Scale every hidden width, for a small copy of the net.")]
+Weights = Annotated[str | None, option("weights", NETWORK, "Start from these: a file, or a published name.")]
+Freeze = Annotated[
+    list[str], option("freeze", NETWORK, "Leave parameters whose names start so as they are; may be repeated.")
+]
+Activation = Annotated[str, option("activation", NETWORK)]
+Pooling = Annotated[str, option("pooling", NETWORK)]
+Lrn = Annotated[bool, typer.Option("--lrn/--no-lrn", help="Local response norm.", rich_help_panel=NETWORK)]
+Dropout = Annotated[float, option("dropout", NETWORK, "Probability that a unit is dropped; 0 for none.")]
+Initialisation = Annotated[str, option("initialisation", NETWORK)]
+Epochs = Annotated[int, typer.Option("--epochs", "-e", help="Times through the images.", min=1, rich_help_panel=RECIPE)]
+BatchSize = Annotated[
+    int, typer.Option("--batch-size", "--batch", "-b", help="Images a step.", min=1, rich_help_panel=RECIPE)
+]
+Lr = Annotated[float, option("lr", RECIPE, "Learning rate; for one-cycle the highest.")]
+Momentum = Annotated[float, option("momentum", RECIPE, "Of the optimizer.")]
+WeightDecay = Annotated[float, option("weight_decay", RECIPE, "Times the weights, added to the gradient.")]
+Nesterov = Annotated[bool, option("nesterov", RECIPE, "Nesterov's momentum.")]
+Rule = Annotated[str, option("rule", RECIPE)]
+Biases = Annotated[str, option("biases", RECIPE)]
+Schedule = Annotated[str, option("schedule", RECIPE)]
+StepEpochs = Annotated[int, option("step_epochs", RECIPE, "For the schedule step.", min=1)]
+Patience = Annotated[int, option("patience", RECIPE, "For the schedule plateau.", min=0)]
+Gamma = Annotated[float, option("gamma", RECIPE, "For the schedules step and plateau.")]
+LabelSmoothing = Annotated[float, option("label_smoothing", RECIPE, "Share of the target spread over all classes.")]
+Seed = Annotated[int, option("seed", RECIPE, "Of weights, order, augmentation and dropout.", min=0)]
+Dtype = Annotated[str, option("dtype", RECIPE)]
+Backend = Annotated[str, option("backend", RECIPE, f"{', '.join(CHOICES['backend'])}.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="The folder of this run.", rich_help_panel=FILES)]
+Resume = Annotated[bool, option("resume", FILES, "Go on with the run in --out; its options need not be repeated.")]
+Workers = Annotated[int, option("workers", FILES, "Threads that prepare images.", min=1)]
+Cache = Annotated[Path | None, option("cache", FILES, "Keep a folder's decoded images here, for the next epochs.")]
+Keep = Annotated[int, option("keep", FILES, "Checkpoints that stay.", min=1)]
+SaveEvery = Annotated[float, option("save_every", FILES, "Seconds between checkpoints within an epoch.", min=0)]
+Tensorboard = Annotated[bool, option("tensorboard", FILES, "Write TensorBoard files too.")]
+
+
+def register(app: typer.Typer) -> None:
+    for command in train, finetune, evaluate.evaluate, evaluate.ablate, curves:
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def train(
+    context: typer.Context,
+    out: Out,
+    resume: Resume = False,
+    dataset: Dataset = Config.dataset,
+    data: Data = Config.data,
+    limit: Limit = Config.limit,
+    validation: Validation = Config.validation,
+    augmentation: Augmentation = Config.augmentation,
+    image_size: ImageSize = Config.image_size,
+    preset: Preset = Config.preset,
+    width: Width = Config.width,
+    weights: Weights = Config.weights,
+    freeze: Freeze = [],  # noqa: B006
+    activation: Activation = Config.activation,
+    pooling: Pooling = Config.pooling,
+    lrn: Lrn = Config.lrn,
+    dropout: Dropout = Config.dropout,
+    initialisation: Initialisation = Config.initialisation,
+    epochs: Epochs = Config.epochs,
+    batch_size: BatchSize = Config.batch_size,
+    lr: Lr = Config.lr,
+    momentum: Momentum = Config.momentum,
+    weight_decay: WeightDecay = Config.weight_decay,
+    nesterov: Nesterov = Config.nesterov,
+    rule: Rule = Config.rule,
+    biases: Biases = Config.biases,
+    schedule: Schedule = Config.schedule,
+    step_epochs: StepEpochs = Config.step_epochs,
+    patience: Patience = Config.patience,
+    gamma: Gamma = Config.gamma,
+    label_smoothing: LabelSmoothing = Config.label_smoothing,
+    seed: Seed = Config.seed,
+    dtype: Dtype = Config.dtype,
+    backend: Backend = Config.backend,
+    workers: Workers = 2,
+    cache: Cache = None,
+    keep: Keep = 3,
+    save_every: SaveEvery = 120.0,
+    tensorboard: Tensorboard = False,
+    as_json: Json = False,
+) -> None:
+    """Train a network. The defaults are d2l's: its AlexNet on Fashion-MNIST.
+
+    Ctrl-C saves and says how to go on; killed or cut off, a run goes on from its last checkpoint, to the same bits.
+
+    Examples:
+      alexnet train --out runs/d2l
+      alexnet train --out runs/d2l --resume
+      alexnet train --out runs/paper --preset paper --dataset folder --data imagenet --augmentation paper --epochs 90
+        --initialisation paper --rule paper --momentum 0.9 --weight-decay 5e-4 --schedule plateau
+    """
+    start(context)
+
+
+def finetune(
+    context: typer.Context,
+    data: Annotated[str, typer.Argument(metavar="FOLDER", help="Your pictures, a folder a class.")],
+    out: Out,
+    resume: Resume = False,
+    weights: Weights = "IMAGENET1K_V1",
+    freeze: Freeze = [],  # noqa: B006
+    preset: Preset = "torchvision",
+    validation: Validation = Config.validation,
+    augmentation: Augmentation = "crop",
+    epochs: Epochs = 10,
+    batch_size: BatchSize = 32,
+    lr: Lr = 0.001,
+    momentum: Momentum = 0.9,
+    weight_decay: WeightDecay = 5e-4,
+    schedule: Schedule = "cosine",
+    step_epochs: StepEpochs = Config.step_epochs,
+    patience: Patience = Config.patience,
+    gamma: Gamma = Config.gamma,
+    label_smoothing: LabelSmoothing = Config.label_smoothing,
+    dropout: Dropout = Config.dropout,
+    width: Width = Config.width,
+    seed: Seed = Config.seed,
+    backend: Backend = Config.backend,
+    workers: Workers = 2,
+    cache: Cache = None,
+    keep: Keep = 3,
+    save_every: SaveEvery = 120.0,
+    tensorboard: Tensorboard = False,
+    as_json: Json = False,
+) -> None:
+    """Teach a trained network other classes: a fresh last layer, trained on a folder of pictures.
+
+    Examples:
+      alexnet finetune flowers/ --out runs/flowers
+      alexnet finetune flowers/ --out runs/flowers --freeze features --epochs 5
+    """
+    start(context, dataset="folder", new_head=True, initialisation="torch")
+
+
+def start(context: typer.Context, **fixed: Any) -> None:
+    """Begin or resume the run that the command's options describe, and see it to its end."""
+    options = context.params
+    names = [field.name for field in dataclasses.fields(Config)]
+    settings = {name: options[name] for name in names if name in options} | fixed
+    settings["freeze"] = tuple(settings["freeze"])
+    if settings["data"] is not None:
+        settings["data"] = str(Path(settings["data"]).resolve())
+    given = {name for name in options if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+    out, as_json = options["out"], options["as_json"]
+    files = {name: options[name] for name in ("workers", "cache", "keep", "save_every")}
+    if options["resume"]:
+        trainer = Trainer.resume(out, {name: settings[name] for name in settings if name in given}, **files)
+    elif Checkpoints(out / "checkpoints").paths():
+        raise CheckpointError(f"{out}: holds a run already; --resume it, or choose another --out")
+    else:
+        trainer = Trainer(Config(**settings), out, **files)
+    for notice in trainer.notices:
+        show.note(f"alexnet: {notice}")
+    finish(trainer, out, options["tensorboard"], as_json)
+
+
+def finish(trainer: Trainer, out: Path, tensorboard: bool, as_json: bool) -> None:
+    """Train to the end, showing how it goes; then draw the curves."""
+    listeners: list[Listener] = [TensorBoard(out / "tensorboard")] if tensorboard else []
+    try:
+        with ProgressBar(trainer.config.epochs, quiet=as_json) as progress:
+            result = trainer.fit([progress, *listeners, *([print_event] if as_json else [])])
+    except Stopped as stopped:
+        show.note(f"alexnet: {stopped}")
+        raise typer.Exit(130) from None
+    written = [out / "weights.safetensors"]
+    try:
+        draw_curves({out.name: read_events(out / "metrics.jsonl")}, out / "curves.png")
+        written.append(out / "curves.png")
+    except MissingPackageError as error:
+        show.note(f"alexnet: no curves: {error}")
+    if not as_json:
+        names = " and ".join(map(str, written))
+        show.console().print(f"{result['accuracy']:.2%} of the validation images are right; written: {names}")
+
+
+def print_event(event: dict[str, Any]) -> None:
+    if event["kind"] != "validation":
+        print(json.dumps(event), flush=True)
+
+
+def curves(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, finished or not.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")] = Path("curves.png"),
+) -> None:
+    """Draw loss and error of one or several runs, at any time.
+
+    Examples:
+      alexnet curves runs/d2l runs/paper --out both.png
+    """
+    draw_curves({str(run): read_events(run / "metrics.jsonl") for run in runs}, out)
+    print(out)
