@@ -63,7 +63,8 @@ def work(case: Case, batch: int) -> Work:
         assert error < ERROR, f"a contender is wrong: relative error {error:.1e}"
 
     flops = 2.0 * truth.size * weight[0].size
-    return Work(f"conv2d {case.layer}, batch {batch}", flops, x.nbytes + truth.nbytes + weight.nbytes, contenders, check)
+    moved = x.nbytes + truth.nbytes + weight.nbytes
+    return Work(f"conv2d {case.layer}, batch {batch}, each algorithm", flops, moved, contenders, check)
 
 
 def torch_contenders(case: Case, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> list[Contender]:

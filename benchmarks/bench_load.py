@@ -1,30 +1,32 @@
-"""Reading a full-size .pth (244 MB) beside torch.load: time, and the memory that it takes.
+"""Loading: a full-size .pth (244 MB) beside torch.load, and a folder of JPEGs beside torch's DataLoader.
 
-    python -m benchmarks.bench_load [--json FILE]
+    alexnet bench load [--out FILE]
+    python -m alexnet_np.benchmarks.bench_load        the memory that reading a .pth takes
 
-Time is interleaved in one process, the file in the page cache, and compared by medians: reading alone, and reading and
-then summing every array, because a memory map reads what it shows only when it is used. torch.load checks no checksum
-and we check all that there are. Memory is the growth of a fresh process's peak resident size over the whole of reading
-and summing, as a multiple of the file's size; pages of a mapped file count.
+Weights: the file is in the page cache; reading alone, and reading and then summing every array, because a memory map
+reads what it shows only when it is used. torch.load checks no checksum and we check all that there are. Memory is the
+growth of a fresh process's peak resident size over reading and summing, as a multiple of the file's size; pages of a
+mapped file count. Images: decode, resize, crop and normalise, on as many workers as there are cores.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import machine, timed
+from alexnet_np import weights
+from alexnet_np.data.loading import find_images, load_batches
+from alexnet_np.verify import import_torch, import_torchvision
 
-ROUNDS = 15
+from .harness import Contender, Work
+
+JPEGS, JPEG_SIZE, BATCH, WORKERS = 64, (500, 375), 32, 2
 SHAPES = {
     "features.0": (64, 3, 11, 11),
     "features.3": (192, 64, 5, 5),
@@ -57,8 +59,7 @@ print((peak() - before) / Path(p).stat().st_size)
 
 def files(folder: Path) -> dict[str, Path]:
     """A full-size state dict in the two formats of torch.save."""
-    import torch
-
+    torch = import_torch()
     generator = torch.Generator().manual_seed(0)
     state = {}
     for name, shape in SHAPES.items():
@@ -71,10 +72,7 @@ def files(folder: Path) -> dict[str, Path]:
 
 
 def readers(path: Path, kind: str) -> dict[str, Callable[[], Any]]:
-    import torch
-
-    from alexnet_np import weights
-
+    torch = import_torch()
     contenders = {"alexnet_np": lambda: weights.read(path), "torch.load": lambda: torch.load(path)}
     if kind == "zip":  # the only one that torch can map
         contenders["torch.load mmap"] = lambda: torch.load(path, mmap=True)
@@ -85,24 +83,73 @@ def summed(read: Callable[[], Any]) -> float:
     return sum(float(array.sum()) for array in read().values())
 
 
-def times(path: Path, kind: str) -> dict[str, dict[str, float]]:
-    """Median milliseconds of each contender; what they read is equal first."""
+def works() -> Iterator[Work]:
+    """Reading weights in both formats of torch.save, and decoding photographs."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for kind, path in files(folder).items():
+            yield from weight_works(path, kind)
+        yield image_work(folder)
+
+
+def weight_works(path: Path, kind: str) -> Iterator[Work]:
     contenders = readers(path, kind)
     reference = {name: tensor.numpy() for name, tensor in contenders["torch.load"]().items()}
-    for name, array in contenders["alexnet_np"]().items():
-        np.testing.assert_array_equal(array, reference.pop(name))
-    assert not reference
-    reading: dict[str, list[float]] = {name: [] for name in contenders}
-    summing: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(ROUNDS):
-        for name, read in contenders.items():
-            reading[name].append(timed(read))
-            summing[name].append(timed(lambda read=read: summed(read)))
-    rows = {f"{kind}, read (ms)": reading, f"{kind}, and sum (ms)": summing}
-    return {
-        row: {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
-        for row, seconds in rows.items()
-    }
+
+    def check(arrays: Any) -> None:
+        assert arrays.keys() == reference.keys()
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(np.asarray(array), reference[name])
+
+    size, total = path.stat().st_size, sum(float(array.sum()) for array in reference.values())
+    reading = [Contender(name, read) for name, read in contenders.items()]
+    yield Work(f"read a .pth, {kind}", 0.0, size, reading, check)
+
+    def check_sum(found: Any) -> None:
+        np.testing.assert_allclose(found, total, rtol=1e-3)
+
+    summing = [Contender(name, lambda read=read: summed(read)) for name, read in contenders.items()]
+    yield Work(f"read a .pth and sum, {kind}", 0.0, size, summing, check_sum)
+
+
+def image_work(folder: Path) -> Work:
+    """The contenders give one batch after the other; the sum of all is compared."""
+    write_photographs(folder / "photographs" / "one_class")
+    paths = find_images([folder / "photographs"])
+    torch, torchvision = import_torch(), import_torchvision()
+    dataset = torchvision.datasets.ImageFolder(
+        folder / "photographs", torchvision.models.AlexNet_Weights.IMAGENET1K_V1.transforms()
+    )
+    loader = torch.utils.data.DataLoader(dataset, BATCH, num_workers=WORKERS, persistent_workers=True)
+
+    def ours() -> float:
+        return sum(float(batch.x.sum(dtype=np.float64)) for batch in load_batches(paths, BATCH, workers=WORKERS))
+
+    def theirs() -> float:
+        return sum(float(x.double().sum()) for x, _ in loader)
+
+    total = ours()
+
+    def check(found: Any) -> None:
+        np.testing.assert_allclose(found, total, rtol=1e-5)
+
+    contenders = [Contender("alexnet_np", ours), Contender("torch.utils.data.DataLoader", theirs)]
+    moved = sum(Path(path).stat().st_size for path in paths)
+    return Work(f"{JPEGS} JPEGs of {JPEG_SIZE[0]}x{JPEG_SIZE[1]}", 0.0, moved, contenders, check)
+
+
+def write_photographs(folder: Path) -> None:
+    """The photograph that the package carries, enlarged to ImageNet's usual size and rolled to be another each time."""
+    from importlib.resources import as_file
+    from importlib.resources import files as resources
+
+    from PIL import Image, ImageChops
+
+    folder.mkdir(parents=True)
+    with as_file(resources("alexnet_np") / "assets" / "cat.jpg") as path, Image.open(path) as cat:
+        large = cat.convert("RGB").resize(JPEG_SIZE)
+    for i in range(JPEGS):
+        ImageChops.offset(large, 7 * i, 3 * i).save(folder / f"{i:03}.jpg", quality=92)
 
 
 def memory(path: Path, kind: str) -> dict[str, float]:
@@ -114,26 +161,11 @@ def memory(path: Path, kind: str) -> dict[str, float]:
     return growth
 
 
-def measure() -> dict[str, dict[str, float]]:
-    rows = {}
+def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for kind, path in files(Path(folder)).items():
-            rows |= times(path, kind)
-            if Path("/proc/self/clear_refs").exists():
-                rows[f"{kind}, peak memory (× file)"] = memory(path, kind)
-    return rows
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    arguments = parser.parse_args()
-    rows = measure()
-    for name, values in rows.items():
-        ratio = values["alexnet_np"] / values["torch.load"]
-        print(f"{name:32}" + "".join(f"  {who} {value:8.2f}" for who, value in values.items()) + f"  ratio {ratio:.2f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+            figures = "".join(f"  {who} {value:.2f}" for who, value in memory(path, kind).items())
+            print(f"{kind}, peak memory as a multiple of the file: {figures}")
 
 
 if __name__ == "__main__":

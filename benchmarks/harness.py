@@ -156,7 +156,7 @@ def table(report: Report) -> Any:
 
     view = Table(title=title(report), title_justify="left", caption_justify="left", box=None, pad_edge=False)
     for head in ("work", "contender"):
-        view.add_column(head)
+        view.add_column(head, no_wrap=True)
     for head in ("median ms", "best ms", "spread", "GFLOP/s", "GB/s", "of peak", "× fastest peer"):
         view.add_column(head, justify="right")
     previous = ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Json
@@ -32,6 +34,7 @@ Roofline = Annotated[
     Path | None, typer.Option("--roofline", help="Also draw a roofline plot, a PNG.")
 ]
 
+WIDTH = 150  # of a report that does not go to a terminal
 PEERS = ("torch", "onnxruntime", "openvino")  # a contender is a peer when its name begins so
 
 
@@ -45,15 +48,20 @@ def kernels(
     roofline: Roofline = None,
     as_json: Json = False,
 ) -> None:
-    """Every op at AlexNet's own shapes, forward and backward, each implementation beside torch.
+    """Every op at AlexNet's own shapes, forward and backward, each implementation and algorithm beside torch.
 
     Examples:
       alexnet bench kernels --op conv2d --batch 32 --roofline roof.png
     """
-    from alexnet_np.benchmarks import bench_kernels
+    from alexnet_np.benchmarks import bench_conv2d, bench_kernels
 
-    sizes = batch or [8]
-    _run(lambda: (w for size in sizes for w in bench_kernels.works(size, op)), rounds, cold, out, roofline, as_json)
+    def works() -> Iterable[Any]:
+        for size in batch or [8]:
+            yield from bench_kernels.works(size, op)
+            if op in (None, "conv2d"):  # and every algorithm by itself
+                yield from bench_conv2d.works(size)
+
+    _run(works, rounds, cold, out, roofline, as_json)
 
 
 @app.command()
@@ -94,7 +102,7 @@ def train(
 
 @app.command()
 def load(rounds: Rounds = 5, out: Out = None, as_json: Json = False) -> None:
-    """Reading a full-size weight file, beside torch.load."""
+    """Reading a full-size weight file beside torch.load, and decoding JPEGs beside torch's DataLoader."""
     from alexnet_np.benchmarks import bench_load
 
     _run(bench_load.works, rounds, False, out, None, as_json)
@@ -133,8 +141,6 @@ def _run(
     works: Callable[[], Iterable[Any]], rounds: int, cold: bool, out: Path | None, roofline: Path | None, as_json: bool
 ) -> None:
     """Measure one work after the other, and show, save and draw what came of it."""
-    from rich.console import Console
-
     from alexnet_np.benchmarks import harness
 
     if roofline is not None:
@@ -153,7 +159,7 @@ def _run(
     if as_json:
         show.print_json(asdict(report))
     else:
-        show.console().print(harness.table(report))
+        Console(width=None if sys.stdout.isatty() else WIDTH, markup=False).print(harness.table(report))
 
 
 def _need_matplotlib() -> None:
