@@ -6,8 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from oracles import to_device, to_host
 
 import alexnet_np as anp
+from alexnet_np.backend import BACKENDS
 from alexnet_np.layers import Parameter
 from alexnet_np.training import schedules, sgd
 from alexnet_np.training.sgd import SGD
@@ -22,38 +24,41 @@ OPTIONS = [
 ]
 
 
-def make_parameters(dtype="float64"):
+def make_parameters(dtype="float64", backend="numpy"):
     random = np.random.default_rng(0)
-    return {name: Parameter(random.standard_normal(shape).astype(dtype), 1) for name, shape in SHAPES.items()}
+    arrays = {name: random.standard_normal(shape).astype(dtype) for name, shape in SHAPES.items()}
+    return {name: Parameter(to_device(array, BACKENDS[backend]), 1) for name, array in arrays.items()}
 
 
 def make_twins(parameters):
-    return {name: torch.tensor(p.data, requires_grad=True) for name, p in parameters.items()}
+    return {name: torch.tensor(to_host(p.data), requires_grad=True) for name, p in parameters.items()}
 
 
-def give_gradients(step, parameters, twins):
+def give_gradients(step, parameters, twins, backend="numpy"):
     """The same gradients to both; at some steps a parameter has none."""
     random = np.random.default_rng(step)
     for i, (name, p) in enumerate(parameters.items()):
         g = random.standard_normal(p.shape).astype(p.data.dtype)
         missing = (step + i) % 7 == 0
-        p.grad = None if missing else g
+        p.grad = None if missing else to_device(g, BACKENDS[backend])
         twins[name].grad = None if missing else torch.tensor(g)
 
 
 def assert_equal(parameters, twins, tolerance=EXACT):
     for name, p in parameters.items():
-        np.testing.assert_allclose(p.data, twins[name].detach().numpy(), rtol=tolerance, atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(
+            to_host(p.data), twins[name].detach().numpy(), rtol=tolerance, atol=tolerance, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_a_hundred_steps_as_torch(options):
-    parameters = make_parameters()
+def test_a_hundred_steps_as_torch(options, backend):
+    parameters = make_parameters(backend=backend)
     twins = make_twins(parameters)
-    ours = SGD(parameters.items(), 0.05, **options)
+    ours = SGD(parameters.items(), 0.05, backend=backend, **options)
     theirs = torch.optim.SGD(twins.values(), 0.05, **options)
     for step in range(100):
-        give_gradients(step, parameters, twins)
+        give_gradients(step, parameters, twins, backend)
         ours.step()
         theirs.step()
         if step == 50:
@@ -62,7 +67,7 @@ def test_a_hundred_steps_as_torch(options):
     for name, twin in twins.items():
         expected = theirs.state[twin].get("momentum_buffer") if theirs.state else None
         if options["momentum"]:
-            np.testing.assert_allclose(ours.velocities[name], expected.numpy(), rtol=EXACT, atol=EXACT)
+            np.testing.assert_allclose(to_host(ours.velocities[name]), expected.numpy(), rtol=EXACT, atol=EXACT)
         else:
             assert expected is None and not ours.velocities
 
@@ -86,33 +91,36 @@ def test_parameter_groups_as_torch():
     assert_equal(parameters, twins)
 
 
-def test_float32_stays_float32_and_in_place():
-    parameters = make_parameters("float32")
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_float32_stays_float32_and_in_place(nesterov, backend):
+    parameters = make_parameters("float32", backend)
     arrays = {name: p.data for name, p in parameters.items()}
     twins = make_twins(parameters)
-    ours = SGD(parameters.items(), 0.05, momentum=0.9, weight_decay=5e-4)
-    theirs = torch.optim.SGD(twins.values(), 0.05, momentum=0.9, weight_decay=5e-4)
+    options = {"momentum": 0.9, "weight_decay": 5e-4, "nesterov": nesterov}
+    ours = SGD(parameters.items(), 0.05, backend=backend, **options)
+    theirs = torch.optim.SGD(twins.values(), 0.05, **options)
     for step in range(10):
-        give_gradients(step, parameters, twins)
+        give_gradients(step, parameters, twins, backend)
         kept = {name: None if p.grad is None else p.grad.copy() for name, p in parameters.items()}
         ours.step()
         theirs.step()
         for name, p in parameters.items():
-            assert kept[name] is None or np.array_equal(p.grad, kept[name]), "step() must leave gradients alone"
+            assert kept[name] is None or (p.grad == kept[name]).all(), "step() must leave gradients alone"
     for name, p in parameters.items():
         assert p.data is arrays[name] and p.data.dtype == np.float32
         assert ours.velocities[name].dtype == np.float32
     assert_equal(parameters, twins, 2e-6)
 
 
-def test_any_memory_order():
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_any_memory_order(backend):
     random = np.random.default_rng(0)
     start, gradient = random.standard_normal((2, 300, 400))
     results = []
     for order in ("C", "F"):
         parameter = Parameter(np.array(start, order=order), 1)
         parameter.grad = np.array(gradient, order="F" if order == "C" else "C")
-        SGD([("w", parameter)], 0.1, momentum=0.9).step()
+        SGD([("w", parameter)], 0.1, momentum=0.9, backend=backend).step()
         results.append(parameter.data)
     assert np.array_equal(*results)
     np.testing.assert_allclose(results[0], start - 0.1 * gradient, rtol=1e-14)

@@ -16,7 +16,6 @@ Source: Krizhevsky, Sutskever, Hinton (2012), sec. 5; torch.optim.SGD; Sutskever
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -171,7 +170,7 @@ RULES: dict[str, Callable] = {"torch": torch_rule, "paper": paper_rule}
 def find_rule(rule: str, w: Array) -> Callable:
     """Who computes `rule` on `w`: the one place where the chosen backend matters to the optimizer."""
     kernel = KERNELS.get(current_backend(w))
-    if rule == "torch" and kernel and importlib.util.find_spec(kernel):
+    if rule == "torch" and kernel:
         return importlib.import_module(kernel).step
     return _in_blocks(RULES[rule])
 
