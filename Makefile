@@ -41,7 +41,7 @@ lint: .venv/lint/installed
 	$(PYTHON) -m venv .venv/$*
 	.venv/$*/bin/python -m pip install --quiet --upgrade pip 'setuptools>=77'
 	$(if $(and $(TORCH_INDEX),$(filter test bench,$*)),.venv/$*/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) torch==2.13.0)
-	.venv/$*/bin/python -m pip install --quiet --editable '.[$(EXTRAS_$*)]'
+	.venv/$*/bin/python -m pip install -qq --editable '.[$(EXTRAS_$*)]'
 	@touch $@
 
 clean:
