@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import layers, ops
-from alexnet_np.backend import Array, as_array, on_gpu
+from alexnet_np.backend import Array, on_gpu
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError
 from alexnet_np.kernels import choices
 from alexnet_np.kernels.simd import LANES
@@ -120,7 +120,7 @@ class Program:
         named = [(name, layer) for name, layer in model.leaves() if not isinstance(layer, layers.Dropout)]
         shape: tuple[int, ...] = (model.in_channels, *self.size)
         at: Any = None
-        average: Any = None
+        average: tuple[str, int, tuple[int, int]] | None = None
         while named:
             name, layer = named.pop(0)
             entering, shape = shape, layer.output_shape((1, *shape))[1:]
@@ -136,9 +136,9 @@ class Program:
                 norm = ops.local_response_norm.find_geometry(**layer.arguments())
                 at = self._add(Normalise(name, norm, at, self._buffer(name, shape)))
             elif isinstance(layer, layers.AdaptiveAvgPool2d):
-                average = (name, entering[0], shape[1:])
+                average = (name, entering[0], (shape[1], shape[2]))
             elif isinstance(layer, layers.Flatten) and average:
-                at = self._add(Flatten(*average, at, Rows(name, shape[0], self.max_batch)))
+                at = self._add(Flatten(*average, source=at, target=Rows(name, shape[0], self.max_batch)))
                 self.stages.append([])
             elif isinstance(layer, layers.Linear):
                 at = self._add(Dense(name, layer, relu, at, Rows(name, shape[0], self.max_batch)))
@@ -152,7 +152,7 @@ class Program:
         return step.target
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> Buffer:
-        return Buffer(name, max(shape[0], LANES), *shape[1:], images=self.max_batch)
+        return Buffer(name, max(shape[0], LANES), shape[1], shape[2], self.max_batch)
 
     def _convolution(
         self, name: str, layer: layers.Conv2d, relu: bool, entering: tuple[int, ...], shape: tuple[int, ...], at: Any
@@ -171,7 +171,7 @@ class Program:
             channels = entering[0] * S * S
             folded = max(channels, LANES) if step.choice.algorithm == "winograd" else channels
             corner = (g.padding[0], g.padding[2]) if step.fold else (0, 0)
-            self.load = Load((*entering,), S, corner, Buffer("input", folded, *pixels, images=self.max_batch))
+            self.load = Load(entering, S, corner, Buffer("input", folded, pixels[0], pixels[1], self.max_batch))
             at = self._add(self.load)
         target = self._buffer(name, shape)
         step.connect(at, target)
@@ -191,20 +191,15 @@ class Program:
         lines.append(f"  {'step':<14}{'algorithm':<40}{'buffer':<26}{'at a time':>9}{'GFLOP/image':>13}{'weights':>10}")
         for stage, images in zip(self.stages, self.passes, strict=True):
             for step in stage:
-                target = step.target
-                rows = isinstance(target, Rows)
-                shape = f"{target.images}x{target.stride}" if rows else f"{target.images}x" + "x".join(
-                    str(v) for v in (target.before + target.H + target.after, target.before + target.W + target.after, target.C)
-                )
-                buffer = f"{shape} {megabytes(target.array.nbytes)}"
+                buffer = f"{step.target.images}x{step.target.layout} {megabytes(step.target.array.nbytes)}"
                 flops = f"{2e-9 * step.macs:.3f}" if step.macs else ""
                 weights = megabytes(step.weights.nbytes) if step.weights.size else ""
                 lines.append(f"  {step.name:<14}{step.algorithm:<40}{buffer:<26}{images:>9}{flops:>13}{weights:>10}")
         steps = self.steps()
-        total = (sum(s.macs for s in steps), sum(s.target.array.nbytes for s in steps), sum(s.weights.nbytes for s in steps))
-        lines.append(
-            f"  {2e-9 * total[0]:.3f} GFLOP an image, {megabytes(total[1])} of buffers, {megabytes(total[2])} of packed weights"
-        )
+        gigaflops = 2e-9 * sum(step.macs for step in steps)
+        buffers = megabytes(sum(step.target.array.nbytes for step in steps))
+        weights = megabytes(sum(step.weights.nbytes for step in steps))
+        lines.append(f"  {gigaflops:.3f} GFLOP an image, {buffers} of buffers, {weights} of packed weights")
         return "\n".join(lines)
 
 

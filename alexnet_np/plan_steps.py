@@ -34,10 +34,10 @@ class Buffer:
     C: int
     H: int
     W: int
-    images: int = 0
+    images: int  # of the whole batch, or of what one pass of a stage works on
     before: int = 0
     after: int = 0
-    resident: bool = True  # holds the whole batch, not only the images that one pass of a stage works on
+    resident: bool = True  # holds the whole batch
     array: Array = field(default_factory=lambda: np.empty(0, np.float32))
 
     def need_frame(self, before: int, after: int) -> None:
@@ -50,6 +50,11 @@ class Buffer:
     def at(self, first: int) -> Image:
         """Where image `first` of the batch lies."""
         return self.image.skip(first) if self.resident else self.image
+
+    @property
+    def layout(self) -> str:
+        frame = self.before + self.after
+        return f"{self.H + frame}x{self.W + frame}x{self.C}"
 
     @property
     def image_bytes(self) -> int:
@@ -72,6 +77,10 @@ class Rows:
     def stride(self) -> int:
         return padded_width(self.features)
 
+    @property
+    def layout(self) -> str:
+        return str(self.stride)
+
     def allocate(self) -> None:
         self.array = np.zeros(self.images * self.stride, np.float32)
 
@@ -93,20 +102,21 @@ class Step:
 
 
 class Load(Step):
-    """The caller's (N,C,H,W) to channels-last, S x S pixels folded into channels where the convolution's stride is S."""
+    """The caller's (N,C,H,W) to channels-last; S x S pixels become channels where the convolution's stride is S."""
 
     name = "input"
 
-    def __init__(self, shape: tuple[int, int, int], S: int, padding: tuple[int, int], target: Buffer) -> None:
+    def __init__(self, shape: tuple[int, ...], S: int, padding: tuple[int, int], target: Buffer) -> None:
         self.shape, self.S, self.padding, self.target = shape, S, padding, target
         self.algorithm = f"space to depth {S}" if S > 1 else "channels last"
         self.x = np.empty(0, np.float32)
 
     def run(self, first: int, count: int) -> None:
+        d = self.target
         with threads.parallel():
             depth.space_to_depth(
-                self.x, first, count, *self.shape, self.S, *self.padding, self.target.array, self.target.at(first), self.target.C
-            )
+                self.x, first, count, *self.shape, self.S, *self.padding, d.array, d.at(first), d.C
+            )  # fmt: skip
 
 
 class Convolution(Step):
@@ -209,8 +219,9 @@ class Flatten(Step):
 
     def run(self, first: int, count: int) -> None:
         x, y = self.source, self.target
+        rows = y.array[first * y.stride :]
         with threads.parallel():
-            avg_pool.pool_to_rows(x.array, x.at(first), count, self.C, *self.output, y.array[first * y.stride :], y.stride)
+            avg_pool.pool_to_rows(x.array, x.at(first), count, self.C, *self.output, rows, y.stride)
 
 
 class Dense(Step):
@@ -237,5 +248,6 @@ class Dense(Step):
         with threads.parallel() as workers:
             block = K if count <= 2 * linear_numba.ROWS else linear_numba.BLOCK_K
             linear_numba.forward(
-                x.array, x.stride, self.weights, self.bias, int(self.relu), y.array, y.stride, count, N, K, block, workers
-            )
+                x.array, x.stride, self.weights, self.bias, int(self.relu), y.array, y.stride,
+                count, N, K, block, workers,
+            )  # fmt: skip

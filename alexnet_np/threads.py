@@ -31,7 +31,7 @@ def set_num_threads(count: int) -> None:
     """
     global _chosen
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= limit():
-        raise ArgumentError(f"threads must be an int from 1 to {limit()}, got {count!r}; NUMBA_NUM_THREADS raises the limit")
+        raise ArgumentError(f"threads must be from 1 to {limit()} (NUMBA_NUM_THREADS sets the limit), got {count!r}")
     from alexnet_np.kernels import blas
 
     blas.set_num_threads(count)
@@ -45,9 +45,9 @@ def get_num_threads() -> int:
 
 def limit() -> int:
     """The most threads Numba can use in this process."""
-    from numba import config
+    from numba.core import config
 
-    return int(config.NUMBA_NUM_THREADS)
+    return int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
 
 @cache
@@ -87,7 +87,7 @@ def _concurrent() -> bool:
 
 
 def scratch(floats: int) -> np.ndarray:
-    """At least `floats` float32 of memory that belongs to the calling thread until its next call. Contents are anything."""
+    """At least `floats` float32 of memory, holding anything, that are the calling thread's until its next call."""
     have: Any = getattr(_own, "scratch", None)
     if have is None or have.size < floats:
         have = _own.scratch = np.empty(floats, np.float32)

@@ -31,5 +31,5 @@ def _controllers() -> list[Any]:
         return []
     import threadpoolctl
 
-    controller = threadpoolctl.ThreadpoolController()
-    return [pool for pool in controller.lib_controllers if pool.user_api == "blas" and "torch" not in (pool.filepath or "")]
+    pools = threadpoolctl.ThreadpoolController().lib_controllers
+    return [pool for pool in pools if pool.user_api == "blas" and "torch" not in (pool.filepath or "")]

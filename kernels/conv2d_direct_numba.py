@@ -23,8 +23,11 @@ from alexnet_np.kernels.simd import LANES
 
 
 @parallel_kernel
-def forward_rows(x, xi, packed, packed_at, bias, bias_at, relu, y, yi, N, F, taps, tap_stride, K, outer, outer_stride, step_h, step_w, band, work, share, workers):  # fmt: skip # noqa: E501
-    """y = act(sum over outer, taps, k of x[h*step_h + w*step_w + outer*outer_stride + tap*tap_stride + k] * packed + bias)."""
+def forward_rows(
+    x, xi, packed, packed_at, bias, bias_at, relu, y, yi, N, F,
+    taps, tap_stride, K, outer, outer_stride, step_h, step_w, band, work, share, workers,
+):  # fmt: skip
+    """y[h,w] = act(bias + sum of x[h*step_h + w*step_w + o*outer_stride + t*tap_stride + k] * packed[o,t,k])."""
     panels, bands = (F + WIDTH - 1) // WIDTH, (yi.H + band - 1) // band
     tiles = (yi.W + ROWS - 1) // ROWS
     for worker in prange(workers):
@@ -66,7 +69,7 @@ def forward(x, xi, packed, bias, relu, y, yi, N, C, F, kernel, stride, dilation,
     if N * yi.H * yi.W == 0:
         return
     with threads.parallel() as workers:
-        band = yi.H if N >= workers else -(-yi.H * N // workers)
+        band = yi.H if workers <= N else -(-yi.H * N // workers)
         share = ROWS * WIDTH + LANES
         work = threads.scratch(share * workers)
         for g in range(groups):

@@ -1,7 +1,7 @@
 """The gradients of a Winograd convolution.
 
-1. dx is a convolution itself, of dy with the filters turned round and their channel axes swapped, so it is the forward's
-   code with other filters.
+1. dx is a convolution itself, of dy with the filters turned round and their channel axes swapped, so it is the
+   forward's code with other filters.
 2. dweight is the exact adjoint of the forward, step by step: S = A·dY·Aᵀ for every output tile, dU = Vᵀ·S summed over
    the tiles (n² products as in the forward, tiles where channels were), dweight = Gᵀ·dU·G once at the end.
    V is transformed from x a second time: keeping the forward's (463 MB for AlexNet at batch 128) costs more time in
@@ -29,7 +29,7 @@ from alexnet_np.kernels.winograd_tiles_numba import filter_adjoint_tile, output_
 
 @kernel
 def adjoint_tiles(dy, yi, first, last, TH, TW, m, r, F, work, s_at, point, lds, patch_at):
-    """The output tiles first..last of dy into S (points, tiles, filters); a tile over the edge is filled up with zeros."""
+    """The output tiles first..last of dy into S (points, tiles, filters); beyond the edge dy is zero."""
     for t in range(first, last):
         image, i, j = t // (TH * TW), t // TW % TH * m, t % TW * m
         at = yi.at + image * yi.image + i * yi.row + j * yi.col
@@ -104,7 +104,17 @@ def sum_pixels(dy, yi, N, F, sums):
 
 
 def weight_gradient(
-    x: Array, xi: Image, dy: Array, yi: Image, N: int, C: int, F: int, m: int, r: int, padding: tuple[int, int], block: int
+    x: Array,
+    xi: Image,
+    dy: Array,
+    yi: Image,
+    N: int,
+    C: int,
+    F: int,
+    m: int,
+    r: int,
+    padding: tuple[int, int],
+    block: int,
 ) -> Array:
     """dweight (F,C,r,r) of one group; x and dy are flat, C and F the group's, `block` the tiles worked on at a time."""
     n, ldv, lds = m + r - 1, padded_width(C), padded_width(F)

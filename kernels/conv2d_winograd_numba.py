@@ -21,7 +21,6 @@ from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.kernels.gemm_numba import WIDTH, gemm, padded_width
-from alexnet_np.kernels.image import Image
 from alexnet_np.kernels.jit import kernel, parallel_kernel
 from alexnet_np.kernels.simd import LANES
 from alexnet_np.kernels.winograd_tiles_numba import input_tile, output_tile, transform_filters
@@ -47,7 +46,7 @@ def scratch_floats(s: Scratch, n: int) -> int:
 
 @kernel
 def transform_tiles(x, xi, first, last, TH, TW, m, n, top, left, C, work, v_at, point, ldv, patch_at):
-    """The input tiles first..last into V (points, tiles, channels); a tile over the edge of the halo is copied first."""
+    """The input tiles first..last into V (points, tiles, channels); one that leaves the frame is copied first."""
     for t in range(first, last):
         image, i, j = t // (TH * TW), t // TW % TH * m - top, t % TW * m - left
         at = xi.at + image * xi.image + i * xi.row + j * xi.col
@@ -69,7 +68,9 @@ def transform_tiles(x, xi, first, last, TH, TW, m, n, top, left, C, work, v_at, 
 
 
 @parallel_kernel
-def forward_blocks(x, xi, u, u_at, bias, bias_at, relu, y, yi, N, C, F, m, r, top, left, ldv, ldm, work, share, s, blocks, workers):
+def forward_blocks(
+    x, xi, u, u_at, bias, bias_at, relu, y, yi, N, C, F, m, r, top, left, ldv, ldm, work, share, s, blocks, workers
+):  # fmt: skip
     """y = act(conv(x, U) + bias), tile block by tile block; u is packed by transform_filters."""
     n = m + r - 1
     TH, TW = (yi.H + m - 1) // m, (yi.W + m - 1) // m

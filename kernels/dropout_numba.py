@@ -66,6 +66,7 @@ def compute(x: Array, mask: Array, p: float) -> Array:
     lines = in_memory_order(x, y)
     if lines is None or not x.flags.c_contiguous:  # the mask is in C order
         return array_version.compute(x, mask, p)
+    kept = np.require(mask, requirements=["C", "W"]).reshape(-1)
     with threads.parallel():
-        scale_kept(lines[0], np.require(mask, requirements=["C", "W"]).reshape(-1), np.float32(1 / (1 - p) if p < 1 else 0), lines[1])
+        scale_kept(lines[0], kept, np.float32(1 / (1 - p) if p < 1 else 0), lines[1])
     return y

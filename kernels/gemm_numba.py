@@ -6,8 +6,8 @@
    it lies, row by row; B is packed in panels as wide as a tile, so that its loads are consecutive. No blocking over K:
    the callers' K is so short that A's tile and B's panel stay in the second-level cache.
 
-A may be given as `taps` windows, `tap_stride` apart, that are summed over: the rows of A then overlap, and a convolution
-needs no column matrix. It runs in one thread: the callers parallelise over blocks whose operands they have just written.
+A may be given as `taps` windows, `tap_stride` apart, that are summed over: rows of A may overlap, and a convolution
+needs no column matrix. It runs in one thread: callers parallelise over blocks whose operands they have just written.
 
 Source: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008); Van Zee and van de Geijn,
 "BLIS" (2015); the row-major A: Georganas et al., "High-Performance Deep Learning via a Single Building Block" (2020).
@@ -38,17 +38,19 @@ def emit_tile(
     tap_stride: ir.Value,
     K: ir.Value,
     b: ir.Value,
-    ldb: ir.Value,
+    row_of_b: ir.Value,
     c: ir.Value,
     ldc: ir.Value,
     accumulate: ir.Value,
     *,
     rows: int,
     transposed: bool,
+    ldb: int | None = None,
 ) -> None:
     """c[i, :WIDTH] (+)= sum over t, k of a[t*tap_stride + i*lda + k] * b[t*K + k, :WIDTH] for i < rows.
 
-    `transposed`: a[t*tap_stride + k*lda + i] instead, for products with Aᵀ.
+    `transposed`: a[t*tap_stride + k*lda + i] instead, for products with Aᵀ. `ldb` is given where B is packed: addresses
+    that are constants leave LLVM the registers that it needs.
     """
     vectors = range(MACHINE.vectors)
     starts = [e.mul(e.int(1) if transposed else lda, i) for i in range(rows)]  # where each row of A begins
@@ -62,13 +64,13 @@ def emit_tile(
 
     def steps(a_k: ir.Value, count: int) -> None:
         for u in range(count):
-            row_of_b = e.get(panel)
-            columns = [e.load(row_of_b, v * LANES) for v in vectors]
+            b_k = e.get(panel)
+            columns = [e.load(b_k, v * LANES) for v in vectors]
             for i in range(rows):
                 factor = e.broadcast(a_k, e.add(starts[i], e.mul(step, u)))
                 for v in vectors:
                     e.set(sums[i][v], e.fma(factor, columns[v], e.get(sums[i][v])))
-            e.set(panel, e.at(row_of_b, ldb))
+            e.set(panel, e.at(b_k, row_of_b if ldb is None else ldb))
 
     with e.loop(taps) as t:
         a_tap = e.at(a, e.mul(t, tap_stride))
@@ -85,8 +87,12 @@ def emit_tile(
 
 KINDS = (POINTER, INTEGER, INTEGER, INTEGER, INTEGER, POINTER, INTEGER, POINTER, INTEGER, INTEGER)
 HEIGHTS = range(1, ROWS + 1)
-tile = vector_function("gemm_tile", KINDS, {m: partial(emit_tile, rows=m, transposed=False) for m in HEIGHTS})
-tile_transposed = vector_function("gemm_tile_t", KINDS, {m: partial(emit_tile, rows=m, transposed=True) for m in HEIGHTS})
+tile = vector_function(
+    "gemm_tile", KINDS, {m: partial(emit_tile, rows=m, transposed=False, ldb=WIDTH) for m in HEIGHTS}
+)
+tile_transposed = vector_function(
+    "gemm_tile_t", KINDS, {m: partial(emit_tile, rows=m, transposed=True) for m in HEIGHTS}
+)
 
 
 @kernel
@@ -98,8 +104,8 @@ def gemm(a, a_at, lda, taps, tap_stride, K, b, b_at, c, c_at, ldc, M, N, accumul
     for j in range(0, N, WIDTH):
         panel = b_at + j * taps * K
         for i in range(0, M, ROWS):
-            m = min(ROWS, M - i)
-            tile(m, a, a_at + i * lda, lda, taps, tap_stride, K, b, panel, WIDTH, c, c_at + i * ldc + j, ldc, accumulate)
+            m, out = min(ROWS, M - i), c_at + i * ldc + j
+            tile(m, a, a_at + i * lda, lda, taps, tap_stride, K, b, panel, WIDTH, c, out, ldc, accumulate)
 
 
 @kernel

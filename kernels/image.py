@@ -12,7 +12,7 @@ from alexnet_np.backend import Array
 class Image(NamedTuple):
     """Where a batch of (H,W,C) images lies in a flat float32 array, counted in floats.
 
-    Around each image `before` and `after` rows and columns of zeros may be read: a kernel then needs no care at the border.
+    Around each image `before` and `after` rows and columns of zeros may be read: a border then needs no care.
     """
 
     at: int  # of pixel (0, 0) of the first image

@@ -1,9 +1,9 @@
 """The fully connected layer on packed weights: y (M,N) = act(x (M,K) · weightᵀ + bias).
 
-1. Packed once: panels of WIDTH output units, K rows each, so that the weights are read front to back, once a call. With
-   few rows the time is that of reading them; the microkernel with one row is the matrix-vector product.
-2. Blocked over K: with many rows, a slice of x and a slice of a panel stay in the second-level cache while all rows of x
-   use them.
+1. Packed once: panels of WIDTH output units, K rows each, so that the weights are read front to back, once a call.
+   With few rows the time is that of reading them; the microkernel with one row is the matrix-vector product.
+2. Blocked over K: with many rows, a slice of x and a slice of a panel stay in the second-level cache while all rows
+   of x use them.
 
 Panels are divided among the threads. Source: Goto and van de Geijn (2008), sec. 4.
 """
@@ -11,12 +11,28 @@ Panels are divided among the threads. Source: Goto and van de Geijn (2008), sec.
 from __future__ import annotations
 
 import numpy as np
+from llvmlite import ir
 from numba import prange
 
 from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, tile
 from alexnet_np.kernels.jit import parallel_kernel
+from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 
 BLOCK_K = 512
+
+
+def emit_transpose(e: Emitter, rows: ir.Value, stride: ir.Value, columns: ir.Value) -> None:
+    """columns[k*WIDTH + f] = rows[f*stride + k] for LANES x LANES floats, by log2(LANES) perfect shuffles."""
+    square = [e.load(rows, e.mul(stride, f)) for f in range(LANES)]
+    half = LANES // 2
+    for _ in range(LANES.bit_length() - 1):
+        pairs = zip(square[:half], square[half:], strict=True)
+        square = [e.interleave(a, b, first) for a, b in pairs for first in (0, half)]
+    for k in range(LANES):
+        e.store(square[k], columns, k * WIDTH)
+
+
+transpose = vector_function("linear_transpose", (POINTER, INTEGER, POINTER), {0: emit_transpose})
 
 
 @parallel_kernel
@@ -25,11 +41,13 @@ def pack_weight(weight, N, K, packed):
     for panel in prange((N + WIDTH - 1) // WIDTH):
         p = np.int64(panel)
         units = min(WIDTH, N - p * WIDTH)
-        for first in range(0, K, 16):  # a few columns at a time, so that every cache line is read once
-            for f in range(WIDTH):
-                for k in range(first, min(first + 16, K)):
-                    source = (p * WIDTH + f) * K + k
-                    packed[(p * K + k) * WIDTH + f] = weight[source] if f < units else np.float32(0)
+        squares = units // LANES * LANES
+        for k in range(0, K - K % LANES, LANES):
+            for f in range(0, squares, LANES):
+                transpose(0, weight, (p * WIDTH + f) * K + k, K, packed, (p * K + k) * WIDTH + f)
+        for f in range(WIDTH):
+            for k in range(K - K % LANES if f < squares else 0, K):
+                packed[(p * K + k) * WIDTH + f] = weight[(p * WIDTH + f) * K + k] if f < units else np.float32(0)
 
 
 @parallel_kernel

@@ -88,7 +88,14 @@ def emit_products(
 
 
 def emit_subtract(
-    e: Emitter, products: ir.Value, size: ir.Value, constants: ir.Value, x: ir.Value, scaled: ir.Value, dx: ir.Value, channels: ir.Value
+    e: Emitter,
+    products: ir.Value,
+    size: ir.Value,
+    constants: ir.Value,
+    x: ir.Value,
+    scaled: ir.Value,
+    dx: ir.Value,
+    channels: ir.Value,
 ) -> None:
     """dx = scaled - 2*scale*beta * x * sum over the mirrored window of products."""
 
@@ -108,7 +115,9 @@ normalise_pixel = vector_function(
     "lrn", (P, INT, INT, P, P, INT), {b: partial(emit_normalise, three_quarters=bool(b)) for b in BOTH}
 )
 products_of_pixel = vector_function(
-    "lrn_products", (P, INT, INT, P, P, P, INT, P, INT), {b: partial(emit_products, three_quarters=bool(b)) for b in BOTH}
+    "lrn_products",
+    (P, INT, INT, P, P, P, INT, P, INT),
+    {b: partial(emit_products, three_quarters=bool(b)) for b in BOTH},
 )
 subtract_pixel = vector_function("lrn_subtract", (P, INT, P, P, P, P, INT), {0: emit_subtract})
 

@@ -1,7 +1,7 @@
-"""One step of SGD in one pass over memory: weight, gradient and velocity are read once, weight and velocity written once.
+"""One step of SGD in one pass over memory: weight, gradient, velocity read once, weight and velocity written once.
 
-1. `step` on float32: the rule of alexnet_np/training/sgd.py with everything it can do (momentum, dampening, weight decay,
-   Nesterov), in registers, by all threads. Array operations pass over memory once an operation.
+1. `step` on float32: the rule of alexnet_np/training/sgd.py with everything it can do (momentum, dampening, weight
+   decay, Nesterov), in registers, by all threads. Array operations pass over memory once an operation.
 
 Chunks of memory run in parallel.
 """
@@ -52,13 +52,12 @@ def step(
     first: bool,
 ) -> None:
     """Update w and v in place; float32 and float64."""
-    lines = in_memory_order(w, same_layout(g, w), *(() if v is None else (same_layout(v, w),)))
-    if lines is None or (v is not None and v.strides != w.strides):
+    lines = in_memory_order(w, same_layout(g, w), *(() if v is None else (v,)))
+    if lines is None:  # float64, or an odd layout
         from alexnet_np.training.sgd import torch_rule
 
-        torch_rule(
-            w, g, v, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov, first=first
-        )
+        rates = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+        torch_rule(w, g, v, **rates, nesterov=nesterov, first=first)
         return
     real = np.float32
     with threads.parallel():

@@ -2,7 +2,7 @@
 
     d[n, i, j, (c*S + a)*S + b] = xp[n, c, i*S + a, j*S + b]        xp: x zero-padded; d channels-last
 
-and the filters likewise, so that an 11x11/4 filter of 3 channels becomes a 3x3 of 48 (its twelfth row and column are 0).
+and the filters likewise: an 11x11/4 filter of 3 channels becomes a 3x3 of 48 (its twelfth row and column are 0).
 Rows of d run in parallel. Source: MLPerf's ResNet submissions (2018) for TPUs; the identity is a re-indexing.
 """
 

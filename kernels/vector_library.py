@@ -1,8 +1,8 @@
 """Compile emitted vector functions to machine code once, keep it on disk, and let Numba's code call it by name.
 
-If the vectors were emitted into each Numba kernel that uses them, LLVM would compile the same microkernel over and over,
-three times for every parallel kernel. So they are compiled apart: emitted, optimised, and written as an object file
-whose name tells the machine and the sources; a process that finds the file only links it.
+If the vectors were emitted into each Numba kernel that uses them, LLVM would compile the same microkernel over and
+over, three times for every parallel kernel. So they are compiled apart: emitted, optimised, and written as an object
+file whose name tells the machine and the sources; a process that finds the file only links it.
 """
 
 from __future__ import annotations
@@ -85,4 +85,4 @@ def _write(file: Path, code: bytes) -> None:
         handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=file.stem)
         with os.fdopen(handle, "wb") as stream:
             stream.write(code)
-        os.replace(temporary, file)
+        Path(temporary).replace(file)

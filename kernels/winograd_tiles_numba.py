@@ -25,7 +25,6 @@ from alexnet_np.kernels.jit import parallel_kernel
 from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.kernels.winograd_transforms import POINTS, Matrix, finite_points, polynomial, transforms
 
-
 FAMILIES = ((5, 3), (3, 5), (4, 3), (6, 3))
 Vectors = list[ir.Value]
 
@@ -113,7 +112,9 @@ def evaluate(e: Emitter, points: list[Fraction], dy: Vectors) -> Vectors:
     return [*(values[p] for p in points), dy[-1]]
 
 
-def both_sides(transform: Callable[[Vectors], Vectors], load: Callable[[int, int], ir.Value], rows: int, cols: int) -> list[Vectors]:
+def both_sides(
+    transform: Callable[[Vectors], Vectors], load: Callable[[int, int], ir.Value], rows: int, cols: int
+) -> list[Vectors]:
     """L · X · L^T for X[i][j] = load(i, j): the columns first, then the rows of what that gives."""
     columns = [transform([load(i, j) for i in range(rows)]) for j in range(cols)]
     return [transform([column[i] for column in columns]) for i in range(len(columns[0]))]
@@ -152,7 +153,7 @@ def emit_output(
     m: int,
     r: int,
 ) -> None:
-    """y[i*row + j*col + f] = act((A^T · products · A)[i,j] + bias[f]) for i < rows, j < cols; act is ReLU or nothing."""
+    """y[i*row + j*col + f] = act((A^T · products · A)[i,j] + bias[f]) for i < rows, j < cols; act: ReLU or none."""
     n = m + r - 1
     no_floor = e.builder.icmp_signed("==", relu, e.int(0))
 
@@ -174,7 +175,16 @@ def emit_output(
 
 
 def emit_output_adjoint(
-    e: Emitter, dy: ir.Value, row: ir.Value, col: ir.Value, s: ir.Value, point: ir.Value, filters: ir.Value, *, m: int, r: int
+    e: Emitter,
+    dy: ir.Value,
+    row: ir.Value,
+    col: ir.Value,
+    s: ir.Value,
+    point: ir.Value,
+    filters: ir.Value,
+    *,
+    m: int,
+    r: int,
 ) -> None:
     """s[p*point + f] = (A · dy · A^T)[p] for the m x m tile at dy."""
     n = m + r - 1

@@ -78,7 +78,7 @@ def test_forward_agrees_with_float64(family, N, C, F, H, W, padding, groups, hal
     scale = expected.std()
     expected = np.maximum(expected, 0)
 
-    framed = np.pad(channels_last(x), ((0, 0), (halo, halo), (halo, halo), (0, 0)))
+    padded = np.pad(channels_last(x), ((0, 0), (halo, halo), (halo, halo), (0, 0)))
     row = (W + 2 * halo) * C
     source = Image(halo * (row + C), (H + 2 * halo) * row, row, C, H, W, halo, halo)
     OH, OW = expected.shape[2:]
@@ -86,8 +86,9 @@ def test_forward_agrees_with_float64(family, N, C, F, H, W, padding, groups, hal
     target = Image(0, OH * OW * F, OW * F, F, OH, OW)
     u = winograd.packed_filters(weight, m, groups)
     winograd.forward(
-        framed.reshape(-1), source, u, bias, 1, y.reshape(-1), target, N, C // groups, F // groups, m, r, padding, block, groups
-    )
+        padded.reshape(-1), source, u, bias, 1, y.reshape(-1), target,
+        N, C // groups, F // groups, m, r, padding, block, groups,
+    )  # fmt: skip
     np.testing.assert_allclose(y.transpose(0, 3, 1, 2), expected, rtol=0, atol=ERROR * scale)
 
 
