@@ -19,6 +19,7 @@ from numba.extending import overload
 
 from alexnet_np.errors import MissingPackageError
 from alexnet_np.kernels.jit import kernel
+from alexnet_np.ops.conv2d import TERMS
 
 try:
     import scipy_openblas32
@@ -50,7 +51,7 @@ def gemm(a: Any, b: Any, c: Any, beta: float) -> None:
     """c = a · b + beta * c for a (M,K), b (K,N) and c (M,N) of one dtype, callable from kernels only.
 
     Each is a matrix with consecutive rows or a transposed view of one (`a.T`); c has consecutive rows. With beta = 0
-    c's old values do not count, not even NaN.
+    c's old values do not count, not even NaN. Long sums are cut in pieces of TERMS, as the array operations cut them.
     """
     raise NotImplementedError("gemm is for compiled kernels; in Python write a @ b")
 
@@ -63,8 +64,12 @@ def _gemm(a: Any, b: Any, c: Any, beta: Any) -> Any:
     def call(a: Any, b: Any, c: Any, beta: Any) -> None:
         (a_order, a_step), (b_order, b_step), (_, c_step) = order(a), order(b), order(c)
         (M, N), K = c.shape, a.shape[1]
-        a_at, b_at, c_at = a.ctypes.data, b.ctypes.data, c.ctypes.data
-        product(ROW_MAJOR, a_order, b_order, M, N, K, real(1), a_at, a_step, b_at, b_step, real(beta), c_at, c_step)
+        for k in range(0, max(1, K), TERMS):
+            a_at, b_at = a.ctypes.data + k * a.strides[1], b.ctypes.data + k * b.strides[0]
+            product(
+                ROW_MAJOR, a_order, b_order, M, N, min(TERMS, K - k), real(1),
+                a_at, a_step, b_at, b_step, real(beta if k == 0 else 1), c.ctypes.data, c_step,
+            )  # fmt: skip
 
     return call
 

@@ -80,16 +80,15 @@ def backward(dy: Any, cache: Cache) -> Array:
 
 
 def compute(x: Array, geometry: Geometry) -> Array:
-    return x * norm(x, geometry) ** -x.dtype.type(geometry.beta)
+    return x / norm(x, geometry) ** x.dtype.type(geometry.beta)
 
 
 def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
-    beta = x.dtype.type(geometry.beta)
     s = norm(x, geometry)
-    power = s**-beta
+    direct = dy / s ** x.dtype.type(geometry.beta)
     # Channel c lies in the windows of c - high ... c + low: the window mirrored.
-    spread = window_sum(dy * x * power / s, geometry.high, geometry.low)
-    return dy * power - x.dtype.type(2 * geometry.scale * geometry.beta) * x * spread
+    spread = window_sum(direct * x / s, geometry.high, geometry.low)
+    return direct - x.dtype.type(2 * geometry.scale * geometry.beta) * x * spread
 
 
 def norm(x: Array, geometry: Geometry) -> Array:
