@@ -176,3 +176,15 @@ def test_space_to_depth_and_its_adjoint(S):
     assert np.array_equal(back, x)
     weight = rng.standard_normal((2, 3, 2 * S + 1, 2 * S + 1), dtype=np.float32)
     assert np.array_equal(depth.filters_from_depth(depth.filters_to_depth(weight, S), S, 2 * S + 1), weight)
+
+
+def test_filters_changed_in_place_are_transformed_again():
+    x, weight = np.ones((1, 16, 9, 9), np.float32), np.ones((16, 16, 3, 3), np.float32)
+    geometry = conv2d.find_geometry(x, weight, None, 1, 1, 1, 1)
+    before = conv2d_numba.compute(x, weight, None, geometry)
+    assert np.array_equal(conv2d_numba.compute(x, weight, None, geometry), before)
+    weight *= 2
+    np.testing.assert_allclose(conv2d_numba.compute(x, weight, None, geometry), 2 * before, rtol=1e-4, atol=1e-3)
+    key = id(weight)
+    del weight
+    assert key not in conv2d_numba._transformed
