@@ -91,7 +91,7 @@ _transformed: dict[int, tuple[Any, Array, Fast, Array]] = {}  # id of a weight: 
 
 
 def transformed(weight: Array, fast: Fast, groups: int) -> Array:
-    _transformed[key] = weakref.ref(weight, lambda _: _transformed.pop(key, None)), weight.copy(), fast, u
+    """U, from the last call if the weight still has its values of then: comparing is quicker than transforming.
 
     An array may be changed in place (an optimizer does), so its identity alone proves nothing.
     """
