@@ -8,7 +8,15 @@ import pytest
 import alexnet_np as anp
 from alexnet_np.layers import AdaptiveAvgPool2d, Conv2d, LocalResponseNorm, MaxPool2d
 from alexnet_np.models import PRESETS
-from alexnet_np.verify import TorchNet, import_torch, import_torchvision, relative_error, torch_module, verify
+from alexnet_np.verify import (
+    FLOAT32_WINOGRAD,
+    TorchNet,
+    import_torch,
+    import_torchvision,
+    relative_error,
+    torch_module,
+    verify,
+)
 
 torch = pytest.importorskip("torch")
 
@@ -55,8 +63,17 @@ def test_a_narrow_copy_is_compared_with_a_network_of_torch_modules():
 
 
 @pytest.mark.skipif(anp.available_backends()["numba"] is not True, reason="numba is not installed")
-def test_the_backend_is_the_models():
-    assert run(narrow("paper", backend="numba")).ok
+def test_winograd_is_allowed_its_own_error_and_no_more():
+    model = anp.alexnet("torchvision", width=1 / 4, seed=0, backend="numba")
+    report = run(model, N=4)
+    assert report.ok, report
+    limits = {c.quantity: c.limit for layer in report.layers for c in layer.comparisons if layer.name == "features.3"}
+    assert limits["forward"] == FLOAT32_WINOGRAD
+    assert report.layers[-1].comparisons[0].limit < 1e-6  # only convolutions are
+
+    model.features[3].register_forward_hook(lambda layer, x, y: y * np.float32(1 + 1e-4))
+    assert run(model).first_divergence.name == "features.3"
+    assert not verify(narrow(), random_input(narrow())).winograd
 
 
 # It finds what is wrong

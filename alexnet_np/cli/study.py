@@ -19,7 +19,7 @@ from alexnet_np.data.preprocess import preprocess
 from alexnet_np.errors import AlexNetError
 from alexnet_np.study.summary import summary as summarise
 from alexnet_np.study.walk import walk as walk_through
-from alexnet_np.verify import FLOAT32_FLOOR, FLOAT32_RATIO, FLOAT64_LAYER, Comparison, Report
+from alexnet_np.verify import FLOAT32_FLOOR, FLOAT32_RATIO, FLOAT32_WINOGRAD, FLOAT64_LAYER, Comparison, Report
 from alexnet_np.verify import verify as compare
 
 Size = Annotated[int, typer.Option("--size", help="Side of the square input, in pixels.", min=1)]
@@ -171,6 +171,8 @@ def show_report(report: Report, network: Network) -> None:
         allowed = f"{FLOAT32_RATIO}× torch's own error, or {FLOAT32_FLOOR:.1e}"
         if report.dtype == "float64":
             allowed = f"{FLOAT64_LAYER:.0e}"
+        elif report.winograd:
+            allowed += f", or {FLOAT32_WINOGRAD:.0e} for convolutions by Winograd"
         console.print(f"Agrees with {report.peer} in {report.dtype}, each layer within {allowed}.", style="green")
 
 
@@ -186,7 +188,8 @@ def layers_table(report: Report, narrow: bool) -> Table:
         by_name = {c.quantity: c for c in layer.comparisons}
         cells = [errors(by_name[q]) if q in by_name else Text() for q in quantities]
         ratios = [c.ratio for c in layer.comparisons if c.ratio]
-        ratio = f"{max(ratios):.2f} " if ratios else ""
+        worst = max(ratios, default=0.0)
+        ratio = f"{worst:.{0 if worst >= 10 else 2}f} " if ratios else ""
         table.add_row(layer.name, *([] if narrow else [layer.type]), *cells, Text(ratio) + verdict(layer.ok))
     return table
 
