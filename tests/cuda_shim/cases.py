@@ -29,6 +29,7 @@ from alexnet_np.kernels import (
     softmax_cuda,
 )
 from alexnet_np.kernels.gemm_cuda import matmul_precision
+from alexnet_np.random import uniform
 
 
 def convolution(compute: Any) -> Any:
@@ -134,12 +135,13 @@ CASES = [
     one("local_response_norm", "alone", normal(1, 33, 4), size=1, alpha=0.9),
     one("local_response_norm", "another beta", normal(2, 17, 5), size=3, alpha=1.2, beta=0.6, k=1.5),
     one("local_response_norm", "window wider than the channels", normal(2, 2, 5), size=5, alpha=1.0),
-    one("local_response_norm", "window too wide for registers", normal(2, 21, 4), size=19, alpha=1.0),
+    one("local_response_norm", "window too wide for registers", normal(2, 21, 4), size=18, alpha=1.0),
     one("local_response_norm", "as wide, another beta", normal(2, 21, 4), size=2**40, alpha=2.0**40, beta=0.5),
     one("local_response_norm", "empty batch", normal(0, 4, 3), size=5),
     one("dropout", "half", normal(3, 341), p=0.5, seed=2**63 + 12345),
     one("dropout", "a tenth", normal(2, 3, 5, 7), p=0.1, seed=0),
     one("dropout", "all", normal(9), p=1.0, seed=1),
+    one("dropout", "p is a number drawn", normal(9), p=float(uniform(9, seed=1)[6]), seed=1),
     one("dropout", "a negative seed", normal(1030), p=0.3, seed=-5),
     one("dropout", "empty", normal(0, 9), p=0.3, seed=5),
     Case("linear", "with bias", (normal(5, 37), normal(19, 37), normal(19)), {}),

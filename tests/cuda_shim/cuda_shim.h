@@ -1,8 +1,9 @@
 // CUDA C on a CPU: enough of the language to run the kernels of this project as plain C++, for their tests.
 //
 // Blocks run one after another. The threads of a block are fibres: each runs until it meets a barrier or a shuffle, then
-// the next one takes over, so a block has one call stack a thread but one thread of the operating system. A launch says
-// in which order threads and blocks take turns: a kernel without data races gives the same bits in every order.
+// the next one takes over, so a block has one call stack a thread but one thread of the operating system. A warp runs as
+// far ahead of the others as barriers let it. A launch says in which order threads, warps and blocks take turns: a
+// kernel without data races gives the same bits in every order.
 // A barrier that not all threads of the block reach, or that they reach on different lines, is an error. Kernels without
 // barriers may skip the fibres; meeting one all the same ends the launch with NEEDS_FIBRES.
 #pragma once
@@ -154,6 +155,19 @@ inline void fibre_main() {
     leave(self, true);
 }
 
+// Takes one warp as far as it gets without the others: to the next block-wide barrier, or to its end.
+inline void run_warp(unsigned first, int order, uint32_t& random) {
+    const unsigned lanes = first + WARP < threads ? WARP : threads - first;
+    unsigned turns[WARP];
+    do {
+        put_in_order(turns, lanes, order, random);
+        for (unsigned i = 0; i < lanes; i++) {
+            Fibre& fibre = fibres[first + turns[i]];
+            if (!fibre.finished && !fibre.barrier && !fibre.shuffle) resume(fibre);
+        }
+    } while (release(&Fibre::shuffle, first, first + lanes));
+}
+
 inline Status run_block_of_fibres(int order, uint32_t& random) {
     unsigned turns[MOST_THREADS];
     for (unsigned i = 0; i < threads; i++) {
@@ -168,20 +182,15 @@ inline Status run_block_of_fibres(int order, uint32_t& random) {
         fibre.barrier = fibre.shuffle = exchanges[i] = 0;
         fibre.finished = false;
     }
-    for (;;) {
-        put_in_order(turns, threads, order, random);
-        for (unsigned i = 0; i < threads; i++) {
-            Fibre& fibre = fibres[turns[i]];
-            if (!fibre.finished && !fibre.barrier && !fibre.shuffle) resume(fibre);
-        }
-        bool moved = false, all_finished = true;
-        for (unsigned first = 0; first < threads; first += WARP)
-            moved |= release(&Fibre::shuffle, first, first + WARP < threads ? first + WARP : threads);
-        if (!moved) moved = release(&Fibre::barrier, 0, threads);
+    const unsigned warps = (threads + WARP - 1) / WARP;
+    do {
+        put_in_order(turns, warps, order, random);
+        for (unsigned i = 0; i < warps; i++) run_warp(turns[i] * WARP, order, random);
+        bool all_finished = true;
         for (unsigned i = 0; i < threads; i++) all_finished &= fibres[i].finished;
         if (all_finished) return OK;
-        if (!moved) return DIVERGED;
-    }
+    } while (release(&Fibre::barrier, 0, threads));
+    return DIVERGED;
 }
 
 inline Status run_block_plainly(int order, uint32_t& random) {
