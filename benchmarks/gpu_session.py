@@ -28,11 +28,12 @@ from typing import Any
 import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
+from cuda_shim.cases import CASES, IMPLEMENTATIONS, computed_by, run_case  # noqa: E402
+
 import alexnet_np as anp  # noqa: E402
 from alexnet_np.kernels import sgd_cuda  # noqa: E402
 from alexnet_np.kernels.gemm_cuda import PRECISIONS, matmul_precision  # noqa: E402
 from alexnet_np.ops.conv2d import find_geometry  # noqa: E402
-from cuda_shim.cases import CASES, IMPLEMENTATIONS, computed_by, run_case  # noqa: E402
 
 TOLERANCE = {"float32": 3e-6, "float64": 1e-13}  # of the largest value, as in tests/test_cuda_kernels.py
 ROTATE_BYTES = 200 << 20  # more than any L2 cache

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cuda_shim import Recorder
+from cuda_shim.cases import launch_everything
 
 from alexnet_np.kernels import cuda_runtime
 from alexnet_np.kernels.cuda_runtime import HERE, Kernel, compile_options, source
-from cuda_shim import Recorder
-from cuda_shim.cases import launch_everything
 
 NVRTC, NVCC = importlib.util.find_spec("cupy") is not None, shutil.which("nvcc")
 ALL_BUILDS = 90

@@ -6,14 +6,9 @@ rounding errors of sums in another order), a float64 one by 1e-13. Where only co
 
 from __future__ import annotations
 
+import cuda_shim
 import numpy as np
 import pytest
-
-import cuda_shim
-from alexnet_np import ops
-from alexnet_np.kernels import conv2d_cuda, conv2d_implicit_cuda, cuda_runtime, linear_cuda, relu_cuda
-from alexnet_np.kernels.gemm_cuda import matmul_precision
-from alexnet_np.ops import conv2d
 from cuda_shim import ORDERS, ShimExecutor
 from cuda_shim.cases import (
     CASES,
@@ -26,6 +21,11 @@ from cuda_shim.cases import (
     run_case,
     run_sgd,
 )
+
+from alexnet_np import ops
+from alexnet_np.kernels import conv2d_cuda, conv2d_implicit_cuda, cuda_runtime, linear_cuda, relu_cuda
+from alexnet_np.kernels.gemm_cuda import matmul_precision
+from alexnet_np.ops import conv2d
 
 pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
 

@@ -9,11 +9,11 @@ import importlib
 import inspect
 from collections.abc import Iterator
 
+import cuda_shim
 import numpy as np
 import pytest
 
 import alexnet_np as anp
-import cuda_shim
 
 FILES = (
     "adaptive_avg_pool2d",

@@ -10,15 +10,15 @@ import types
 from pathlib import Path
 from typing import Any
 
+import cuda_shim
 import numpy as np
 import pytest
+from cuda_shim import SHIM, Recorder, ShimExecutor
 
-import cuda_shim
 from alexnet_np.errors import ArgumentError, BackendError
 from alexnet_np.kernels import cublas, cuda_runtime, gemm_cuda, relu_cuda
 from alexnet_np.kernels.cuda_runtime import CupyExecutor, Window, clear_errors, launch, launch_each, pack
 from alexnet_np.kernels.gemm_cuda import gemm, matmul_precision
-from cuda_shim import SHIM, Recorder, ShimExecutor
 
 needs_gpp = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++")
 FLOAT = np.dtype("float32")

@@ -6,15 +6,15 @@ import os
 import subprocess
 import sys
 
+import cuda_shim
 import numpy as np
 import pytest
+from cuda_shim import ORDERS, SHIM, ShimExecutor
+from cuda_shim.cases import launch_everything
 
-import cuda_shim
 from alexnet_np.errors import BackendError
 from alexnet_np.kernels import cuda_runtime
 from alexnet_np.kernels.cuda_runtime import launch
-from cuda_shim import ORDERS, SHIM, ShimExecutor
-from cuda_shim.cases import launch_everything
 
 pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
 
