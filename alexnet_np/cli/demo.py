@@ -18,7 +18,8 @@ from alexnet_np.errors import MissingPackageError
 from alexnet_np.ops import softmax
 from alexnet_np.study.timing import LayerTime, time_layers
 from alexnet_np.study.walk import Walk, walk
-from alexnet_np.verify import TorchNet, relative_error, to_numpy
+from alexnet_np.torch_net import TorchNet, to_numpy
+from alexnet_np.verify import relative_error
 
 
 def register(app: typer.Typer) -> None:

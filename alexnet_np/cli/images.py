@@ -23,7 +23,7 @@ from alexnet_np.errors import ArgumentError, DataError, ImageError, MissingPacka
 from alexnet_np.layers import ReLU, no_grad
 from alexnet_np.models import AlexNet
 from alexnet_np.ops import softmax
-from alexnet_np.verify import to_numpy
+from alexnet_np.torch_net import to_numpy
 from alexnet_np.weights.files import replacing
 
 Paths = Annotated[
