@@ -91,7 +91,7 @@ def test_every_command_has_help(path):
     assert f"Usage: alexnet {' '.join(path)}" in said
     if path != ("weights",) and path[0] != "bench":
         assert "Example" in said
-        assert "--json" in said
+        assert "--json" in said or path == ("curves",)  # which draws a picture
 
 
 def test_version_and_help():

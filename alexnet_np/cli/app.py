@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 import alexnet_np
 from alexnet_np.backend import one_line
-from alexnet_np.cli import bench, demo, images, study, weights
+from alexnet_np.cli import bench, demo, images, study, train, weights
 from alexnet_np.errors import AlexNetError
 
 
@@ -72,5 +72,6 @@ def alexnet(
 demo.register(app)
 images.register(app)
 study.register(app)
-app.add_typer(weights.app, name="weights", rich_help_panel="Groups")
-app.add_typer(bench.app, name="bench", rich_help_panel="Groups")
+train.register(app)
+app.add_typer(weights.app, name="weights", rich_help_panel="Files and speed")
+app.add_typer(bench.app, name="bench", rich_help_panel="Files and speed")
