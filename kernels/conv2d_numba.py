@@ -14,7 +14,7 @@ import numpy as np
 
 from alexnet_np import threads
 from alexnet_np.backend import Array
-from alexnet_np.kernels import choices
+from alexnet_np.kernels import choices, memory
 from alexnet_np.kernels import conv2d_direct_numba as direct
 from alexnet_np.kernels import conv2d_im2col_numba as im2col
 from alexnet_np.kernels import conv2d_winograd_gradients_numba as adjoint
@@ -41,7 +41,7 @@ def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> 
     N, F = len(x), len(weight)
     if x.dtype != np.float32 or x.size == 0:
         return im2col.compute(x, weight, bias, geometry)
-    y = np.empty((N, *geometry.output, F), np.float32)
+    y = memory.empty((N, *geometry.output, F))
     padded_bias = np.zeros(F + WIDTH, np.float32)
     padded_bias[:F] = 0 if bias is None else bias
     fast = winograd_for(x, weight, geometry)
@@ -114,7 +114,7 @@ def sources(x: Array, fast: Fast, geometry: Geometry) -> Iterator[tuple[Array, I
     image = framed(fast.C, geometry.output[0] + fast.r - 1, geometry.output[1] + fast.r - 1)
     step = max(1, choices.STAGE_BYTES // (4 * image.image))
     top, _, left, _ = geometry.padding
-    d = np.empty(min(step, len(x)) * image.image, np.float32)
+    d = memory.empty((min(step, len(x)) * image.image,))
     for first in range(0, len(x), step):
         count = min(step, len(x) - first)
         with threads.parallel():
@@ -148,8 +148,8 @@ def _input_gradient(
     bias = np.zeros(channels + WIDTH, np.float32)
     image = framed(channels, *inner)
     step = N if fast.S == 1 else max(1, choices.STAGE_BYTES // (4 * image.image))
-    d = np.empty(min(step, N) * image.image, np.float32)
-    dx = np.empty((N, C, H, W), np.float32) if fast.S > 1 else None
+    d = memory.empty((min(step, N) * image.image,))
+    dx = memory.empty((N, C, H, W)) if fast.S > 1 else None
     top, _, left, _ = geometry.padding
     for first in range(0, N, step):
         count = min(step, N - first)
@@ -168,8 +168,9 @@ def _weight_gradient(dy: Array, yi: Image, x: Array, weight: Array, geometry: Ge
     total = np.zeros((G * fast.F, fast.C, fast.r, fast.r), np.float32)
     for source, xi, images in sources(x, fast, geometry):
         for g in range(G):
-            total[g * fast.F : (g + 1) * fast.F] += adjoint.weight_gradient(
+            adjoint.add_weight_gradient(
                 source, xi.channels_from(g * fast.C), dy, yi.skip(images.start).channels_from(g * fast.F),
                 images.stop - images.start, fast.C, fast.F, fast.m, fast.r, fast.padding, choices.GRADIENT_TILES,
+                total[g * fast.F : (g + 1) * fast.F],
             )  # fmt: skip
     return depth.filters_from_depth(total, fast.S, geometry.kernel[0]) if fast.S > 1 else total

@@ -81,10 +81,14 @@ def accumulate(x, xi, dy, yi, N, C, F, m, r, top, left, ldv, lds, du, ldu, work,
 
 @parallel_kernel
 def untransform_filters(du, ldu, m, r, C, F, dw):
-    """dw (C, r*r, F) = Gᵀ·dU·G."""
+    """dw (F, C, r*r) += Gᵀ·dU·G."""
     for channel in prange(C):
         c = np.int64(channel)
-        filter_adjoint_tile(10 * m + r, du, c * ldu, C * ldu, dw, c * r * r * F, F, F)
+        taps = np.empty(r * r * F, np.float32)
+        filter_adjoint_tile(10 * m + r, du, c * ldu, C * ldu, taps, 0, F, F)
+        for f in range(F):
+            for k in range(r * r):
+                dw[(f * C + c) * r * r + k] += taps[k * F + f]
 
 
 @parallel_kernel
@@ -103,7 +107,7 @@ def sum_pixels(dy, yi, N, F, sums):
                 sums[n, f] += row[f]
 
 
-def weight_gradient(
+def add_weight_gradient(
     x: Array,
     xi: Image,
     dy: Array,
@@ -115,12 +119,13 @@ def weight_gradient(
     r: int,
     padding: tuple[int, int],
     block: int,
-) -> Array:
-    """dweight (F,C,r,r) of one group; x and dy are flat, C and F the group's, `block` the tiles worked on at a time."""
+    dweight: Array,
+) -> None:
+    """dweight (F,C,r,r) += one group's; x and dy are flat, C and F the group's, `block` the tiles in work at a time."""
     n, ldv, lds = m + r - 1, padded_width(C), padded_width(F)
     tiles = N * -(-yi.H // m) * -(-yi.W // m)
     if tiles == 0:
-        return np.zeros((F, C, r, r), np.float32)
+        return
     block = min(block, tiles)
     with threads.parallel() as workers:
         patch = max(n * n * C, m * m * F)
@@ -128,9 +133,7 @@ def weight_gradient(
         work = threads.scratch(inner + n * n * C * lds)
         du = work[inner:]
         accumulate(x, xi, dy, yi, N, C, F, m, r, *padding, ldv, lds, du, lds, work[:inner], block, patch, workers)
-        dw = np.empty(C * r * r * F, np.float32)
-        untransform_filters(du, lds, m, r, C, F, dw)
-    return np.ascontiguousarray(dw.reshape(C, r, r, F).transpose(3, 0, 1, 2))
+        untransform_filters(du, lds, m, r, C, F, dweight.reshape(-1))
 
 
 def bias_gradient(dy: Array, yi: Image, N: int, F: int) -> Array:

@@ -20,6 +20,7 @@ import numpy as np
 from numba import prange
 
 from alexnet_np import threads
+from alexnet_np.kernels import memory
 from alexnet_np.kernels.gemm_numba import WIDTH, gemm, padded_width
 from alexnet_np.kernels.jit import kernel, parallel_kernel
 from alexnet_np.kernels.simd import LANES
@@ -130,7 +131,7 @@ def packed_filters(weight: np.ndarray, m: int, groups: int = 1, turned: bool = F
     else:
         origin, strides, sizes = 0, (C * taps, taps, 1), (filters, C)
     size = (m + r - 1) ** 2 * -(-sizes[0] // WIDTH) * sizes[1] * WIDTH
-    u = np.empty(groups * size, np.float32)
+    u = memory.empty((groups * size,))
     with threads.parallel():
         for g in range(groups):
             flat = weight[g * filters : (g + 1) * filters].reshape(-1)

@@ -11,6 +11,7 @@ from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.backend import Array
+from alexnet_np.kernels import memory
 from alexnet_np.kernels.jit import kernel, parallel_kernel
 from alexnet_np.kernels.relu_numba import in_memory_order
 from alexnet_np.ops import dropout as array_version
@@ -62,7 +63,7 @@ def draw_mask(x: Array, p: float, seed: int) -> Array:
 
 
 def compute(x: Array, mask: Array, p: float) -> Array:
-    y = np.empty_like(x)
+    y = memory.empty_like(x)
     lines = in_memory_order(x, y)
     if lines is None or not x.flags.c_contiguous:  # the mask is in C order
         return array_version.compute(x, mask, p)

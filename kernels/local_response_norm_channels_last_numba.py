@@ -19,6 +19,7 @@ from numba import prange
 from alexnet_np import threads
 from alexnet_np.backend import Array
 from alexnet_np.kernels import local_response_norm_numba as rows_version
+from alexnet_np.kernels import memory
 from alexnet_np.kernels.image import framed, lies_channels_last
 from alexnet_np.kernels.jit import kernel, parallel_kernel
 from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
@@ -164,7 +165,7 @@ def compute(x: Array, geometry: Geometry) -> Array:
     N, C, L = x.shape
     if not (lies_channels_last(x) and x.size and C >= LANES):
         return rows_version.compute(x, geometry)
-    y = np.empty((N, L, C), np.float32)
+    y = memory.empty((N, L, C))
     image = framed(C, 1, L)
     with threads.parallel():
         normalise(x.transpose(0, 2, 1).reshape(-1), image, y.reshape(-1), image, N, C, *geometry)
@@ -175,7 +176,7 @@ def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
     N, C, L = x.shape
     if not (lies_channels_last(x) and x.size and C >= LANES):
         return rows_version.gradients(dy, x, geometry)
-    dx = np.empty((N, L, C), np.float32)
+    dx = memory.empty((N, L, C))
     rows = np.require(dy.transpose(0, 2, 1), np.float32, ["C", "W"]).reshape(-1)
     with threads.parallel() as workers:
         normalise_backward(rows, x.transpose(0, 2, 1).reshape(-1), N * L, C, *geometry, dx.reshape(-1), workers)

@@ -20,6 +20,7 @@ from numba import prange
 from alexnet_np import threads
 from alexnet_np.backend import Array
 from alexnet_np.kernels import max_pool2d_numba as rows_version
+from alexnet_np.kernels import memory
 from alexnet_np.kernels.image import channels_last, framed, lies_channels_last
 from alexnet_np.kernels.jit import parallel_kernel
 from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
@@ -134,8 +135,8 @@ def compute(x: Array, geometry: Geometry) -> tuple[Array, Array]:
     if not (lies_channels_last(x) and x.size and C >= LANES and taps <= 256 and geometry.dilation == (1, 1)):
         return rows_version.compute(x, geometry)
     flat, xi = channels_last(x)
-    y = np.empty((N, *geometry.output, C), np.float32)
-    switches = np.empty(y.shape, np.uint8)
+    y = memory.empty((N, *geometry.output, C))
+    switches = memory.empty(y.shape, np.uint8)
     with threads.parallel():
         pool(
             flat, xi, y.reshape(-1), framed(C, *geometry.output), switches.reshape(-1), 1,
@@ -150,7 +151,7 @@ def gradients(dy: Array, switches: Array, shape: tuple[int, ...], geometry: Geom
     here = dy.dtype == np.float32 and places.flags.c_contiguous and places.flags.writeable and C >= LANES and dy.size
     if not here or switches.dtype != np.uint8 or geometry.dilation != (1, 1):
         return rows_version.gradients(dy, switches, shape, geometry)
-    dx = np.empty((N, H, W, C), np.float32)
+    dx = memory.empty((N, H, W, C))
     with threads.parallel():
         unpool(
             channels_last(dy)[0], places.reshape(-1), N, C, *geometry.output,

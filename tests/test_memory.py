@@ -1,0 +1,74 @@
+"""Recycled memory is never shared by two live arrays, and comes back once its last view is gone."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from alexnet_np.kernels import memory
+
+MB = (1 << 18,)  # floats
+
+
+@pytest.fixture(autouse=True)
+def no_blocks(monkeypatch):
+    monkeypatch.setattr(memory, "_blocks", {})
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def test_live_arrays_have_memory_of_their_own():
+    arrays = [memory.empty(MB) for _ in range(4)]
+    assert len({address(a) for a in arrays}) == 4
+    assert not any(np.shares_memory(a, b) for i, a in enumerate(arrays) for b in arrays[:i])
+
+
+def test_memory_comes_back_when_the_last_view_is_gone():
+    first = memory.empty((4, 1 << 16))
+    where, view = address(first), first.reshape(2, -1).T[5:]
+    del first
+    assert address(memory.empty(MB)) != where  # the view still refers to it
+    del view
+    assert where in {address(a) for a in [memory.empty(MB) for _ in range(2)]}
+
+
+def test_shape_dtype_and_writeability():
+    for shape, dtype in (((1024, 300), np.float32), ((2, 3), np.float32), ((0, 5), np.float32), ((1 << 21,), np.uint8)):
+        array = memory.empty(shape, dtype)
+        assert array.shape == shape and array.dtype == dtype and array.flags.c_contiguous and array.flags.writeable
+
+
+def test_blocks_not_asked_for_are_given_back(monkeypatch):
+    monkeypatch.setattr(memory, "IDLE", 3)
+    memory.empty((1 << 19,))
+    for _ in range(4):
+        memory.empty(MB)
+    memory.empty((1 << 20,))  # a new size: what lies idle for longer is dropped
+    assert 4 << 19 not in memory._blocks and 4 << 18 in memory._blocks
+
+
+def test_threads_never_get_the_same_block():
+    wrong = []
+
+    def work(mark):
+        for _ in range(200):
+            array = memory.empty((1 << 18,))
+            array[::4096] = mark
+            if (array[::4096] != mark).any():
+                wrong.append(mark)
+
+    workers = [threading.Thread(target=work, args=(mark,)) for mark in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 3, 1, 2), (3, 2, 1, 0)])
+def test_empty_like_keeps_the_order_of_the_axes(axes):
+    x = np.zeros((8, 16, 64, 64), np.float32).transpose(axes)
+    y = memory.empty_like(x)
+    assert y.shape == x.shape and y.strides == x.strides
