@@ -5,6 +5,9 @@
 2. Blocked over K: with many rows, a slice of x and a slice of a panel stay in the second-level cache while all rows
    of x use them.
 
+3. On weights as they are (`compute`, `gradients`): a slice of a panel at a time is packed, transposed where it must be,
+   into the cache of the thread that multiplies it at once. Training changes the weights too often to pack them ahead.
+
 Panels are divided among the threads. Source: Goto and van de Geijn (2008), sec. 4.
 """
 
@@ -14,11 +17,17 @@ import numpy as np
 from llvmlite import ir
 from numba import prange
 
-from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, tile
-from alexnet_np.kernels.jit import parallel_kernel
+from alexnet_np import threads
+from alexnet_np.backend import Array
+from alexnet_np.kernels import memory
+from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, gemm, gemm_transposed, padded_width, tile
+from alexnet_np.kernels.jit import kernel, parallel_kernel
 from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
+from alexnet_np.ops import linear as array_version
+from alexnet_np.ops.linear import Gradients, Needs
 
-BLOCK_K = 512
+BLOCK_K = 512  # rows of a panel in work at a time
+GROUP = 4  # panels that are packed together
 
 
 def emit_transpose(e: Emitter, rows: ir.Value, stride: ir.Value, columns: ir.Value) -> None:
@@ -35,19 +44,75 @@ def emit_transpose(e: Emitter, rows: ir.Value, stride: ir.Value, columns: ir.Val
 transpose = vector_function("linear_transpose", (POINTER, INTEGER, POINTER), {0: emit_transpose})
 
 
+@kernel
+def pack_panel(weight, p, first, depth, N, K, packed, at):
+    """Columns first..first+depth of the WIDTH rows of `weight` (N,K) from p*WIDTH on, transposed; zeros beyond N."""
+    units = min(WIDTH, N - p * WIDTH)
+    squares, whole = units // LANES * LANES, depth - depth % LANES
+    for k in range(0, whole, LANES):
+        for f in range(0, squares, LANES):
+            transpose(0, weight, (p * WIDTH + f) * K + first + k, K, packed, at + k * WIDTH + f)
+    for f in range(WIDTH):
+        for k in range(whole if f < squares else 0, depth):
+            value = weight[(p * WIDTH + f) * K + first + k] if f < units else np.float32(0)
+            packed[at + k * WIDTH + f] = value
+
+
 @parallel_kernel
 def pack_weight(weight, N, K, packed):
     """weight (N,K), flat, as panels (ceil(N/WIDTH), K, WIDTH), zeros beyond N."""
     for panel in prange((N + WIDTH - 1) // WIDTH):
         p = np.int64(panel)
-        units = min(WIDTH, N - p * WIDTH)
-        squares = units // LANES * LANES
-        for k in range(0, K - K % LANES, LANES):
-            for f in range(0, squares, LANES):
-                transpose(0, weight, (p * WIDTH + f) * K + k, K, packed, (p * K + k) * WIDTH + f)
-        for f in range(WIDTH):
-            for k in range(K - K % LANES if f < squares else 0, K):
-                packed[(p * K + k) * WIDTH + f] = weight[(p * WIDTH + f) * K + k] if f < units else np.float32(0)
+        pack_panel(weight, p, 0, K, N, K, packed, p * K * WIDTH)
+
+
+@parallel_kernel
+def product_of_rows(x, ldx, weight, y, ldy, M, N, K, work, share, workers):
+    """y = x (M,K) · weightᵀ for weight (N,K) as it is; rows of y have room for whole panels."""
+    panels = (N + WIDTH - 1) // WIDTH
+    for worker in prange(workers):
+        w = np.int64(worker)
+        for p in range(w * panels // workers, (w + 1) * panels // workers):
+            for k in range(0, K, BLOCK_K):
+                depth = min(BLOCK_K, K - k)
+                pack_panel(weight, p, k, depth, N, K, work, w * share)
+                gemm(x, k, ldx, 1, 0, depth, work, w * share, y, p * WIDTH, ldy, M, WIDTH, 1 if k else 0)
+
+
+@parallel_kernel
+def product(dy, ldd, weight, dx, M, N, K, work, share, workers):
+    """dx = dy (M,N) · weight (N,K), K in whole panels; GROUP of them at a time, so that memory is read in long runs."""
+    groups = (K // WIDTH + GROUP - 1) // GROUP
+    for worker in prange(workers):
+        w = np.int64(worker)
+        for g in range(w * groups // workers, (w + 1) * groups // workers):
+            first = g * GROUP * WIDTH
+            width = min(GROUP * WIDTH, K - first)
+            for n in range(0, N, BLOCK_K):
+                depth = min(BLOCK_K, N - n)
+                for row in range(depth):
+                    for f in range(width):
+                        at = w * share + (f // WIDTH * depth + row) * WIDTH + f % WIDTH
+                        work[at] = weight[(n + row) * K + first + f]
+                gemm(dy, n, ldd, 1, 0, depth, work, w * share, dx, first, K, M, width, 1 if n else 0)
+
+
+@parallel_kernel
+def product_over_rows(dy, ldd, x, ldx, dweight, M, N, K, work, share, workers):
+    """dweight = dy (M,N)ᵀ · x (M,K), K in whole panels."""
+    panels = K // WIDTH
+    for worker in prange(workers):
+        w = np.int64(worker)
+        for p in range(w * panels // workers, (w + 1) * panels // workers):
+            for first in range(0, M, BLOCK_K):
+                depth = min(BLOCK_K, M - first)
+                for row in range(depth):
+                    for f in range(WIDTH):
+                        work[w * share + row * WIDTH + f] = x[(first + row) * ldx + p * WIDTH + f]
+                gemm_transposed(
+                    dy, first * ldd, ldd, depth, work, w * share, WIDTH,
+                    dweight, p * WIDTH, K, N, WIDTH, 1 if first else 0,
+                )  # fmt: skip
 
 
 @parallel_kernel
@@ -72,3 +137,52 @@ def forward(x, ldx, packed, bias, relu, y, ldy, M, N, K, block, workers):
                         for f in range(WIDTH):
                             value = y[at + f] + bias[p * WIDTH + f]
                             y[at + f] = np.float32(0) if relu and value < 0 else value
+
+
+def compute(x: Array, weight: Array, bias: Array | None) -> Array:
+    if not _fits(x, weight) or len(x) == 1:  # BLAS reads the matrix of one matrix-vector product as fast as memory can
+        return array_version.compute(x, weight, bias)
+    (M, K), N = x.shape, len(weight)
+    rows, ldx = _spread(x)
+    ldy = -(-N // WIDTH) * WIDTH
+    y = memory.empty((M, ldy))
+    with threads.parallel() as workers:
+        share = BLOCK_K * WIDTH
+        work = threads.scratch(share * workers)
+        product_of_rows(rows, ldx, weight.reshape(-1), y.reshape(-1), ldy, M, N, K, work, share, workers)
+    y = y if ldy == N else y[:, :N].copy()
+    if bias is not None:
+        y += bias
+    return y
+
+
+def gradients(dy: Array, x: Array, weight: Array, needs: Needs) -> Gradients:
+    (M, K), N = x.shape, len(weight)
+    if not _fits(x, weight) or M == 1 or K % WIDTH:
+        return array_version.gradients(dy, x, weight, needs)
+    dx = memory.empty((M, K)) if needs[0] else None
+    dweight = memory.empty((N, K)) if needs[1] else None
+    rows, ldd = _spread(dy)
+    with threads.parallel() as workers:
+        share = GROUP * BLOCK_K * WIDTH
+        work = threads.scratch(share * workers)
+        if dx is not None:
+            product(rows, ldd, weight.reshape(-1), dx.reshape(-1), M, N, K, work, share, workers)
+        if dweight is not None:
+            given, ldx = _spread(x)
+            product_over_rows(rows, ldd, given, ldx, dweight.reshape(-1), M, N, K, work, share, workers)
+    return dx, dweight, dy.sum(0) if needs[2] else None
+
+
+def _fits(x: Array, weight: Array) -> bool:
+    if x.dtype != np.float32 or min(x.size, weight.size) == 0 or len(weight) < LANES:
+        return False
+    return weight.flags.c_contiguous and weight.flags.writeable
+
+
+def _spread(x: Array) -> tuple[Array, int]:
+    """A copy of x with rows that do not all fall on the same cache sets, flat, and their distance."""
+    stride = padded_width(x.shape[1])
+    spread = memory.empty((len(x), stride))
+    spread[:, : x.shape[1]] = x
+    return spread.reshape(-1), stride

@@ -1,0 +1,53 @@
+"""The dense layer on weights as they are and on packed ones, against the array operations in float64."""
+
+import numpy as np
+import pytest
+
+from alexnet_np import threads
+from alexnet_np.kernels import linear_numba
+from alexnet_np.kernels.gemm_numba import WIDTH, padded_width
+from alexnet_np.ops import linear
+
+ERROR = 2e-6  # L2, relative: float32 sums of up to 1,100 products
+SHAPES = [(1, 40, 64), (2, 16, 32), (3, 16, 33), (5, 1000, 64), (128, 40, 96), (600, 37, 1088), (4, 3, 50)]
+
+
+def arrays(M, N, K):
+    rng = np.random.default_rng(M + N + K)
+    return [rng.standard_normal(shape, dtype=np.float32) for shape in ((M, K), (N, K), (N,), (M, N))]
+
+
+def assert_close(got, expected):
+    assert got.shape == expected.shape and got.dtype == np.float32
+    assert np.linalg.norm(got - expected) <= ERROR * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(("M", "N", "K"), SHAPES)
+def test_forward_and_gradients(M, N, K):
+    x, weight, bias, dy = arrays(M, N, K)
+    doubles = [a.astype(np.float64) for a in (x, weight, bias, dy)]
+    assert_close(linear_numba.compute(x, weight, bias), linear.compute(*doubles[:3]))
+    expected = linear.gradients(doubles[3], doubles[0], doubles[1], (True, True, True))
+    for ours, theirs in zip(linear_numba.gradients(dy, x, weight, (True, True, True)), expected, strict=True):
+        assert_close(ours, theirs)
+    assert linear_numba.gradients(dy, x, weight, (False, False, False)) == (None, None, None)
+
+
+@pytest.mark.parametrize("relu", [0, 1])
+@pytest.mark.parametrize(("M", "N", "K"), SHAPES)
+def test_packed_weights(M, N, K, relu):
+    x, weight, bias, _ = arrays(M, N, K)
+    panels, ldx, ldy = -(-N // WIDTH), padded_width(K), padded_width(N)
+    packed = np.full(panels * K * WIDTH, np.nan, np.float32)
+    rows = np.full((M, ldx), np.nan, np.float32)
+    rows[:, :K] = x
+    wide = np.zeros(panels * WIDTH, np.float32)
+    wide[:N] = bias
+    y = np.full((M, ldy), np.nan, np.float32)
+    with threads.parallel() as workers:
+        linear_numba.pack_weight(weight.reshape(-1), N, K, packed)
+        linear_numba.forward(
+            rows.reshape(-1), ldx, packed, wide, relu, y.reshape(-1), ldy, M, N, K, 100, workers
+        )
+    expected = linear.compute(*(a.astype(np.float64) for a in (x, weight, bias)))
+    assert_close(y[:, :N], np.maximum(expected, 0) if relu else expected)
