@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -18,7 +19,6 @@ import pytest
 import torch
 
 from alexnet_np.backend import BACKENDS, IMPLEMENTATIONS, array_module, available_backends, use_backend
-from alexnet_np.kernels import conv2d_im2col_numba, local_response_norm_numba, max_pool2d_numba
 
 FLOAT64 = 1e-12
 """Largest float64 difference from torch, relative to the largest value: thousands of roundings, where both sides make
@@ -32,6 +32,9 @@ FLOAT32_FLOOR = 2.0**-24
 """Half a unit in the last place of 1: rounding the exact result costs that much. Where torch's error is below it, as
 for a copy, a ratio says nothing."""
 
+WINOGRAD = 2e-5
+"""What Winograd convolutions are allowed instead, on the numba backend: they add and subtract before they multiply."""
+
 FLOAT32_CHANCE = 10.0
 """Error norms of n numbers differ by chance, by a share of 1/sqrt(n): the two above are widened by 1 + 10/sqrt(n), to
 11 for one number (torch may well have hit it exactly), to 1.1 for ten thousand."""
@@ -42,12 +45,22 @@ A step of 1e-5 leaves 1e-10 times the third derivative, which for LRN at large a
 
 STEP = 1e-5
 
-NAIVE = {
-    "conv2d": conv2d_im2col_numba,
-    "max_pool2d": max_pool2d_numba,
-    "local_response_norm": local_response_norm_numba,
-}
-"""Where each op's version one is. Implementation "naive" is it compiled, "python" the same lines undecorated."""
+
+def implementations(*kernels: str) -> Any:
+    """The fixture `backend`: every backend, then modules of alexnet_np.kernels that may not be any backend's choice.
+
+    "MODULE:naive" is version one in that module, "MODULE:python" the same lines without a compiler.
+    """
+    names = [pytest.param(name, marks=pytest.mark.gpu) if BACKENDS[name] == "gpu" else name for name in BACKENDS]
+
+    @pytest.fixture(params=[*names, *kernels])
+    def backend(request):
+        usable = available_backends().get(request.param, True)
+        if usable is not True:
+            pytest.skip(usable)
+        return request.param
+
+    return backend
 
 
 def check_op(
@@ -59,10 +72,12 @@ def check_op(
     reference: Callable[..., torch.Tensor] | None = None,
     layout: Callable[[Any], Any] = lambda array: array,
     smooth: bool = True,
+    floor: float = FLOAT32_FLOOR,
 ) -> None:
     """Compare `op` on `arrays` (the differentiable ones first) with `reference`, torch's function of the same name.
 
     `smooth`: whether a finite difference means anything at `arrays`, i.e. whether no kink, tie or NaN is near.
+    `floor`: the float32 error that is allowed whatever torch's is.
     """
     name, keywords = op.__name__.rpartition(".")[2], keywords or {}
     reference = reference or getattr(torch.nn.functional, name, None) or getattr(torch, name)
@@ -79,7 +94,7 @@ def check_op(
             elif dtype == np.float64:
                 assert_close(what, got, true, FLOAT64)
             else:
-                assert_as_accurate(what, got, other, true)
+                assert_as_accurate(what, got, other, true, floor)
     for partner in partners(name, implementation):
         crossed = run(op, arrays, keywords, dy, implementation, layout=layout, backward=partner)
         for label, got, true in zip(labels(crossed), crossed, truth, strict=False):
@@ -185,14 +200,14 @@ def assert_close(what: str, got: np.ndarray, want: np.ndarray, tolerance: float)
     assert error <= tolerance * scale, f"{what}: {worst(got, want)}; allowed {tolerance:.1e} of {scale:.3g}"
 
 
-def assert_as_accurate(what: str, got: np.ndarray, other: np.ndarray, true: np.ndarray) -> None:
-    """`got`'s distance from `true` is at most FLOAT32_RATIO times `other`'s."""
+def assert_as_accurate(what: str, got: np.ndarray, other: np.ndarray, true: np.ndarray, floor: float) -> None:
+    """`got`'s distance from `true` is at most FLOAT32_RATIO times `other`'s, or `floor`."""
     assert got.shape == true.shape, f"{what}: shape {got.shape}, torch has {true.shape}"
     finite = np.isfinite(true)
     assert np.array_equal(got[~finite], true[~finite], equal_nan=True), f"{what}: {worst(got, true)}"
     ours, theirs = relative_error(got, true), relative_error(other, true)
     chance = 1 + FLOAT32_CHANCE / np.sqrt(max(1, true.size))
-    allowed = chance * max(FLOAT32_RATIO * theirs, FLOAT32_FLOOR)
+    allowed = chance * max(FLOAT32_RATIO * theirs, floor)
     assert ours <= allowed, (
         f"{what}: {worst(got, true)}; error {ours:.2e} of the norm, torch's {theirs:.2e}, allowed {allowed:.2e}"
     )
@@ -219,16 +234,18 @@ def worst(got: np.ndarray, want: np.ndarray) -> str:
 
 @contextmanager
 def using(op: ModuleType, implementation: str) -> Iterator[None]:
-    """Run `op` with a backend of ours, or with version one of its kernel ("naive", and undecorated "python")."""
+    """Run `op` with one of the names that `implementations` takes."""
     if implementation in BACKENDS:
         with use_backend(implementation):
             yield
         return
-    kernel = NAIVE[op.__name__.rpartition(".")[2]]
-    compute, gradients = kernel.naive_compute, kernel.naive_gradients
-    if implementation == "python":
-        compute, gradients = compute.py_func, gradients.py_func
-    with mock.patch.object(op, "implementation", lambda *_: SimpleNamespace(compute=compute, gradients=gradients)):
+    path, _, version = implementation.partition(":")
+    module: Any = import_module(f"alexnet_np.kernels.{path}")
+    if version:
+        module = SimpleNamespace(compute=module.naive_compute, gradients=module.naive_gradients)
+    if version == "python":
+        module = SimpleNamespace(compute=module.compute.py_func, gradients=module.gradients.py_func)
+    with mock.patch.object(op, "implementation", lambda *_: module):
         yield
 
 

@@ -3,18 +3,25 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from oracles import channels_last, check_op, refused, run, strided, using
+from oracles import (
+    FLOAT32_FLOOR,
+    WINOGRAD,
+    channels_last,
+    check_op,
+    implementations,
+    refused,
+    run,
+    strided,
+    using,
+)
 
 from alexnet_np import ops, threads
-from alexnet_np.backend import use_backend
 from alexnet_np.errors import ArgumentError, ShapeError
 from alexnet_np.kernels import conv2d_im2col_numba
 from alexnet_np.ops import conv2d
 
-rng = np.random.default_rng(0)
 
-
-def arrays(x, weight, bias=True):
+def arrays(rng, x, weight, bias=True):
     """Random x, weight and bias of these shapes."""
     return [rng.standard_normal(x), rng.standard_normal(weight), rng.standard_normal(weight[0]) if bias else None]
 
@@ -48,41 +55,64 @@ CASES = {
     "many columns": ((2, 32, 40, 40), (4, 32, 5, 5), {"padding": 2}),  # more than one block of im2col's
 }
 
+backend = implementations("conv2d_im2col_numba")
+
 
 @pytest.mark.parametrize("case", CASES)
-def test_agrees_with_torch(backend, case):
+def test_agrees_with_torch(backend, rng, case):
     x, weight, keywords = CASES[case]
-    check_op(ops.conv2d, arrays(x, weight), keywords, implementation=backend)
+    check_op(ops.conv2d, arrays(rng, x, weight), keywords, implementation=backend)
 
 
-@pytest.mark.parametrize("implementation", ["naive", "python"])
+@pytest.mark.parametrize("version", ["naive", "python"])
 @pytest.mark.parametrize("case", ["everything", "unbatched", "same, even kernel", "padding beyond the kernel"])
-def test_version_one_agrees_with_torch(implementation, case):
+def test_version_one_agrees_with_torch(rng, version, case):
     x, weight, keywords = CASES[case]
-    if implementation == "python":
-        x, weight = (x[0], 2, *x[2:]), (2, 2 // keywords.get("groups", 1), *weight[2:])
-        x = x if len(x) == 4 else (2, 9, 7)
-    check_op(ops.conv2d, arrays(x, weight), keywords, implementation=implementation)
+    check_op(ops.conv2d, arrays(rng, x, weight), keywords, implementation=f"conv2d_im2col_numba:{version}")
 
 
-def test_without_bias(backend):
-    check_op(ops.conv2d, arrays((2, 3, 6, 5), (4, 3, 3, 3), bias=False), implementation=backend)
+# Many channels, which the fast algorithms need: Winograd's kernels, its groups, its space-to-depth; and what it leaves
+WIDE = {
+    "3x3": ((3, 20, 13, 13), (36, 20, 3, 3), {"padding": 1}),
+    "3x3, no padding": ((2, 16, 9, 8), (16, 16, 3, 3), {}),
+    "5x5": ((2, 32, 27, 14), (17, 32, 5, 5), {"padding": 2}),
+    "5x5, groups": ((2, 34, 9, 10), (40, 17, 5, 5), {"padding": 2, "groups": 2}),
+    "alexnet's first": ((2, 3, 64, 63), (16, 3, 11, 11), {"stride": 4, "padding": 2}),
+    "unbatched": ((16, 13, 13), (16, 16, 3, 3), {"padding": 1}),
+    "dilated": ((2, 16, 13, 12), (18, 16, 3, 3), {"dilation": 2}),
+    "strided": ((2, 16, 13, 12), (18, 16, 3, 3), {"stride": 2}),
+    "1x1": ((2, 16, 7, 6), (33, 16, 1, 1), {}),
+}
+
+
+@pytest.mark.parametrize("case", WIDE)
+@pytest.mark.parametrize("layout", [strided, channels_last])
+def test_many_channels(backend, rng, case, layout):
+    x, weight, keywords = WIDE[case]
+    weight_scale = 1 / np.sqrt(np.prod(weight[1:]))
+    inputs = [a * s for a, s in zip(arrays(rng, x, weight), (1, weight_scale, 1), strict=True)]
+    floor = WINOGRAD if backend == "numba" else FLOAT32_FLOOR
+    check_op(ops.conv2d, inputs, keywords, implementation=backend, layout=layout, floor=floor)
+
+
+def test_without_bias(backend, rng):
+    check_op(ops.conv2d, arrays(rng, (2, 3, 6, 5), (4, 3, 3, 3), bias=False), implementation=backend)
 
 
 @pytest.mark.parametrize("layout", [channels_last, strided])
-def test_any_memory_layout(backend, layout):
+def test_any_memory_layout(backend, rng, layout):
     keywords = {"stride": (1, 2), "padding": 1, "groups": 2}
-    check_op(ops.conv2d, arrays((2, 4, 7, 8), (6, 2, 3, 3)), keywords, implementation=backend, layout=layout)
+    check_op(ops.conv2d, arrays(rng, (2, 4, 7, 8), (6, 2, 3, 3)), keywords, implementation=backend, layout=layout)
 
 
-def test_four_paddings_are_torch_on_the_padded_input(backend):
+def test_four_paddings_are_torch_on_the_padded_input(backend, rng):
     def padded(x, weight, bias, padding, stride):
         (top, bottom), (left, right) = padding
         x = torch.nn.functional.pad(x, (left, right, top, bottom))
         return torch.nn.functional.conv2d(x, weight, bias, stride)
 
     keywords = {"padding": ((0, 3), (2, 1)), "stride": 2}
-    check_op(ops.conv2d, arrays((2, 3, 7, 6), (4, 3, 3, 3)), keywords, implementation=backend, reference=padded)
+    check_op(ops.conv2d, arrays(rng, (2, 3, 7, 6), (4, 3, 3, 3)), keywords, implementation=backend, reference=padded)
 
 
 def test_answer_computed_by_hand(backend):
@@ -97,9 +127,9 @@ def test_answer_computed_by_hand(backend):
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_empty_batch(backend, groups):
+def test_empty_batch(backend, rng, groups):
     keywords = {"groups": groups, "padding": 1}
-    check_op(ops.conv2d, arrays((0, 4, 5, 6), (6, 4 // groups, 3, 3)), keywords, implementation=backend)
+    check_op(ops.conv2d, arrays(rng, (0, 4, 5, 6), (6, 4 // groups, 3, 3)), keywords, implementation=backend)
 
 
 def test_no_channels_give_the_bias(backend):  # torch gives an output without channels
@@ -110,9 +140,9 @@ def test_no_channels_give_the_bias(backend):  # torch gives an output without ch
 
 
 @pytest.mark.parametrize("needs", [(True, False, False), (False, True, False), (False, False, True), (False,) * 3])
-@pytest.mark.parametrize("implementation", ["numpy", "numba", "naive"])
-def test_gradients_not_asked_for_are_none(implementation, needs):
-    x, weight, bias = arrays((2, 3, 6, 5), (4, 3, 3, 3))
+@pytest.mark.parametrize("implementation", ["numpy", "numba", "conv2d_im2col_numba", "conv2d_im2col_numba:naive"])
+def test_gradients_not_asked_for_are_none(rng, implementation, needs):
+    x, weight, bias = arrays(rng, (2, 3, 6, 5), (4, 3, 3, 3))
     with using(ops.conv2d, implementation):
         y, cache = ops.conv2d.forward(x, weight, bias)
         wanted, all_three = ops.conv2d.backward(y, cache, needs), ops.conv2d.backward(y, cache)
@@ -120,13 +150,13 @@ def test_gradients_not_asked_for_are_none(implementation, needs):
         assert np.array_equal(gradient, full) if need else gradient is None
 
 
-def test_columns_are_built_for_a_slice_of_the_batch_only(backend, monkeypatch):
-    if backend not in ("numpy", "numba"):
-        pytest.skip("measures the host's memory")
-    bound, (x, weight, _) = 2 << 20, arrays((16, 16, 29, 29), (8, 16, 3, 3))
+def test_columns_are_built_for_a_slice_of_the_batch_only(backend, rng, monkeypatch):
+    if backend not in ("numpy", "conv2d_im2col_numba"):
+        pytest.skip("builds no columns, or not in the host's memory")
+    bound, (x, weight, _) = 2 << 20, arrays(rng, (16, 16, 29, 29), (8, 16, 3, 3))
     monkeypatch.setattr(conv2d, "COLUMN_BYTES", bound)
     monkeypatch.setattr(conv2d_im2col_numba, "BLOCK_BYTES", bound // threads.get_num_threads())
-    with use_backend(backend):
+    with using(ops.conv2d, backend):
         ops.conv2d.forward(x, weight)  # compiles
         tracemalloc.start()
         y, _ = ops.conv2d.forward(x, weight)
@@ -164,7 +194,7 @@ def test_refuses(keywords, shapes, error, match):
         ops.conv2d.forward(*(np.zeros(shape, "float32") for shape in shapes), **keywords)
 
 
-def test_refuses_a_gradient_of_another_shape():
-    y, cache = ops.conv2d.forward(*arrays((2, 3, 9, 7), (4, 3, 3, 3)))
+def test_refuses_a_gradient_of_another_shape(rng):
+    y, cache = ops.conv2d.forward(*arrays(rng, (2, 3, 9, 7), (4, 3, 3, 3)))
     with refused(ShapeError, r"dy has shape \(2, 4, 7, 4\), the output had \(2, 4, 7, 5\)"):
         ops.conv2d.backward(y[..., 1:], cache)

@@ -5,19 +5,17 @@ from oracles import check_op, refused, run, strided
 from alexnet_np import ops
 from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
 
-rng = np.random.default_rng(0)
-
 SHAPES = [(5,), (7, 5), (3, 5, 4), (2, 5, 3, 4)]
 
 
-def indices(shape, ignored=0.0):
+def indices(rng, shape, ignored=0.0):
     """Random classes for logits of `shape`, some of them -100."""
     rows = () if len(shape) == 1 else (shape[0], *shape[2:])
     target = np.asarray(rng.integers(0, shape[0 if len(shape) == 1 else 1], rows))
     return np.where(rng.random(rows) < ignored, -100, target)
 
 
-def probabilities(shape):
+def probabilities(rng, shape):
     p = rng.random(shape)
     return p / p.sum(0 if len(shape) == 1 else 1, keepdims=True)
 
@@ -31,9 +29,9 @@ WEIGHTS = pytest.mark.parametrize("weight", [None, np.array([0.5, 2.0, 0.0, 1.0,
 @REDUCTIONS
 @SMOOTHINGS
 @WEIGHTS
-def test_class_indices(backend, shape, reduction, smoothing, weight):
+def test_class_indices(backend, rng, shape, reduction, smoothing, weight):
     keywords = {"reduction": reduction, "label_smoothing": smoothing, "weight": weight}
-    target = np.asarray(1) if len(shape) == 1 else indices(shape, ignored=0.3)
+    target = np.asarray(1) if len(shape) == 1 else indices(rng, shape, ignored=0.3)
     check_op(ops.cross_entropy, [rng.standard_normal(shape), target], keywords, implementation=backend)
 
 
@@ -41,20 +39,20 @@ def test_class_indices(backend, shape, reduction, smoothing, weight):
 @REDUCTIONS
 @SMOOTHINGS
 @WEIGHTS
-def test_probabilities(backend, shape, reduction, smoothing, weight):
+def test_probabilities(backend, rng, shape, reduction, smoothing, weight):
     keywords = {"reduction": reduction, "label_smoothing": smoothing, "weight": weight}
-    logits, target = rng.standard_normal(shape), probabilities(shape)
+    logits, target = rng.standard_normal(shape), probabilities(rng, shape)
     check_op(ops.cross_entropy, [logits, target], keywords, implementation=backend)
 
 
-def test_imagenets_shape(backend):
+def test_imagenets_shape(backend, rng):
     shape = (32, 1000)
-    check_op(ops.cross_entropy, [3 * rng.standard_normal(shape), indices(shape)], implementation=backend)
+    check_op(ops.cross_entropy, [3 * rng.standard_normal(shape), indices(rng, shape)], implementation=backend)
 
 
 @pytest.mark.parametrize("ignore_index", [3, 0, -1, 99])
-def test_any_index_may_be_the_ignored_one(backend, ignore_index):
-    target = indices((20, 5))
+def test_any_index_may_be_the_ignored_one(backend, rng, ignore_index):
+    target = indices(rng, (20, 5))
     target[:3] = ignore_index
     keywords = {"ignore_index": ignore_index}
     check_op(ops.cross_entropy, [rng.standard_normal((20, 5)), target], keywords, implementation=backend)
@@ -62,7 +60,7 @@ def test_any_index_may_be_the_ignored_one(backend, ignore_index):
 
 @REDUCTIONS
 @SMOOTHINGS
-def test_every_row_ignored(backend, reduction, smoothing):
+def test_every_row_ignored(backend, rng, reduction, smoothing):
     keywords = {"reduction": reduction, "label_smoothing": smoothing}
     arrays = [rng.standard_normal((4, 5)), np.full(4, -100)]
     check_op(ops.cross_entropy, arrays, keywords, implementation=backend, smooth=False)
@@ -70,15 +68,15 @@ def test_every_row_ignored(backend, reduction, smoothing):
 
 @REDUCTIONS
 @pytest.mark.parametrize("shape", [(0, 5), (0, 5, 3), (2, 5, 0)])
-def test_no_rows(backend, reduction, shape):
+def test_no_rows(backend, rng, reduction, shape):
     keywords = {"reduction": reduction}
-    for target in (indices(shape), probabilities(shape)):
+    for target in (indices(rng, shape), probabilities(rng, shape)):
         arrays = [np.zeros(shape), target]
         check_op(ops.cross_entropy, arrays, keywords, implementation=backend, smooth=False)
 
 
-def test_any_memory_layout(backend):
-    logits, target = rng.standard_normal((3, 5, 4)), indices((3, 5, 4))
+def test_any_memory_layout(backend, rng):
+    logits, target = rng.standard_normal((3, 5, 4)), indices(rng, (3, 5, 4))
     check_op(ops.cross_entropy, [logits, target], implementation=backend, layout=strided)
 
 
@@ -95,8 +93,8 @@ def test_a_probability_of_0_costs_nothing_even_at_minus_infinity(backend):  # to
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "uint64"])
-def test_any_integer_is_an_index(backend, kind):
-    logits, target = rng.standard_normal((6, 5)), indices((6, 5))
+def test_any_integer_is_an_index(backend, rng, kind):
+    logits, target = rng.standard_normal((6, 5)), indices(rng, (6, 5))
     plain = run(ops.cross_entropy, [logits, target], {}, np.ones(()), backend)
     other = run(ops.cross_entropy, [logits, target.astype(kind)], {}, np.ones(()), backend)
     assert all(np.array_equal(a, b) for a, b in zip(plain, other, strict=True))
@@ -110,9 +108,9 @@ def test_answer_computed_by_hand(backend):
     np.testing.assert_allclose(dx, [[2 * (1 / 4 - 1), 2 * 3 / 4], [2 * 3 / 2, 2 * (3 / 2 - 3)]], rtol=1e-14)
 
 
-def test_a_plain_number_is_a_gradient_of_a_scalar_loss():
+def test_a_plain_number_is_a_gradient_of_a_scalar_loss(rng):
     logits = rng.standard_normal((6, 5)).astype("float32")
-    _, cache = ops.cross_entropy.forward(logits, indices((6, 5)))
+    _, cache = ops.cross_entropy.forward(logits, indices(rng, (6, 5)))
     assert np.array_equal(ops.cross_entropy.backward(1.0, cache), ops.cross_entropy.backward(np.float32(1), cache))
 
 

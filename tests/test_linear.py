@@ -5,10 +5,8 @@ from oracles import check_op, refused, run, strided, using
 from alexnet_np import ops
 from alexnet_np.errors import ShapeError
 
-rng = np.random.default_rng(0)
 
-
-def arrays(x, weight, bias):
+def arrays(rng, x, weight, bias):
     return [rng.standard_normal(x), rng.standard_normal(weight), None if bias is None else rng.standard_normal(bias)]
 
 
@@ -30,16 +28,16 @@ def arrays(x, weight, bias):
         ((16, 600), (50, 600), (50,)),
     ],
 )
-def test_agrees_with_torch(backend, x, weight, bias):
-    check_op(ops.linear, arrays(x, weight, bias), implementation=backend)
+def test_agrees_with_torch(backend, rng, x, weight, bias):
+    check_op(ops.linear, arrays(rng, x, weight, bias), implementation=backend)
 
 
-def test_any_memory_layout(backend):
-    check_op(ops.linear, arrays((2, 3, 7), (4, 7), (4,)), implementation=backend, layout=strided)
+def test_any_memory_layout(backend, rng):
+    check_op(ops.linear, arrays(rng, (2, 3, 7), (4, 7), (4,)), implementation=backend, layout=strided)
 
 
-def test_weight_given_as_a_transposed_view(backend):
-    check_op(ops.linear, arrays((5, 7), (4, 7), (4,)), implementation=backend, layout=lambda a: a.T.copy().T)
+def test_weight_given_as_a_transposed_view(backend, rng):
+    check_op(ops.linear, arrays(rng, (5, 7), (4, 7), (4,)), implementation=backend, layout=lambda a: a.T.copy().T)
 
 
 def test_answer_computed_by_hand(backend):
@@ -52,8 +50,8 @@ def test_answer_computed_by_hand(backend):
 
 
 @pytest.mark.parametrize("bias", [(), None])
-def test_one_output_without_an_axis(backend, bias):  # torch documents a () bias here and refuses it
-    x, weight, bias = arrays((5, 7), (7,), bias)
+def test_one_output_without_an_axis(backend, rng, bias):  # torch documents a () bias here and refuses it
+    x, weight, bias = arrays(rng, (5, 7), (7,), bias)
     y, dx, dweight, dbias = run(ops.linear, [x, weight, bias], {}, np.arange(5.0), backend)
     np.testing.assert_allclose(y, x @ weight + (0 if bias is None else bias), rtol=1e-13)
     assert dx.shape == (5, 7) and dweight.shape == (7,)
@@ -61,8 +59,8 @@ def test_one_output_without_an_axis(backend, bias):  # torch documents a () bias
 
 
 @pytest.mark.parametrize("needs", [(True, False, False), (False, True, False), (False, False, True), (False,) * 3])
-def test_gradients_not_asked_for_are_none(needs):
-    x, weight, bias = arrays((5, 7), (4, 7), (4,))
+def test_gradients_not_asked_for_are_none(rng, needs):
+    x, weight, bias = arrays(rng, (5, 7), (4, 7), (4,))
     for implementation in ("numpy", "numba"):
         with using(ops.linear, implementation):
             y, cache = ops.linear.forward(x, weight, bias)
@@ -79,6 +77,6 @@ def test_gradients_not_asked_for_are_none(needs):
         ((), (4, 7), (4,), "does not fit"),
     ],
 )
-def test_refuses(x, weight, bias, match):
+def test_refuses(rng, x, weight, bias, match):
     with refused(ShapeError, match):
-        ops.linear.forward(*(np.asarray(a) for a in arrays(x, weight, bias)))
+        ops.linear.forward(*(np.asarray(a) for a in arrays(rng, x, weight, bias)))

@@ -1,44 +1,47 @@
 import numpy as np
 import pytest
 import torch
-from oracles import channels_last, check_op, refused, run, strided
+from oracles import channels_last, check_op, implementations, refused, run, strided
 
 from alexnet_np import ops
 from alexnet_np.errors import ArgumentError, ShapeError
 
-rng = np.random.default_rng(0)
+backend = implementations("local_response_norm_numba")
 
 STRONG = {"alpha": 1.3, "k": 0.7}  # with torch's default alpha of 1e-4 a wrong window would go unnoticed
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8, 9])
 @pytest.mark.parametrize("beta", [0.75, 0.5, 1.2])
-def test_agrees_with_torch(backend, size, beta):
+def test_agrees_with_torch(backend, rng, size, beta):
     x = rng.standard_normal((2, 7, 5, 4))
     check_op(ops.local_response_norm, [x], {"size": size, "beta": beta, **STRONG}, implementation=backend)
 
 
 @pytest.mark.parametrize("keywords", [{"size": 5}, {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 2.0}])
-def test_usual_constants(backend, keywords):
+def test_usual_constants(backend, rng, keywords):
     check_op(ops.local_response_norm, [100 * rng.standard_normal((2, 9, 6, 5))], keywords, implementation=backend)
 
 
-@pytest.mark.parametrize("implementation", ["naive", "python"])
+@pytest.mark.parametrize("version", ["naive", "python"])
 @pytest.mark.parametrize("size", [4, 5])
-def test_version_one_agrees_with_torch(implementation, size):
+def test_version_one_agrees_with_torch(rng, version, size):
     x = rng.standard_normal((2, 7, 3, 2))
-    check_op(ops.local_response_norm, [x], {"size": size, **STRONG}, implementation=implementation)
+    check_op(
+        ops.local_response_norm, [x], {"size": size, **STRONG}, implementation=f"local_response_norm_numba:{version}"
+    )
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 3), (2, 6, 300), (2, 6, 3, 4, 2), (3, 1, 4, 5), (0, 3, 4, 4), (2, 0, 4, 4)])
-def test_any_rank(backend, shape):
+def test_any_rank(backend, rng, shape):
     check_op(ops.local_response_norm, [rng.standard_normal(shape)], {"size": 4, **STRONG}, implementation=backend)
 
 
 @pytest.mark.parametrize("layout", [channels_last, strided])
-def test_any_memory_layout(backend, layout):
-    x = rng.standard_normal((2, 6, 5, 4))
-    check_op(ops.local_response_norm, [x], {"size": 5, **STRONG}, implementation=backend, layout=layout)
+def test_any_memory_layout(backend, rng, layout):
+    for shape, size in (((2, 6, 5, 4), 5), ((2, 37, 5, 4), 5), ((2, 32, 5, 4), 4)):  # few channels, and many
+        x = rng.standard_normal(shape)
+        check_op(ops.local_response_norm, [x], {"size": size, **STRONG}, implementation=backend, layout=layout)
 
 
 # convention, size: maps below the channel, maps above it, what divides alpha
@@ -57,7 +60,7 @@ CONVENTIONS = {
 
 
 @pytest.mark.parametrize(("convention", "size"), CONVENTIONS)
-def test_conventions(backend, convention, size):
+def test_conventions(backend, rng, convention, size):
     low, high, divisor = CONVENTIONS[convention, size]
 
     def reference(x, size, convention, alpha, k, beta=0.75):
@@ -100,7 +103,12 @@ def test_gradient_computed_by_hand(backend):
         ((3, 4), {"size": 5}, ShapeError, r"at least 3 axes \(N,C,...\), got shape \(3, 4\)"),
         ((1, 3, 4), {"size": 0}, ArgumentError, "size must be at least 1, got 0"),
         ((1, 3, 4), {"size": 2.0}, ArgumentError, "size must be an int, got 2.0"),
-        ((1, 3, 4), {"size": 5, "convention": "keras"}, ArgumentError, "unknown convention 'keras'; choose one of torch"),
+        (
+            (1, 3, 4),
+            {"size": 5, "convention": "keras"},
+            ArgumentError,
+            "unknown convention 'keras'; choose one of torch",
+        ),
     ],
 )
 def test_refuses(shape, keywords, error, match):

@@ -4,15 +4,13 @@ from oracles import check_op, run, strided
 
 from alexnet_np import ops
 
-rng = np.random.default_rng(0)
-
 
 @pytest.mark.parametrize("shape", [(), (5,), (2, 3, 4, 5), (0, 3)])
-def test_agrees_with_torch(backend, shape):
+def test_agrees_with_torch(backend, rng, shape):
     check_op(ops.relu, [np.asarray(rng.standard_normal(shape))], implementation=backend)
 
 
-def test_any_memory_layout(backend):
+def test_any_memory_layout(backend, rng):
     check_op(ops.relu, [rng.standard_normal((3, 4, 5))], implementation=backend, layout=strided)
 
 

@@ -24,7 +24,7 @@ Gradients = tuple[Array | None, Array | None, Array | None]
 
 COLUMN_BYTES = 32 << 20  # im2col works on slices of the batch whose columns fit in this, never on all of it
 
-TERMS = 256  # the longest sum left to one matrix product; 1700 terms at once have 1.6 times the error of torch's float32
+TERMS = 256  # the longest sum left to one matrix product: 1700 terms at once have 1.6 times the error of torch's
 
 
 class Geometry(NamedTuple):
