@@ -40,7 +40,7 @@ IMPLEMENTATIONS = {
         "cuda": KERNELS + "local_response_norm_cuda",
     },
     "dropout": {"numba": KERNELS + "dropout_numba", "cuda": KERNELS + "dropout_cuda"},
-    "linear": {"numba": OPS + "linear", "cuda": KERNELS + "linear_cuda"},
+    "linear": {"numba": KERNELS + "linear_numba", "cuda": KERNELS + "linear_cuda"},
     "softmax": {"numba": OPS + "softmax", "cuda": KERNELS + "softmax_cuda"},
     "log_softmax": {"numba": OPS + "log_softmax", "cuda": KERNELS + "log_softmax_cuda"},
     "cross_entropy": {"numba": OPS + "cross_entropy", "cuda": KERNELS + "cross_entropy_cuda"},
