@@ -127,7 +127,7 @@ def embed(
         written = {"out": str(out) if names else None, "files": names, "failures": listed}
         show.print_json({"model": network.described(), **written})
     elif names:
-        show.console().print(f"{out}: {len(names)} vectors of {vectors[0].shape[1]}")
+        print(f"{out}: {len(names)} vectors of {vectors[0].shape[1]}")
     report(failures)
 
 
