@@ -27,7 +27,8 @@ DATA, NETWORK, RECIPE, FILES = "Data", "Network", "Recipe", "Files"
 
 def choices(name: str) -> str:
     """For a help text: what an option may be, and what that means."""
-    return "; ".join(f"[bold]{choice}[/]{meaning and f' ({meaning})'}" for choice, meaning in CHOICES[name].items()) + "."
+    described = (f"[bold]{choice}[/]{meaning and f' ({meaning})'}" for choice, meaning in CHOICES[name].items())
+    return "; ".join(described) + "."
 
 
 def option(name: str, panel: str, help: str = "", **more: Any) -> Any:

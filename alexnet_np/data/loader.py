@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -47,7 +47,7 @@ class Loader:
         samples = len(self.dataset.targets)
         return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
 
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def epoch(self, epoch: int, start_batch: int = 0) -> Generator[tuple[np.ndarray, np.ndarray]]:
         """The batches of one epoch, from `start_batch` on: x (N, *augment.shape), target (N,) int64.
 
         Raises ImageError, at its batch, for an image that cannot be read.
@@ -56,7 +56,7 @@ class Loader:
             raise ArgumentError(f"start_batch must be between 0 and {len(self)}, got {start_batch!r}")
         return self._run(epoch, start_batch)
 
-    def _run(self, epoch: int, start_batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _run(self, epoch: int, start_batch: int) -> Generator[tuple[np.ndarray, np.ndarray]]:
         begun = time.perf_counter()
         self.waited = self.elapsed = 0.0
         samples = len(self.dataset.targets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,7 +72,7 @@ def load_batches(
     workers: int = 2,
     preset: str = "torchvision",
     dtype: Any = "float32",
-) -> Iterator[LoadedBatch]:
+) -> Generator[LoadedBatch]:
     """Preprocess `files` in batches, in their order, decoding ahead in `workers` threads.
 
     Yields LoadedBatch(files, x, failures): a file that cannot be read is left out of `files` and `x`, its ImageError
@@ -95,7 +95,7 @@ def load_batches(
                 failures.append(ImageError(str(error)))  # without the traceback, which would keep the batch alive
         return failures
 
-    def run() -> Iterator[LoadedBatch]:
+    def run() -> Generator[LoadedBatch]:
         batches = (files[start : start + batch_size] for start in range(0, len(files), batch_size))
         with closing(batches_in_background(batches, allocate, fill, workers)) as made:
             for batch in made:

@@ -1,8 +1,9 @@
-"""The hyperbolic tangent: y = tanh(x). What the 2012 paper's figure 1 compares the ReLU with: it trains six times slower.
+"""The hyperbolic tangent: y = tanh(x). The paper's figure 1 compares the ReLU with it: it trains six times slower.
 
 Gradient: dx = dy * (1 - y²), which is almost 0 wherever |x| is large: such a unit is saturated and hardly learns.
 It has no kernels of its own: array operations serve every backend.
-Source: LeCun, Bottou, Orr, Müller, "Efficient BackProp" (1998), sec. 4.4; Krizhevsky, Sutskever, Hinton (2012), sec. 3.1.
+Source: LeCun, Bottou, Orr, Müller, "Efficient BackProp" (1998), sec. 4.4;
+Krizhevsky, Sutskever, Hinton (2012), sec. 3.1.
 """
 
 from __future__ import annotations
