@@ -62,6 +62,7 @@ def gradients(dy: Array, x: Array, weight: Array, geometry: Geometry, needs: Nee
     fast = winograd_for(x, weight, geometry) if x.dtype == np.float32 and x.size and dy.size else None
     if fast is None:
         return im2col.gradients(dy, x, weight, geometry, needs)
+    _transformed.pop(id(weight), None)  # training: the weights are about to change, and memory is needed
     flat, yi = channels_last(dy)
     dx = _input_gradient(flat, yi, x.shape, weight, geometry, fast) if needs[0] else None
     dweight = _weight_gradient(flat, yi, x, weight, geometry, fast) if needs[1] else None

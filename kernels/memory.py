@@ -16,10 +16,12 @@ import numpy as np
 from alexnet_np.backend import Array
 
 SMALL = 1 << 20  # bytes; below this the system's allocator keeps its memory itself
-IDLE = 512  # a block that was not asked for in so many calls is given back
+KEEP = 64 << 20  # bytes of idle blocks that survive when a new block is needed
+
+WASTE = 2  # a block may be this many times as large as what is asked for
 
 _lock = threading.Lock()
-_blocks: dict[int, list[list]] = {}  # bytes -> [block, when it was last handed out]
+_blocks: list[list] = []  # [block, when it was last handed out]
 _calls = 0
 
 
@@ -29,8 +31,7 @@ def empty(shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> Array
     if size < SMALL:
         return np.empty(shape, dtype)
     with _lock:
-        block = _idle(size)
-        return block.view(dtype).reshape(shape)
+        return _idle(size)[:size].view(dtype).reshape(shape)
 
 
 def empty_like(x: Array) -> Array:
@@ -41,23 +42,27 @@ def empty_like(x: Array) -> Array:
 
 
 def _idle(size: int) -> Array:
-    """A block of `size` bytes that nobody refers to: a view of one, however derived, refers to the block itself."""
+    """The smallest idle block that fits; if there is none, a new one, for which those idle longest give way."""
     global _calls
     _calls += 1
-    for entry in _blocks.get(size, ()):
-        if sys.getrefcount(entry[0]) == 2:  # the entry's, and the argument of getrefcount
-            entry[1] = _calls
-            return entry[0]
-    _drop_unused()
-    block = np.empty(size, np.uint8)
-    _blocks.setdefault(size, []).append([block, _calls])
-    return block
+    # Two references to an idle block: its entry's, and the argument here. A view of it, however derived, is a third.
+    idle = [entry for entry in _blocks if sys.getrefcount(entry[0]) == 2]
+    fitting = [entry for entry in idle if size <= entry[0].size <= WASTE * size]
+    if fitting:
+        best = min(fitting, key=lambda entry: entry[0].size)
+    else:
+        _give_back(sorted(idle, key=lambda entry: entry[1]))
+        best = [np.empty(size, np.uint8), _calls]
+        _blocks.append(best)
+    best[1] = _calls
+    return best[0]
 
 
-def _drop_unused() -> None:
-    for size, entries in list(_blocks.items()):
-        kept = [entry for entry in entries if _calls - entry[1] < IDLE or sys.getrefcount(entry[0]) > 2]
-        if kept:
-            _blocks[size] = kept
-        else:
-            del _blocks[size]
+def _give_back(idle: list[list]) -> None:
+    """Drop blocks, those idle longest first, until the rest is at most KEEP bytes."""
+    excess = sum(entry[0].size for entry in idle) - KEEP
+    for entry in idle:
+        if excess <= 0:
+            return
+        excess -= entry[0].size
+        _blocks[:] = [other for other in _blocks if other is not entry]

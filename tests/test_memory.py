@@ -12,7 +12,7 @@ MB = (1 << 18,)  # floats
 
 @pytest.fixture(autouse=True)
 def no_blocks(monkeypatch):
-    monkeypatch.setattr(memory, "_blocks", {})
+    monkeypatch.setattr(memory, "_blocks", [])
 
 
 def address(array):
@@ -40,13 +40,18 @@ def test_shape_dtype_and_writeability():
         assert array.shape == shape and array.dtype == dtype and array.flags.c_contiguous and array.flags.writeable
 
 
-def test_blocks_not_asked_for_are_given_back(monkeypatch):
-    monkeypatch.setattr(memory, "IDLE", 3)
-    memory.empty((1 << 19,))
-    for _ in range(4):
-        memory.empty(MB)
-    memory.empty((1 << 20,))  # a new size: what lies idle for longer is dropped
-    assert 4 << 19 not in memory._blocks and 4 << 18 in memory._blocks
+def test_what_is_idle_longest_gives_way(monkeypatch):
+    monkeypatch.setattr(memory, "KEEP", 5 << 20)
+    for megabytes in (16, 4, 1):  # each idle at once; none fits the next
+        memory.empty((megabytes << 18,))
+    memory.empty((64 << 18,))
+    assert sorted(block.size >> 20 for block, _ in memory._blocks) == [1, 4, 64]
+
+
+def test_a_block_serves_what_is_a_little_smaller():
+    where = address(memory.empty((3 << 18,)))
+    assert address(memory.empty(((3 << 18) - 1000,))) == where
+    assert address(memory.empty(MB)) != where  # a third of it would waste too much
 
 
 def test_threads_never_get_the_same_block():
