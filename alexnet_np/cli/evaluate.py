@@ -141,9 +141,8 @@ def ablate(
         def report(name: str, event: Event) -> None:
             file.write(json.dumps({"variant": name, **event}) + "\n")
             if event["kind"] == "epoch" and not as_json:
-                show.console().print(
-                    f"epoch {event['epoch']}/{epochs}  {name}: validation loss {event['loss']:.4f}, "
-                    f"accuracy {event['accuracy']:.2%}"
+                print(
+                    f"epoch {event['epoch']}/{epochs}  {name}: loss {event['loss']:.4f}, accuracy {event['accuracy']:.2%}"
                 )
 
         events = train_variants(what, config, workers, report)

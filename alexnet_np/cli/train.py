@@ -218,7 +218,7 @@ def finish(trainer: Trainer, out: Path, tensorboard: bool, as_json: bool) -> Non
         show.note(f"alexnet: no curves: {error}")
     if not as_json:
         names = " and ".join(map(str, written))
-        show.console().print(f"{result['accuracy']:.2%} of the validation images are right; written: {names}")
+        print(f"{result['accuracy']:.2%} of the validation images are right; written: {names}")
 
 
 def print_event(event: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ class ProgressBar:
         elif event["kind"] == "validation":
             self.bar.update(self.task, description=f"epoch {event['epoch']}/{self.epochs}  validating")
         elif event["kind"] == "epoch" and not self.quiet:
-            show.console().print(summarise(event))
+            show.console().print(summarise(event), soft_wrap=True)
 
 
 def describe(event: Event, epochs: int) -> str:
