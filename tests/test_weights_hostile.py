@@ -169,7 +169,8 @@ def test_legacy_storages_that_lie_about_their_size(tmp_path, numel):
 
 def test_storages_listed_wrongly(tmp_path):
     script, data = wf.script(("w", tensor_of((4,), (1,)))), struct.pack("<q", 4) + FOUR["data/0"]
-    for keys in ([], ["1"], [("0",)], "0", None, [[]]):
+    fails(wf.stream_of(tmp_path / "w.pth", script, pickle.dumps([], 2)), "storage '0' is missing")
+    for keys in (["1"], [("0",)], "0", None, [[]]):
         fails(wf.stream_of(tmp_path / "w.pth", script, pickle.dumps(keys, 2) + (b"" if keys == "0" else data)))
 
 
@@ -289,6 +290,19 @@ def test_npy_headers_that_lie(tmp_path):
         with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
             archive.writestr("w.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(12))
         fails(tmp_path / "w.npz", "damaged")
+
+
+def test_an_npy_that_ends_before_its_numbers_do(tmp_path):
+    """The compressed stream is shorter than the directory says, and its checksum is right for what there is."""
+    header = b"\x93NUMPY\x01\x00" + struct.pack("<H", 118)
+    header += b"{'descr': '<f4', 'fortran_order': False, 'shape': (25,), }".ljust(117) + b"\n"
+    with zipfile.ZipFile(tmp_path / "w.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w.npy", header + bytes(60))
+    raw = (tmp_path / "w.npz").read_bytes()
+    sizes = struct.pack("<L", len(header) + 60), struct.pack("<L", len(header) + 100)
+    assert raw.count(sizes[0]) == 2
+    (tmp_path / "w.npz").write_bytes(raw.replace(*sizes))
+    fails(tmp_path / "w.npz", "cut short")
 
 
 # Damage at random. The formats with checksums never give a wrong number; the others give arrays, and bounded ones.

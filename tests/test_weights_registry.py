@@ -7,6 +7,7 @@ import http.server
 import os
 import shutil
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +180,20 @@ def test_nothing_but_the_whole_file_arrives(tmp_path, published, content, answer
     assert list((tmp_path / "ours").iterdir()) == []
     Handler.bodies = {"/good": (200, content, len(content))}
     assert anp.weights.download(NAME, progress=False).read_bytes() == content  # and the next try may succeed
+
+
+def test_a_server_that_does_not_stop_is_left(tmp_path, published, content, monkeypatch):
+    received = []
+
+    @contextmanager
+    def counting(*_):
+        yield received.append
+
+    monkeypatch.setattr(registry, "_progress_bar", counting)
+    monkeypatch.setattr(registry, "CHUNK", 100)
+    Handler.bodies = {"/good": (200, content + bytes(1 << 20), len(content) + (1 << 20))}
+    refused("more than")
+    assert sum(received) <= len(content) + 100
 
 
 def test_a_failed_download_leaves_the_old_file(tmp_path, published, content):

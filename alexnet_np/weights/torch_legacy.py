@@ -85,8 +85,7 @@ def _members(file: io.BufferedReader) -> dict[str, int]:
         if not block.strip(b"\0"):
             break
         header = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
-        if header.isreg():
-            members[header.name] = start + tarfile.BLOCKSIZE
+        members[header.name] = start + tarfile.BLOCKSIZE
         start += tarfile.BLOCKSIZE * (1 - (-max(header.size, 0) // tarfile.BLOCKSIZE))
     if not {"storages", "tensors", "pickle"} <= members.keys():
         raise WeightsError("a tar file, but not one that torch.save wrote: unpack it first")
