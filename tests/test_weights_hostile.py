@@ -376,6 +376,26 @@ def test_damage_anywhere(tmp_path, originals, name, damages):
     assert sum(array.nbytes for array in got.values()) <= 16 * len(raw) + len(got) * (8 << 20)
 
 
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(damage, min_size=1, max_size=4))
+def test_damage_in_the_pickle_under_a_right_checksum(tmp_path, originals, damages):
+    """As an attacker would make it: the pickle machine gets to see every change."""
+    with zipfile.ZipFile(io.BytesIO(originals["zip"])) as archive:
+        members = {name.split("/", 1)[1]: archive.read(name) for name in archive.namelist()}
+    script = members.pop("data.pkl")
+    for one in damages:
+        script = damaged(script, *one) if script else script
+    try:
+        got = anp.weights.read(wf.zip_of(tmp_path / "w", script, members))
+    except WeightsError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1000
+        return
+    numbers = {float(x) for array in wf.arrays(wf.state_dict()).values() for x in array.flat}
+    for array in got.values():  # no number that is not the file's: nothing beyond a storage was read
+        assert array.size <= 1 << 20
+        assert array.dtype != np.float32 or {float(x) for x in array.flat} <= numbers
+
+
 @pytest.mark.parametrize("name", CHECKED)
 def test_every_single_flipped_bit_of_the_numbers_is_noticed(tmp_path, originals, name):
     rng = np.random.default_rng(0)
