@@ -1,12 +1,16 @@
 """Every implementation is a parameter: a test that takes `backend` runs once for each, or says why it cannot."""
 
-import numpy as np
-import pytest
-import torch
-from oracles import implementations
+import os
 
-# One thread for torch and all of them for the kernels: two OpenMP pools would only wait for each other's cores.
-# (That both may run in one process, in either order of import, is tested in test_backend.py.)
+# All threads for our kernels, one for NumPy's BLAS and for torch: pools that take turns wait for each other's cores,
+# up to 25 ms at a time. (That they may share a process, in either order of import, is tested in test_backend.py.)
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when NumPy is first imported, which is below
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from oracles import implementations  # noqa: E402
+
 torch.set_num_threads(1)
 
 backend = implementations()
