@@ -37,7 +37,10 @@ with torch.no_grad():
     model(x)
 """,
 }
-REPORT_PEAK = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+# Not getrusage's ru_maxrss, which a child inherits from the process that started it.
+REPORT_PEAK = """
+print(next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
 IMPORT = "import time, numpy, PIL.Image; t = time.perf_counter(); import alexnet_np; print(time.perf_counter() - t)"
 
 
