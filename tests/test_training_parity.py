@@ -4,24 +4,20 @@ benchmarks/train_parity.py does it at full width on Fashion-MNIST.
 """
 
 import dataclasses
+from collections import deque
 
 import numpy as np
 import pytest
-import torch
 from oracles import to_host
 
-from alexnet_np.backend import use_backend
-from alexnet_np.benchmarks.peers import torch_net
+from alexnet_np.benchmarks.train_parity import TOLERANCES, train_beside_torch
 from alexnet_np.data.dataset import ArrayDataset
 from alexnet_np.training.config import Config
-from alexnet_np.training.run import Run
 
-STEPS = 50
-TOLERANCES = {"float32": 1e-3, "float64": 1e-8}
-"""Of the loss. A ReLU whose input is within a rounding of 0, or two pixels that close in a pooling window, fall to one
-side here and to the other there, and from then on the networks part, the faster the higher the rate. In float32, some
-fifty thousand such choices a step are enough for one in three runs to meet with it. So float32 gets a gentle rate, with
-which a parting stays below the tolerance; in float64 it does not happen, and momentum may amplify what it will."""
+# A ReLU whose input is within a rounding of 0, or two pixels that close in a pooling window, fall to one side here and to
+# the other there, and from then on the networks part, the faster the higher the rate. In float32, with some fifty
+# thousand such choices a step, one run in three meets with it. So float32 gets a gentle rate, with which a parting stays
+# below the tolerance; in float64 it does not happen, and momentum may amplify what it will.
 MOMENTUM = {"float32": 0.0, "float64": 0.9}
 
 CONFIG = Config(
@@ -50,42 +46,17 @@ def squares(config):
     return data, data
 
 
-def losses_beside_torch(config):
-    """Ours and torch's, step by step."""
-    run = Run(config)
-    peer = torch_net(run.model).train().to(getattr(torch, config.dtype))  # the first weights are float32 numbers
-    weights = [p for p in peer.parameters() if p.ndim > 1]
-    biases = {"params": [p for p in peer.parameters() if p.ndim == 1], "lr": 2 * config.lr, "weight_decay": 0.0}
-    optimizer = torch.optim.SGD(
-        [{"params": weights}, biases], config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-    )
-    peaks, total = [config.lr, 2 * config.lr], config.epochs * len(run.train_batches)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total, cycle_momentum=False)
-    ours, theirs = [], []
-    with use_backend(config.backend):
-        for epoch in range(config.epochs):
-            for x, target in run.train_batches.epoch(epoch):
-                if len(ours) == STEPS:
-                    return run, peer, np.array(ours), np.array(theirs)
-                ours.append(run.step(x, target)[0])
-                optimizer.zero_grad()
-                loss = torch.nn.functional.cross_entropy(peer(torch.from_numpy(x)), torch.from_numpy(target))
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                theirs.append(loss.item())
-    raise AssertionError("too few batches")
-
-
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_fifty_steps(monkeypatch, backend, dtype):
     monkeypatch.setattr("alexnet_np.training.task._small_images", squares)
     config = dataclasses.replace(CONFIG, backend=backend, dtype=dtype, momentum=MOMENTUM[dtype])
-    run, peer, ours, theirs = losses_beside_torch(config)
-    assert theirs[-5:].mean() < 0.8 * theirs[:5].mean(), "nothing was learned, so nothing was compared"
-    worst = abs(ours / theirs - 1).argmax()
-    assert abs(ours / theirs - 1).max() <= TOLERANCES[dtype], f"step {worst}: {ours[worst]!r}, torch {theirs[worst]!r}"
-    for (name, p), other in zip(run.model.named_parameters(), peer.parameters(), strict=True):
+    (beside,) = deque(train_beside_torch(config, 50), maxlen=1)
+    ours, theirs, differences = beside.ours, beside.theirs, beside.differences()
+    assert len(theirs) == 50
+    assert np.mean(theirs[-5:]) < 0.8 * np.mean(theirs[:5]), "nothing was learned, so nothing was compared"
+    worst = int(np.argmax(differences))
+    assert max(differences) <= TOLERANCES[dtype], f"step {worst}: {ours[worst]!r}, torch {theirs[worst]!r}"
+    for (name, p), other in zip(beside.run.model.named_parameters(), beside.peer.parameters(), strict=True):
         other = other.detach().numpy()
         error = np.linalg.norm(to_host(p.data) - other) / np.linalg.norm(other)
         assert error <= 10 * TOLERANCES[dtype], f"{name}: {error:.1e}"

@@ -141,9 +141,8 @@ def ablate(
         def report(name: str, event: Event) -> None:
             file.write(json.dumps({"variant": name, **event}) + "\n")
             if event["kind"] == "epoch" and not as_json:
-                print(
-                    f"epoch {event['epoch']}/{epochs}  {name}: loss {event['loss']:.4f}, accuracy {event['accuracy']:.2%}"
-                )
+                figures = f"loss {event['loss']:.4f}, accuracy {event['accuracy']:.2%}"
+                print(f"epoch {event['epoch']}/{epochs}  {name}: {figures}")
 
         events = train_variants(what, config, workers, report)
     picture = out / f"{what}.png"
