@@ -1,9 +1,11 @@
-"""Training beside PyTorch: the same weights, batches and recipe, no dropout; how far do the losses part, and how fast is each?
+"""Training beside PyTorch, from the same weights, on the same batches, without dropout: how far do the losses part?
 
-    python -m alexnet_np.benchmarks.train_parity [--steps 50] [--batch 128] [--width 1] [--backend numba] [--dtype float32]
+    python -m alexnet_np.benchmarks.train_parity [--steps 50] [--batch 128] [--width 1] [--backend numba]
+                                                 [--dtype float32] [--threads N]
 
-d2l's network on Fashion-MNIST with d2l's recipe (SGD, lr 0.01). The two take turns, batch by batch. Exit code 1 where
-losses differ by more than 1e-3 (float32) or 1e-8 (float64), relatively. With --steps 469 it is a whole epoch.
+d2l's network on Fashion-MNIST with d2l's recipe (SGD, lr 0.01). The two take turns, batch by batch, and each one's
+images a second are shown. Exit code 1 where losses differ by more than 1e-3 (float32) or 1e-8 (float64), relatively.
+With --steps 469 it is a whole epoch.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class Beside:
 
 
 def train_beside_torch(config: Config, steps: int) -> Iterator[Beside]:
-    """Train `config` here and in torch, on the same batches; yields after every step. Schedules: constant, one-cycle."""
+    """Train `config` here and in torch, batch by batch; yields after every step. Schedules: constant, one-cycle."""
     torch = import_torch()
     beside = Beside(run := Run(config), torch_net(run.model).train().to(getattr(torch, config.dtype)))
     optimizer = torch.optim.SGD(
@@ -115,7 +117,7 @@ def main() -> None:
             )
     worst = max(beside.differences())
     print(
-        f"{arguments.backend} {arguments.dtype}, {step} steps of {arguments.batch}: losses differ by at most {worst:.1e}"
+        f"{arguments.backend} {arguments.dtype}, {step} batches of {arguments.batch}: losses differ by {worst:.1e}"
     )
     sys.exit(worst > TOLERANCES[arguments.dtype])
 

@@ -14,10 +14,10 @@ from alexnet_np.benchmarks.train_parity import TOLERANCES, train_beside_torch
 from alexnet_np.data.dataset import ArrayDataset
 from alexnet_np.training.config import Config
 
-# A ReLU whose input is within a rounding of 0, or two pixels that close in a pooling window, fall to one side here and to
-# the other there, and from then on the networks part, the faster the higher the rate. In float32, with some fifty
-# thousand such choices a step, one run in three meets with it. So float32 gets a gentle rate, with which a parting stays
-# below the tolerance; in float64 it does not happen, and momentum may amplify what it will.
+# A ReLU whose input is within a rounding of 0, or two pixels that close in a pooling window, fall to one side here and
+# to the other there, and from then on the networks part, the faster the higher the rate. In float32, with some fifty
+# thousand such choices a step, one run in three meets with it. So float32 gets a gentle rate, with which a parting
+# stays below the tolerance; in float64 it does not happen, and momentum may amplify what it will.
 MOMENTUM = {"float32": 0.0, "float64": 0.9}
 
 CONFIG = Config(
