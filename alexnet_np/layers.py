@@ -93,15 +93,18 @@ class Layer:
         self._cache = cache if _grad_enabled.get() else None
         return self._hooked(x, y)
 
-    def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
+    def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = True) -> Array | None:
         """Add this layer's parameter gradients to their `.grad`; return dx, or None if it was not asked for.
 
-        It may be called again for another dy: the forward's cache stays until the next forward.
+        It may be called again for another dy: what forward kept stays until the next forward. With retain_graph=False
+        it is dropped here, as torch does by default, which leaves a training step its memory for the next gradients.
         """
         if self._cache is None:
             raise AlexNetError(f"{self!r}: backward needs a forward first, outside no_grad()")
         with nullcontext() if self.backend is None else use_backend(self.backend):
             dx = self.gradients(dy, input_grad)
+        if not retain_graph:
+            self._cache = None
         return self._hooked_gradient(dx, dy)
 
     def forward(self, x: Array) -> tuple[Array, Any]:
@@ -376,7 +379,7 @@ class Sequential(Layer):
             y = layer(y)
         return self._hooked(x, y)
 
-    def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
+    def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = True) -> Array | None:
         """Backward through every layer; stops where nothing earlier needs a gradient."""
         trainable = [any(p.requires_grad for _, p in layer.named_parameters()) for layer in self.layers]
         gradient: Array | None = dy
@@ -384,7 +387,7 @@ class Sequential(Layer):
             needed = input_grad or any(trainable[:i])
             if not (needed or trainable[i]):
                 return None
-            gradient = self.layers[i].backward(gradient, needed)
+            gradient = self.layers[i].backward(gradient, needed, retain_graph)
         return self._hooked_gradient(gradient, dy)
 
     def output_shape(self, shape: Shape) -> Shape:

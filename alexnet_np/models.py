@@ -227,13 +227,15 @@ class AlexNet(Layer):
         self._check_input(x)
         return self._hooked(x, Sequential(self._parts())(x))
 
-    def backward(self, dlogits: Any, input_grad: bool = True) -> Array | None:
+    def backward(self, dlogits: Any, input_grad: bool = True, retain_graph: bool = True) -> Array | None:
         """Add every parameter's gradient to its `.grad`; return dx, the gradient of the input.
 
-        With input_grad=False dx is not computed (training does not need it), and None is returned.
+        With input_grad=False dx is not computed (training does not need it), and None is returned. With
+        retain_graph=False what forward kept is dropped on the way, and another backward needs another forward.
         """
         dlogits = as_array(dlogits, "model: dlogits")
-        return self._hooked_gradient(Sequential(self._parts()).backward(dlogits, input_grad), dlogits)
+        dx = Sequential(self._parts()).backward(dlogits, input_grad, retain_graph)
+        return self._hooked_gradient(dx, dlogits)
 
     def _parts(self) -> list[Layer]:
         return [self.features, self.avgpool, self.flatten, self.classifier]
