@@ -36,6 +36,7 @@ setup(
         "pillow>=10.3",
         "numba>=0.61",
         "scipy-openblas32>=0.3.29",  # the BLAS that the Numba kernels call, explicit and the same everywhere
+        "threadpoolctl>=3.5",  # one thread setting for Numba and for NumPy's BLAS
         "typer>=0.15",
         "rich>=13",
     ],
