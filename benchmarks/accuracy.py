@@ -4,6 +4,7 @@
 
 The truth is torch in float64 on the same float32 numbers. float32 errors are ||result - truth|| / ||truth|| (L2), and
 `ratio` is ours over torch's; `float64` is the largest difference from torch's float64, relative to its largest value.
+The numba backend's convolutions are mostly Winograd's, which rounds more; "im2col" is its exact one.
 """
 
 from __future__ import annotations
@@ -66,16 +67,15 @@ def rows(batch: int, only: str | None = None) -> list[Row]:
 
 def _measure(case: Case, batch: int) -> list[Row]:
     draw = np.random.default_rng(0).standard_normal
-    inputs = [draw((batch, *case.x), dtype=np.float32)]
+    inputs: list[Any] = [draw((batch, *case.x), dtype=np.float32)]
     inputs += [draw(shape, dtype=np.float32) / np.float32(np.sqrt(np.prod(shape[1:]))) for shape in case.arrays]
     if case.op == "cross_entropy":
         inputs.append(np.arange(batch) % case.x[0])
     dy = draw(getattr(ops, case.op).forward(*inputs, **case.keywords)[0].shape, dtype=np.float32)
     truth, single = _torch(case, inputs, dy, np.float64), _torch(case, inputs, dy, np.float32)
     found = []
-    for backend, usable in available_backends().items():
-        if usable is not True:
-            continue
+    backends = [backend for backend, usable in available_backends().items() if usable is True]
+    for backend in [*backends, "im2col"] if case.op == "conv2d" and "numba" in backends else backends:
         ours, double = _ours(case, inputs, dy, backend, np.float32), _ours(case, inputs, dy, backend, np.float64)
         for quantity in truth:
             true = truth[quantity]
@@ -86,10 +86,18 @@ def _measure(case: Case, batch: int) -> list[Row]:
 
 
 NAMES = ("y", "dx", "dweight", "dbias")
+CONV2D = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 
 
 def _ours(case: Case, inputs: list[Any], dy: Any, backend: str, dtype: Any) -> dict[str, np.ndarray]:
-    arrays = [_cast(a, dtype) for a in (*inputs, dy)]
+    arrays: list[Any] = [_cast(a, dtype) for a in (*inputs, dy)]
+    if backend == "im2col":
+        from alexnet_np.kernels import conv2d_im2col_numba
+
+        geometry = ops.conv2d.find_geometry(*arrays[:3], **{**CONV2D, **case.keywords})
+        y = conv2d_im2col_numba.compute(*arrays[:3], geometry)
+        gradients = conv2d_im2col_numba.gradients(arrays[3], *arrays[:2], geometry, (True, True, True))
+        return dict(zip(NAMES, (y, *gradients), strict=True))
     if BACKENDS[backend] == "gpu":
         import cupy
 
