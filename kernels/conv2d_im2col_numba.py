@@ -138,7 +138,7 @@ def rows_in_cache(size: int, geometry: Geometry, itemsize: int) -> int:
 def _forward(
     x: Array, filters: Array, bias: Array, geometry: tuple[int, ...], depth: int, rows: int, scratch: Array, y: Array
 ) -> None:
-    """y (N, F, OH*OW) = bias + filters · columns, `depth` of them at a time. A task: an image, a group, `rows` of OH."""
+    """y (N, F, OH*OW) = bias + filters · columns, `depth` of them at a time. A task: image, group, `rows` of OH."""
     G, _, _, _, _, _, _, OH, OW, _, _ = geometry
     (F, K), CG = filters.shape, x.shape[1] // G
     FG, blocks, workers = F // G, -(-OH // rows), len(scratch)
