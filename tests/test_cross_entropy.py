@@ -45,9 +45,10 @@ def test_probabilities(backend, rng, shape, reduction, smoothing, weight):
     check_op(ops.cross_entropy, [logits, target], keywords, implementation=backend)
 
 
-def test_imagenets_shape(backend, rng):
-    shape = (32, 1000)
-    check_op(ops.cross_entropy, [3 * rng.standard_normal(shape), indices(rng, shape)], implementation=backend)
+@pytest.mark.parametrize("shape", [(32, 1000), (8, 1000, 16)])
+@pytest.mark.parametrize("keywords", [{}, {"label_smoothing": 0.1, "reduction": "none"}])
+def test_many_classes(backend, rng, shape, keywords):
+    check_op(ops.cross_entropy, [rng.standard_normal(shape), indices(rng, shape)], keywords, implementation=backend)
 
 
 @pytest.mark.parametrize("ignore_index", [3, 0, -1, 99])

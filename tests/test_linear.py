@@ -26,6 +26,7 @@ def arrays(rng, x, weight, bias):
         ((5, 0), (4, 0), (4,)),
         ((5, 7), (0, 7), (0,)),
         ((16, 600), (50, 600), (50,)),
+        ((8, 9216), (64, 9216), (64,)),  # sums as long as the first dense layer's
     ],
 )
 def test_agrees_with_torch(backend, rng, x, weight, bias):

@@ -106,7 +106,8 @@ def compute(logits: Array, coefficients: Array) -> Array:
     """(N,L): -sum over c of T*q, where a zero coefficient counts nothing even against q = -inf."""
     xp = array_module(logits)
     q = log_softmax.compute(logits, 1)
-    return -(coefficients * xp.where(coefficients == 0, q.dtype.type(0), q)).sum(1)
+    terms = coefficients * xp.where(coefficients == 0, q.dtype.type(0), q)
+    return -terms.sum(1, dtype=np.float64).astype(q.dtype)  # with smoothing it is a sum of C terms
 
 
 def gradients(dy: Array, logits: Array, coefficients: Array) -> Array:
