@@ -56,10 +56,6 @@ def emit_tile(
     starts = [e.mul(e.int(1) if transposed else lda, i) for i in range(rows)]  # where each row of A begins
     step = lda if transposed else e.int(1)  # from one k to the next
     sums = [[e.variable(e.constant(0.0)) for _ in vectors] for _ in range(rows)]
-    with e.when(e.less(0, accumulate)):
-        for i in range(rows):
-            for v in vectors:
-                e.set(sums[i][v], e.load(c, e.add(e.mul(ldc, i), v * LANES)))
     panel = e.variable(b)
 
     def steps(a_k: ir.Value, count: int) -> None:
@@ -80,6 +76,10 @@ def emit_tile(
         done = e.mul(blocks, UNROLL)
         with e.loop(e.sub(K, done)) as k:
             steps(e.at(a_tap, e.mul(e.add(done, k), step)), 1)
+    with e.when(e.less(0, accumulate)):  # now, not at the start: a sum of short sums rounds less than one long sum
+        for i in range(rows):
+            for v in vectors:
+                e.set(sums[i][v], e.plus(e.get(sums[i][v]), e.load(c, e.add(e.mul(ldc, i), v * LANES))))
     for i in range(rows):
         for v in vectors:
             e.store(e.get(sums[i][v]), c, e.add(e.mul(ldc, i), v * LANES))

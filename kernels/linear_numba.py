@@ -28,7 +28,7 @@ from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_fun
 from alexnet_np.ops import linear as array_version
 from alexnet_np.ops.linear import Gradients, Needs
 
-BLOCK_K = 512  # rows of a panel in work at a time
+BLOCK_K = 256  # rows of a panel in work at a time
 
 
 def emit_transpose(e: Emitter, rows: ir.Value, stride: ir.Value, columns: ir.Value) -> None:

@@ -1,6 +1,7 @@
 """Every implementation is a parameter: a test that takes `backend` runs once for each, or says why it cannot."""
 
 import os
+import signal
 
 # All threads for our kernels, one for NumPy's BLAS and for torch: pools that take turns wait for each other's cores,
 # up to 25 ms at a time. (That they may share a process, in either order of import, is tested in test_backend.py.)
@@ -12,6 +13,9 @@ import torch  # noqa: E402
 from oracles import implementations  # noqa: E402
 
 torch.set_num_threads(1)
+
+# A shell that starts the tests in the background has Ctrl-C ignored, in them and in every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 backend = implementations()
 
