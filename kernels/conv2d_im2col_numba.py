@@ -7,7 +7,8 @@
    rows of the column matrix (dweight). Every output belongs to one thread, which adds in a fixed order: results are the
    same from run to run. Workspace: BLOCK_BYTES a thread, or one output row's columns if those are more.
 
-Inputs in another memory order (channels-last, strided) are copied to C order first.
+Inputs in another memory order (channels-last, strided), read-only or not aligned are copied first: Numba would compile
+the kernels anew for each kind.
 Source: Chellapilla, Puri, Simard (2006), sec. 2; columns that never leave the cache: Chetlur et al., "cuDNN" (2014).
 Measured (EPYC Zen 4, 2 cores, torchvision's five convolutions at batch 8, float32), against the array version, most of
 whose time is BLAS: forward 1.1 to 1.6 times as fast, backward 1.1 to 1.7 times; 145-165 GFLOP/s beyond the first.
@@ -79,9 +80,9 @@ def naive_gradients(dy: Array, x: Array, weight: Array, geometry: Geometry, need
 
 
 def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> Array:
-    x, filters = np.ascontiguousarray(x), np.ascontiguousarray(weight).reshape(len(weight), -1)
-    bias = np.zeros(len(weight), x.dtype) if bias is None else np.ascontiguousarray(bias)
-    depth, (OH, OW) = min(TERMS, filters.shape[1]), geometry.output
+    x, filters = np.require(x, requirements="CAW"), np.require(weight, requirements="CAW").reshape(len(weight), -1)
+    bias = np.zeros(len(weight), x.dtype) if bias is None else np.require(bias, requirements="CAW")
+    depth, (OH, OW) = max(1, min(TERMS, filters.shape[1])), geometry.output
     y = np.empty((len(x), len(weight), OH * OW), x.dtype)
     with threads.parallel() as workers:
         blocks = -(-workers // max(1, len(x) * geometry.groups))  # of one image and group, so that no thread idles
@@ -92,8 +93,8 @@ def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> 
 
 
 def gradients(dy: Array, x: Array, weight: Array, geometry: Geometry, needs: Needs) -> Gradients:
-    x, filters = np.ascontiguousarray(x), np.ascontiguousarray(weight).reshape(len(weight), -1)
-    dy = np.ascontiguousarray(dy).reshape(len(x), len(weight), geometry.output[0] * geometry.output[1])
+    x, filters = np.require(x, requirements="CAW"), np.require(weight, requirements="CAW").reshape(len(weight), -1)
+    dy = np.require(dy, requirements="CAW").reshape(len(x), len(weight), geometry.output[0] * geometry.output[1])
     dx = input_gradient(dy, x.shape, filters, geometry) if needs[0] else None
     dweight = weight_gradient(dy, x, filters.shape, geometry).reshape(weight.shape) if needs[1] else None
     return dx, dweight, dy.sum((0, 2)) if needs[2] else None

@@ -308,3 +308,13 @@ def strided(array: Any) -> Any:
     view = larger[..., ::2][::-1]
     view[...] = array
     return view
+
+
+def locked(array: Any) -> Any:
+    """Read-only and not aligned, as in a file that is mapped into memory."""
+    if array_module(array) is not np:
+        return array
+    memory = np.empty(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    memory[...] = array
+    memory.flags.writeable = False
+    return memory

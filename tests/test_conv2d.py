@@ -9,6 +9,7 @@ from oracles import (
     channels_last,
     check_op,
     implementations,
+    locked,
     refused,
     run,
     strided,
@@ -99,7 +100,7 @@ def test_without_bias(backend, rng):
     check_op(ops.conv2d, arrays(rng, (2, 3, 6, 5), (4, 3, 3, 3), bias=False), implementation=backend)
 
 
-@pytest.mark.parametrize("layout", [channels_last, strided])
+@pytest.mark.parametrize("layout", [channels_last, strided, locked])
 def test_any_memory_layout(backend, rng, layout):
     keywords = {"stride": (1, 2), "padding": 1, "groups": 2}
     check_op(ops.conv2d, arrays(rng, (2, 4, 7, 8), (6, 2, 3, 3)), keywords, implementation=backend, layout=layout)

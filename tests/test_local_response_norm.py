@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from oracles import channels_last, check_op, implementations, refused, run, strided
+from oracles import channels_last, check_op, implementations, locked, refused, run, strided
 
 from alexnet_np import ops
 from alexnet_np.errors import ArgumentError, ShapeError
@@ -37,7 +37,7 @@ def test_any_rank(backend, rng, shape):
     check_op(ops.local_response_norm, [rng.standard_normal(shape)], {"size": 4, **STRONG}, implementation=backend)
 
 
-@pytest.mark.parametrize("layout", [channels_last, strided])
+@pytest.mark.parametrize("layout", [channels_last, strided, locked])
 def test_any_memory_layout(backend, rng, layout):
     for shape, size in (((2, 6, 5, 4), 5), ((2, 37, 5, 4), 5), ((2, 32, 5, 4), 4)):  # few channels, and many
         x = rng.standard_normal(shape)

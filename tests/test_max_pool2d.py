@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles import channels_last, check_op, implementations, refused, run, strided, to_device, to_host, using
+from oracles import channels_last, check_op, implementations, locked, refused, run, strided, to_device, to_host, using
 
 from alexnet_np import ops
 from alexnet_np.backend import BACKENDS
@@ -61,7 +61,7 @@ def test_version_one_agrees_with_torch(rng, version, case):
     check_op(ops.max_pool2d, [distinct(rng, shape)], keywords, implementation=f"max_pool2d_numba:{version}")
 
 
-@pytest.mark.parametrize("layout", [channels_last, strided])
+@pytest.mark.parametrize("layout", [channels_last, strided, locked])
 def test_any_memory_layout(backend, rng, layout):
     for shape in ((2, 4, 9, 8), (2, 37, 13, 11), (33, 10, 9)):  # few channels, many, unbatched
         keywords = {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}
