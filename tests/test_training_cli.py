@@ -122,6 +122,8 @@ def test_evaluate_an_unfinished_run(trained, tmp_path):
     tensors, state = checkpoint.read(Checkpoints(out / "checkpoints").paths()[0])
     checkpoint.write(tmp_path / "checkpoints" / "step-00000001.safetensors", tensors, state)
     assert run("evaluate", tmp_path).exit_code == 0
+    (tmp_path / "checkpoints" / "step-00000002.safetensors").write_bytes(b"")
+    assert "step-00000002.safetensors: damaged" in fails("evaluate", tmp_path)
     assert "no checkpoint here" in fails("evaluate", tmp_path / "checkpoints")
 
 

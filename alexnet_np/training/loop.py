@@ -26,7 +26,7 @@ from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import evaluate
 from alexnet_np.training.interrupt import Stopped, StopRequest, stop_requests
 from alexnet_np.training.metrics import Event, MetricsLog
-from alexnet_np.training.run import Run, environment
+from alexnet_np.training.run import Run, Saved, environment
 
 Listener = Callable[[Event], None]
 
@@ -36,7 +36,7 @@ class Trainer:
 
     `workers`: threads that prepare data. `cache`: where a folder's decoded images are kept. `keep`: checkpoints that
     stay. `save_every`: seconds between two; there is one at the start and after every epoch in any case. None of these
-    changes a bit of the result.
+    changes a bit of the result. `saved`: a checkpoint to go on from; see `resume`.
     Raises ArgumentError, DataError, ImageError, WeightsError, BackendError.
     """
 
@@ -49,14 +49,15 @@ class Trainer:
         keep: int = 3,
         save_every: float = 120.0,
         cache: Path | None = None,
+        saved: Saved | None = None,
     ) -> None:
         self.config, self.folder, self.save_every = config, folder, save_every
         self.checkpoints = None if folder is None else Checkpoints(folder / "checkpoints", keep)
         self.log = None if folder is None else MetricsLog(folder / "metrics.jsonl")
-        self.run = Run(config, workers, cache)
-        self.last: Event = {}  # the last epoch's figures
+        self.run = Run(config, workers, cache, saved)
+        self.last: Event = {} if saved is None else saved[1]["last"]  # the last epoch's figures
         self.notices: list[str] = []  # what whoever resumed should know
-        self._begun = False
+        self._begun = saved is not None
         self._saved_at = -math.inf
         self._listeners: list[Listener] = []
 
@@ -70,11 +71,9 @@ class Trainer:
         tensors, state, problems = Checkpoints(folder / "checkpoints").load()
         config, asked = Config.from_json(state["config"]), asked or {}
         config.check_same(asked)
-        trainer = cls(dataclasses.replace(config, data=asked.get("data", config.data)), folder, **options)
-        trainer.run.restore(tensors, state)
-        trainer.last, trainer._begun = state["last"], True
-        if trainer.log is not None:
-            trainer.log.cut(state["metrics_bytes"])
+        config = dataclasses.replace(config, data=asked.get("data", config.data))
+        trainer = cls(config, folder, saved=(tensors, state), **options)
+        MetricsLog(folder / "metrics.jsonl").cut(state["metrics_bytes"])
         trainer.notices = [f"{problem}; going on from the one before" for problem in problems]
         trainer.notices += changes(state["environment"], environment())
         return trainer

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import platform
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alexnet_np import ops
+from alexnet_np import __version__, ops
 from alexnet_np.backend import Array
 from alexnet_np.errors import AlexNetError, CheckpointError
 from alexnet_np.layers import Dropout
@@ -25,6 +26,8 @@ from alexnet_np.training.schedules import ReduceLROnPlateau
 from alexnet_np.training.task import loaders, open_task
 
 MOMENTUM = "momentum."  # before the names of the optimizer's buffers
+
+Saved = tuple[Mapping[str, Array], Mapping[str, Any]]
 
 
 @dataclass
@@ -43,17 +46,21 @@ class Run:
     """The data, network, optimizer and schedule of `config`, and the position in the run.
 
     `workers`: threads that prepare data; `cache`: where a folder's decoded images are kept. Neither changes a result.
-    Raises ArgumentError, DataError, ImageError, WeightsError, BackendError.
+    `saved`: what `tensors()` and `state()` gave, to go on from there instead of from the beginning.
+    Raises ArgumentError, DataError, ImageError, WeightsError, BackendError; CheckpointError where `saved` does not fit.
     """
 
-    def __init__(self, config: Config, workers: int = 2, cache: Path | None = None) -> None:
+    def __init__(self, config: Config, workers: int = 2, cache: Path | None = None, saved: Saved | None = None) -> None:
         self.config = config
         self.task = open_task(config, workers, cache)
         self.train_batches, self.validation_batches = loaders(config, self.task, workers)
-        self.model = build_model(config, len(self.task.classes), len(self.task.recipe.mode))
+        start = config if saved is None else dataclasses.replace(config, weights=None)  # that file may be gone
+        self.model = build_model(start, len(self.task.classes), len(self.task.recipe.mode))
         self.optimizer = build_optimizer(config, self.model)
         self.schedule = build_schedule(config, self.optimizer, len(self.train_batches))
         self.at = Position()
+        if saved is not None:
+            self._restore(*saved)
 
     def step(self, x: np.ndarray, target: np.ndarray) -> tuple[float, int]:
         """One batch forward, backward and into the parameters; its mean loss, and how many it got right.
@@ -95,14 +102,13 @@ class Run:
             "config": self.config.to_json(),
             "data": self.task.fingerprint(),
             "environment": environment(),
-            "position": asdict(self.at),
+            "position": dataclasses.asdict(self.at),
             "optimizer": self.optimizer.state_dict()["param_groups"],
             "schedule": self.schedule.state_dict(),
             "dropout": {name: [layer.seed, layer.calls] for name, layer in self._dropouts()},
         }
 
-    def restore(self, tensors: Mapping[str, Array], state: Mapping[str, Any]) -> None:
-        """Continue from `tensors()` and `state()`. Raises CheckpointError, WeightsError."""
+    def _restore(self, tensors: Mapping[str, Array], state: Mapping[str, Any]) -> None:
         now, then = self.task.fingerprint(), state["data"]
         if now != then:
             raise CheckpointError(
@@ -124,9 +130,14 @@ class Run:
 
 def environment() -> dict[str, Any]:
     """What, beside the configuration and the data, may change the last bits of a run."""
-    packages = {name: version(name) for name in ("alexnet-np", "numpy", "numba")}
-    python = ".".join(map(str, sys.version_info[:2]))
-    return {**packages, "python": python, "machine": platform.machine(), "threads": get_num_threads()}
+    return {
+        "alexnet-np": __version__,
+        "numpy": version("numpy"),
+        "numba": version("numba"),
+        "python": ".".join(map(str, sys.version_info[:2])),
+        "machine": platform.machine(),
+        "threads": get_num_threads(),
+    }
 
 
 def parameters(tensors: Mapping[str, Array]) -> dict[str, Array]:

@@ -32,7 +32,9 @@ def open_trained(path: Path, backend: str | None = None) -> Trained:
     Raises CheckpointError where there is none.
     """
     if path.is_dir() and not (path / "weights.safetensors").exists():
-        tensors, state, _ = Checkpoints(path / "checkpoints").load()
+        tensors, state, problems = Checkpoints(path / "checkpoints").load()
+        if problems:
+            raise CheckpointError(f"{problems[0]}; name an older one, or --resume the run first")
     else:
         tensors, state = checkpoint.read(path / "weights.safetensors" if path.is_dir() else path)
     if "config" not in state:
