@@ -104,7 +104,7 @@ def input_gradient(dy: Array, shape: tuple[int, ...], filters: Array, geometry: 
     (N, C), G, taps = shape[:2], geometry.groups, geometry.kernel[0] * geometry.kernel[1]
     dx = np.zeros(shape, dy.dtype)
     with threads.parallel() as workers:
-        channels = -(-C // G // -(-workers // max(1, N * G)))
+        channels = max(1, -(-C // G // -(-workers // max(1, N * G))))
         rows = rows_in_cache(channels * taps, geometry, dy.itemsize)
         scratch = np.empty((workers, channels * taps * rows * geometry.output[1]), dy.dtype)
         _input_gradient(dy, filters, flat(geometry), channels, rows, scratch, dx)
@@ -114,7 +114,7 @@ def input_gradient(dy: Array, shape: tuple[int, ...], filters: Array, geometry: 
 def weight_gradient(dy: Array, x: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
     dfilters = np.zeros(shape, x.dtype)
     with threads.parallel() as workers:
-        size = -(-shape[1] // -(-workers // geometry.groups))
+        size = max(1, -(-shape[1] // -(-workers // geometry.groups)))
         rows = rows_in_cache(size, geometry, x.itemsize)
         scratch = np.empty((workers, size * rows * geometry.output[1]), x.dtype)
         _weight_gradient(dy, x, flat(geometry), size, rows, scratch, dfilters)
@@ -124,8 +124,9 @@ def weight_gradient(dy: Array, x: Array, shape: tuple[int, ...], geometry: Geome
 def flat(geometry: Geometry) -> tuple[int, ...]:
     """Geometry without inner tuples, which Numba does not take into a parallel loop."""
     top, _, left, _ = geometry.padding
-    sizes = (*geometry.stride, *geometry.dilation, *geometry.kernel, *geometry.output)
-    return (geometry.groups, *sizes, top, left)
+    return (
+        geometry.groups, *geometry.output, *geometry.stride, *geometry.dilation, *geometry.kernel, top, left
+    )  # fmt: skip
 
 
 def rows_in_cache(size: int, geometry: Geometry, itemsize: int) -> int:
@@ -140,7 +141,7 @@ def _forward(
     x: Array, filters: Array, bias: Array, geometry: tuple[int, ...], depth: int, rows: int, scratch: Array, y: Array
 ) -> None:
     """y (N, F, OH*OW) = bias + filters · columns, `depth` of them at a time. A task: image, group, `rows` of OH."""
-    G, _, _, _, _, _, _, OH, OW, _, _ = geometry
+    G, OH, OW = geometry[:3]
     (F, K), CG = filters.shape, x.shape[1] // G
     FG, blocks, workers = F // G, -(-OH // rows), len(scratch)
     for worker in prange(workers):
@@ -152,8 +153,7 @@ def _forward(
                 out[f] = bias[g * FG + f]
             for low in range(0, K, depth):
                 high = min(K, low + depth)
-                columns = scratch[worker, : (high - low) * (last - first) * OW]
-                columns = columns.reshape(high - low, (last - first) * OW)
+                columns = matrix(scratch[worker], high - low, (last - first) * OW)
                 im2col(x[n, g * CG : (g + 1) * CG], geometry, low, first, last, columns)
                 gemm(filters[g * FG : (g + 1) * FG, low:high], columns, out, 1)
 
@@ -163,7 +163,7 @@ def _input_gradient(
     dy: Array, filters: Array, geometry: tuple[int, ...], channels: int, rows: int, scratch: Array, dx: Array
 ) -> None:
     """dx += col2im(filtersᵀ · dy), dy (N, F, OH*OW). A task: one image, one group, `channels` of its channels."""
-    G, _, _, _, _, KH, KW, OH, OW, _, _ = geometry
+    G, OH, OW, _, _, _, _, KH, KW, _, _ = geometry
     N, CG, taps = len(dx), dx.shape[1] // G, KH * KW
     FG, blocks, workers = len(filters) // G, -(-CG // channels), len(scratch)
     for worker in prange(workers):
@@ -173,8 +173,7 @@ def _input_gradient(
             weights = filters[g * FG : (g + 1) * FG, low * taps : high * taps].T
             for first in range(0, OH, rows):
                 last = min(OH, first + rows)
-                columns = scratch[worker, : (high - low) * taps * (last - first) * OW]
-                columns = columns.reshape((high - low) * taps, (last - first) * OW)
+                columns = matrix(scratch[worker], (high - low) * taps, (last - first) * OW)
                 gemm(weights, dy[n, g * FG : (g + 1) * FG, first * OW : last * OW], columns, 0)
                 col2im(columns, geometry, first, last, dx[n, g * CG + low : g * CG + high])
 
@@ -184,7 +183,7 @@ def _weight_gradient(
     dy: Array, x: Array, geometry: tuple[int, ...], size: int, rows: int, scratch: Array, dfilters: Array
 ) -> None:
     """dfilters += sum over n of dy · columnsᵀ. A task: one group, `size` rows of the column matrix."""
-    G, _, _, _, _, _, _, OH, OW, _, _ = geometry
+    G, OH, OW = geometry[:3]
     (F, K), CG = dfilters.shape, x.shape[1] // G
     FG, blocks, workers = F // G, -(-K // size), len(scratch)
     for worker in prange(workers):
@@ -194,16 +193,20 @@ def _weight_gradient(
             for n in range(len(x)):
                 for first in range(0, OH, rows):
                     last = min(OH, first + rows)
-                    columns = scratch[worker, : (high - low) * (last - first) * OW]
-                    columns = columns.reshape(high - low, (last - first) * OW)
+                    columns = matrix(scratch[worker], high - low, (last - first) * OW)
                     im2col(x[n, g * CG : (g + 1) * CG], geometry, low, first, last, columns)
                     gemm(dy[n, g * FG : (g + 1) * FG, first * OW : last * OW], columns.T, out, 1)
 
 
 @kernel
+def matrix(memory: Array, rows: int, columns: int) -> Array:
+    return memory[: rows * columns].reshape(rows, columns)
+
+
+@kernel
 def im2col(x: Array, geometry: tuple[int, ...], start: int, first: int, last: int, columns: Array) -> None:
     """Rows start, start+1, ... (each a c, kh, kw) of the column matrix of x (C,H,W), for output rows first to last."""
-    _, SH, SW, DH, DW, KH, KW, _, OW, top, left = geometry
+    _, _, OW, SH, SW, DH, DW, KH, KW, top, left = geometry
     _, H, W = x.shape
     for r in range(len(columns)):
         c, kh, kw = (start + r) // (KH * KW), (start + r) // KW % KH, (start + r) % KW
@@ -224,7 +227,7 @@ def im2col(x: Array, geometry: tuple[int, ...], start: int, first: int, last: in
 @kernel
 def col2im(columns: Array, geometry: tuple[int, ...], first: int, last: int, dx: Array) -> None:
     """The adjoint: columns (C*KH*KW, rows*OW) of output rows first to last, added onto dx (C,H,W)."""
-    _, SH, SW, DH, DW, KH, KW, _, OW, top, left = geometry
+    _, _, OW, SH, SW, DH, DW, KH, KW, top, left = geometry
     _, H, W = dx.shape
     for r in range(len(columns)):
         c, kh, kw = r // (KH * KW), r // KW % KH, r % KW

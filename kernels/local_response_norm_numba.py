@@ -69,7 +69,7 @@ def compute(x: Array, geometry: Geometry) -> Array:
     x = np.require(x, requirements="CAW")
     y = np.empty_like(x)
     with threads.parallel():
-        _forward(x, geometry.low, geometry.high, *constants(x, geometry), y)
+        _forward(x, geometry.low, geometry.high, *constants(x, geometry)[:3], y)
     return y
 
 
@@ -83,15 +83,14 @@ def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
     return dx
 
 
-def constants(x: Array, geometry: Geometry) -> tuple[float, float, float, float]:
-    """k, scale, beta and the gradient's factor in x's dtype, so that float32 stays float32."""
-    real = x.dtype.type
+def constants(x: Array, geometry: Geometry) -> Array:
+    """k, scale, beta and the gradient's 2 * scale * beta in x's dtype, so that float32 stays float32."""
     _, _, scale, beta, k = geometry
-    return real(k), real(scale), real(beta), real(2 * scale * beta)
+    return np.array([k, scale, beta, 2 * scale * beta], x.dtype)
 
 
 @parallel_kernel
-def _forward(x: Array, low: int, high: int, k: float, scale: float, beta: float, factor: float, y: Array) -> None:
+def _forward(x: Array, low: int, high: int, k: float, scale: float, beta: float, y: Array) -> None:
     N, C, L = x.shape
     blocks = -(-L // BLOCK)
     for task in prange(N * blocks):
