@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 PACKAGES = ("alexnet-np", "numpy", "numba", "scipy-openblas32", "torch", "torchvision", "onnxruntime", "openvino")
+SETTLE = 0.05  # seconds between turns: thread pools spin on for a while after their work, on the next one's cores
 FLUSH_BYTES = 64 << 20  # more than the last-level cache of most machines
 
 
@@ -129,7 +131,8 @@ def measure(
     seconds: dict[str, list[float]] = {c.name: [] for c in present}
     for i in range(rounds):
         progress(f"{work.name}: round {i + 1} of {rounds}")
-        for contender in present[i % len(present) :] + present[: i % len(present)]:
+        for contender in random.Random(i).sample(present, len(present)):  # nobody always follows the same one
+            time.sleep(SETTLE)
             if cold:
                 flush += 1
             assert contender.run is not None
