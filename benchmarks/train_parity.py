@@ -68,7 +68,7 @@ def train_beside_torch(config: Config, steps: int) -> Iterator[Beside]:
         for epoch in range(config.epochs):
             for x, target in run.train_batches.epoch(epoch):
                 begun = time.perf_counter()
-                beside.ours.append(run.step(x, target)[0])
+                beside.ours.append(run.step(x, target)["loss"])
                 between = time.perf_counter()
                 beside.theirs.append(torch_step(x, target))
                 beside.our_seconds.append(between - begun)
@@ -116,9 +116,7 @@ def main() -> None:
                 flush=True,
             )
     worst = max(beside.differences())
-    print(
-        f"{arguments.backend} {arguments.dtype}, {step} batches of {arguments.batch}: losses differ by {worst:.1e}"
-    )
+    print(f"{arguments.backend} {arguments.dtype}, {step} batches of {arguments.batch}: losses differ by {worst:.1e}")
     sys.exit(worst > TOLERANCES[arguments.dtype])
 
 

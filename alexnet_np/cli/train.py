@@ -187,6 +187,7 @@ def start(context: typer.Context, **fixed: Any) -> None:
     settings["freeze"] = tuple(settings["freeze"])
     if settings["data"] is not None:
         settings["data"] = str(Path(settings["data"]).resolve())
+    # By the enum's name, because Typer brings a copy of click of its own.
     given = {name for name in options if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
     out, as_json = options["out"], options["as_json"]
     files = {name: options[name] for name in ("workers", "cache", "keep", "save_every")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from contextlib import closing
 
@@ -43,28 +42,11 @@ def ablate(
 def _train(runs: dict[str, Run], epoch: int, report: Callable[[str, Event], None]) -> None:
     first, *_ = runs.values()
     with closing(first.train_batches.epoch(epoch)) as batches:
-        for batch, (x, target) in enumerate(batches, 1):
+        for x, target in batches:
             for name, run in runs.items():
-                begun = time.perf_counter()
-                loss, correct = run.step(x, target)
-                report(
-                    name,
-                    {
-                        "kind": "batch",
-                        "epoch": epoch + 1,
-                        "batch": batch,
-                        "batches": len(first.train_batches),
-                        "step": run.at.step,
-                        "loss": loss,
-                        "accuracy": correct / len(target),
-                        "images_per_second": len(target) / (time.perf_counter() - begun),
-                    },
-                )
+                report(name, run.step(x, target))
 
 
 def _validate(run: Run) -> Event:
     with closing(run.validation_batches.epoch(0)) as batches:
-        result = evaluate(run.model, batches, len(run.task.classes))
-    event = {"kind": "epoch", "epoch": run.at.epoch + 1, "loss": result.loss, "accuracy": result.top1}
-    run.finish_epoch(1 - result.top1)
-    return event
+        return run.finish_epoch(evaluate(run.model, batches, len(run.task.classes)))

@@ -55,7 +55,7 @@ class Config:
 
     dataset: str = "fashion-mnist"
     data: str | None = None  # folder of the images, or of the IDX files; None: where they are usually found
-    limit: int | None = None  # train on the first so many images only
+    limit: int | None = None  # train on so many images only, evenly spaced
     preset: str = "d2l"
     width: float = 1.0
     image_size: int = 224  # for small images

@@ -1,11 +1,13 @@
 """The training loop: one `Trainer` is one run, which can be stopped anywhere and goes on bit for bit.
 
-trainer = Trainer(Config(epochs=3), Path("runs/first"))
-trainer.fit()
+    trainer = Trainer(Config(epochs=3), Path("runs/first"))
+    trainer.fit()
 
-runs/first/metrics.jsonl          what happened, a JSON object a line
-runs/first/checkpoints/           everything that the rest of the run depends on
-runs/first/weights.safetensors    the network, at the end
+leaves behind
+
+    runs/first/metrics.jsonl          what happened, a JSON object a line
+    runs/first/checkpoints/           everything that the rest of the run depends on
+    runs/first/weights.safetensors    the network, at the end
 """
 
 from __future__ import annotations
@@ -126,51 +128,21 @@ class Trainer:
         begun, already, speed = time.perf_counter(), run.at.images, 0.0
         with closing(loader.epoch(run.at.epoch, run.at.batch)) as batches:
             for x, target in batches:
-                lr = run.optimizer.param_groups[0]["lr"]
-                loss, correct = run.step(x, target)
+                figures = run.step(x, target)
                 speed = (run.at.images - already) / (time.perf_counter() - begun)
-                self._report(
-                    {
-                        "kind": "batch",
-                        "epoch": run.at.epoch + 1,
-                        "batch": run.at.batch,
-                        "batches": len(loader),
-                        "step": run.at.step,
-                        "loss": loss,
-                        "accuracy": correct / len(target),
-                        "lr": lr,
-                        **self._averages(),
-                        "images_per_second": speed,
-                    }
-                )
+                self._report({**figures, "images_per_second": speed})
                 if stop.asked:
                     self._stop()
                 if time.monotonic() - self._saved_at >= self.save_every:
                     self.save()
         return speed
 
-    def _averages(self) -> dict[str, float]:
-        at = self.run.at
-        return {"train_loss": at.loss / at.images, "train_accuracy": at.correct / at.images}
-
     def _finish_epoch(self, stop: StopRequest, images_per_second: float) -> None:
         """Validate, report, and save with the position at the start of the next epoch."""
         run, loader = self.run, self.run.train_batches
-        result = evaluate(run.model, self._validation(stop), len(run.task.classes))
-        self.last = {
-            "kind": "epoch",
-            "epoch": run.at.epoch + 1,
-            "epochs": self.config.epochs,
-            "step": run.at.step,
-            **self._averages(),
-            "loss": result.loss,
-            "accuracy": result.top1,
-            "top5": result.top5,
-            "lr": run.optimizer.param_groups[0]["lr"],
-            "images_per_second": images_per_second,
-            "data_wait": loader.waited / loader.elapsed if loader.elapsed else 0.0,
-        }
-        run.finish_epoch(1 - result.top1)
+        data_wait = loader.waited / loader.elapsed if loader.elapsed else 0.0
+        figures = run.finish_epoch(evaluate(run.model, self._validation(stop), len(run.task.classes)))
+        self.last = {**figures, "images_per_second": images_per_second, "data_wait": data_wait}
         self._report(self.last)
         self.save()
 

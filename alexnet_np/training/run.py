@@ -21,7 +21,8 @@ from alexnet_np.layers import Dropout
 from alexnet_np.threads import get_num_threads
 from alexnet_np.training.building import build_model, build_optimizer, build_schedule
 from alexnet_np.training.config import Config
-from alexnet_np.training.evaluation import on_device
+from alexnet_np.training.evaluation import Evaluation, on_device
+from alexnet_np.training.metrics import Event
 from alexnet_np.training.schedules import ReduceLROnPlateau
 from alexnet_np.training.task import loaders, open_task
 
@@ -62,11 +63,12 @@ class Run:
         if saved is not None:
             self._restore(*saved)
 
-    def step(self, x: np.ndarray, target: np.ndarray) -> tuple[float, int]:
-        """One batch forward, backward and into the parameters; its mean loss, and how many it got right.
+    def step(self, x: np.ndarray, target: np.ndarray) -> Event:
+        """One batch forward, backward and into the parameters; returns its figures and the epoch's means so far.
 
         Raises AlexNetError where the loss is no longer a number.
         """
+        lr = self.optimizer.param_groups[0]["lr"]
         logits = self.model(on_device(self.model, x))
         mean, cache = ops.cross_entropy.forward(logits, target, label_smoothing=self.config.label_smoothing)
         loss = float(mean)
@@ -84,13 +86,38 @@ class Run:
         at = self.at
         at.batch, at.step, at.images = at.batch + 1, at.step + 1, at.images + len(target)
         at.loss, at.correct = at.loss + loss * len(target), at.correct + correct
-        return loss, correct
+        return {
+            "kind": "batch",
+            "epoch": at.epoch + 1,
+            "batch": at.batch,
+            "batches": len(self.train_batches),
+            "step": at.step,
+            "loss": loss,
+            "accuracy": correct / len(target),
+            "lr": lr,
+            **self._means(),
+        }
 
-    def finish_epoch(self, error: float) -> None:
-        """Go on to the next epoch, after a validation error of `error` (0..1)."""
+    def finish_epoch(self, result: Evaluation) -> Event:
+        """Go on to the next epoch, after validation gave `result`; returns the figures of the one that ended."""
+        figures = {
+            "kind": "epoch",
+            "epoch": self.at.epoch + 1,
+            "epochs": self.config.epochs,
+            "step": self.at.step,
+            **self._means(),
+            "loss": result.loss,
+            "accuracy": result.top1,
+            "top5": result.top5,
+            "lr": self.optimizer.param_groups[0]["lr"],
+        }
         if isinstance(self.schedule, ReduceLROnPlateau):
-            self.schedule.step(error)
+            self.schedule.step(1 - result.top1)
         self.at = Position(epoch=self.at.epoch + 1, step=self.at.step)
+        return figures
+
+    def _means(self) -> dict[str, float]:
+        return {"train_loss": self.at.loss / self.at.images, "train_accuracy": self.at.correct / self.at.images}
 
     def tensors(self) -> dict[str, Array]:
         """Every array that the rest of the run depends on."""
