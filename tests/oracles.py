@@ -1,7 +1,8 @@
 """What every op is compared with (torch in both precisions, a gradient check), and the tolerances.
 
 `check_op` is the one body: any op, implementation, arguments and memory layout. It runs float64 and float32, forward
-and every gradient for a random dy, and insists that no input is modified.
+and every gradient for a random dy, each forward with every implementation's backward, and insists that no input is
+modified.
 """
 
 from __future__ import annotations
@@ -72,12 +73,12 @@ def check_op(
     reference: Callable[..., torch.Tensor] | None = None,
     layout: Callable[[Any], Any] = lambda array: array,
     smooth: bool = True,
-    floor: float = FLOAT32_FLOOR,
+    winograd: bool = False,
 ) -> None:
     """Compare `op` on `arrays` (the differentiable ones first) with `reference`, torch's function of the same name.
 
     `smooth`: whether a finite difference means anything at `arrays`, i.e. whether no kink, tie or NaN is near.
-    `floor`: the float32 error that is allowed whatever torch's is.
+    `winograd`: whether the numba backend may compute this by Winograd in float32.
     """
     name, keywords = op.__name__.rpartition(".")[2], keywords or {}
     reference = reference or getattr(torch.nn.functional, name, None) or getattr(torch, name)
@@ -85,21 +86,18 @@ def check_op(
     truth, dy = run_torch(reference, arrays, keywords, None, np.float64)
     for dtype in (np.float64, np.float32):
         theirs, _ = run_torch(reference, arrays, keywords, dy, dtype)
-        ours = run(op, arrays, keywords, dy, implementation, dtype=dtype, layout=layout)
-        assert len(ours) <= len(theirs)
-        for label, got, other, true in zip(labels(ours), ours, theirs, truth, strict=False):
-            what = f"{name} {implementation} {np.dtype(dtype).name} {label}"
-            if got is None or other is None:
-                assert got is other is None, f"{what}: {got} where torch has {other}"
-            elif dtype == np.float64:
-                assert_close(what, got, true, FLOAT64)
-            else:
-                assert_as_accurate(what, got, other, true, floor)
-    for partner in partners(name, implementation):
-        crossed = run(op, arrays, keywords, dy, implementation, layout=layout, backward=partner)
-        for label, got, true in zip(labels(crossed), crossed, truth, strict=False):
-            if got is not None:
-                assert_close(f"{name} {implementation} forward, {partner} backward, {label}", got, true, FLOAT64)
+        for partner in (implementation, *partners(name, implementation)):
+            ours = run(op, arrays, keywords, dy, implementation, dtype=dtype, layout=layout, backward=partner)
+            assert len(ours) <= len(theirs)
+            floor = WINOGRAD if winograd and "numba" in (implementation, partner) else FLOAT32_FLOOR
+            for label, got, other, true in zip(labels(ours), ours, theirs, truth, strict=False):
+                what = f"{name} {np.dtype(dtype).name}, {implementation} forward, {partner} backward: {label}"
+                if got is None or other is None:
+                    assert got is other is None, f"{what}: {got} where torch has {other}"
+                elif dtype == np.float64:
+                    assert_close(what, got, true, FLOAT64)
+                else:
+                    assert_as_accurate(what, got, other, true, floor)
     if smooth:
         check_gradient(op, arrays, keywords, dy, implementation)
 
@@ -155,8 +153,8 @@ def run(
     results = [y, *(gradients if isinstance(gradients, tuple) else (gradients,))]
     for array in results:
         assert array is None or array.dtype == dtype, f"{op.__name__}: {array.dtype} from {np.dtype(dtype)} inputs"
-    for label, array, copy in zip([*"0123456789"], [*given, y], [*before, kept], strict=False):
-        assert array is None or np.array_equal(to_host(array), copy, equal_nan=True), f"{op.__name__}: {label} modified"
+    for i, (array, copy) in enumerate(zip([*given, y], [*before, kept], strict=True)):
+        assert array is None or np.array_equal(to_host(array), copy, equal_nan=True), f"{op.__name__}: {i} was modified"
     return [None if a is None else to_host(a) for a in results]
 
 
@@ -223,11 +221,11 @@ def relative_error(got: np.ndarray, true: np.ndarray) -> float:
 
 def worst(got: np.ndarray, want: np.ndarray) -> str:
     """The worst element, for a failure's message: where, both values, and how many units in the last place apart."""
-    with np.errstate(invalid="ignore"):
-        distance = np.abs(got.astype(np.float64) - want)
-    distance = np.where(np.isnan(distance), np.inf, distance) * (got != want)
-    where = np.unravel_index(int(np.nanargmax(distance)), distance.shape)
-    ulps = distance[where] / np.spacing(np.abs(want[where]).astype(got.dtype))
+    with np.errstate(all="ignore"):
+        distance = np.nan_to_num(np.abs(got.astype(np.float64) - want), nan=np.inf)
+        distance = np.where((got == want) | (np.isnan(got) & np.isnan(want)), 0, distance)
+        where = np.unravel_index(int(distance.argmax()), distance.shape)
+        ulps = distance[where] / np.spacing(np.abs(want[where]).astype(got.dtype))
     index = tuple(int(i) for i in where)
     return f"worst at {index}: {got[where]!s} instead of {want[where]!s} ({ulps:.3g} ULPs)"
 

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 from oracles import (
-    FLOAT32_FLOOR,
-    WINOGRAD,
     channels_last,
     check_op,
     implementations,
@@ -92,8 +90,7 @@ def test_many_channels(backend, rng, case, layout):
     x, weight, keywords = WIDE[case]
     weight_scale = 1 / np.sqrt(np.prod(weight[1:]))
     inputs = [a * s for a, s in zip(arrays(rng, x, weight), (1, weight_scale, 1), strict=True)]
-    floor = WINOGRAD if backend == "numba" else FLOAT32_FLOOR
-    check_op(ops.conv2d, inputs, keywords, implementation=backend, layout=layout, floor=floor)
+    check_op(ops.conv2d, inputs, keywords, implementation=backend, layout=layout, winograd=True)
 
 
 def test_without_bias(backend, rng):
