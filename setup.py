@@ -41,7 +41,6 @@ setup(
         "rich>=13",
     ],
     extras_require={
-        "files": ["safetensors>=0.4.3"],
         "plots": ["matplotlib>=3.8"],
         "cuda12": ["cupy-cuda12x>=13"],
         "cuda13": ["cupy-cuda13x[ctk]>=13.6"],

@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 import weight_files as wf  # noqa: E402
 
 import alexnet_np as anp  # noqa: E402
-from alexnet_np.errors import MissingPackageError, WeightsError  # noqa: E402
+from alexnet_np.errors import WeightsError  # noqa: E402
 
 
 def same(got, want) -> None:
@@ -262,14 +262,6 @@ assert not {{"torch", "safetensors", "pickle5"}} & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_safetensors_without_its_library(tmp_path, monkeypatch):
-    path = save_safetensors(tmp_path / "w.safetensors", wf.state_dict())
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    with pytest.raises(MissingPackageError, match=r"alexnet-np\[files\]"):
-        anp.weights.read(path)
-
-
 def test_read_into_a_model(tmp_path):
     model = anp.alexnet("torchvision", width=1 / 32, num_classes=7, seed=1)
     path = tmp_path / "w.pth"
@@ -376,8 +368,20 @@ def test_odd_safetensors(tmp_path):
     header = b'{"w":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
     (tmp_path / "f8.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"ab")
     fails(tmp_path / "f8.safetensors", "F8_E4M3")
-    for offsets in ("[0,400]", "[8,12]", "[4,0]", "[-4,0]"):
-        header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":' + offsets.encode() + b"}}"
+    with_offsets = '{{"w":{{"dtype":"F32","shape":{},"data_offsets":{}}}}}'.format
+    overlapping = with_offsets("[1]", "[0,4]")[:-1] + "," + with_offsets("[1]", "[0,4]").replace('"w"', '"v"')[1:]
+    headers = [
+        *(with_offsets("[1]", offsets) for offsets in ("[0,400]", "[8,12]", "[4,0]", "[-4,0]", "[0,3]", "[0.0,4.0]")),
+        *(with_offsets(shape, "[0,4]") for shape in ("[2]", "[-1,-1]", "[1.0]", "[true]", "[]extra", '"1"')),
+        with_offsets("[0]", "[0,0]"),  # leaves four bytes that nothing claims
+        overlapping,
+        "{" * 100_000,
+        "[]",
+        '{"w":1}',
+        '{"w":{"dtype":{},"shape":[1],"data_offsets":[0,4]}}',
+    ]
+    for text in headers:
+        header = text.encode()
         (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
         fails(tmp_path / "w.safetensors")
     (tmp_path / "long.safetensors").write_bytes((1 << 31).to_bytes(8, "little") + b"{" + bytes(100))

@@ -11,9 +11,8 @@ import gzip
 import math
 import os
 import zlib
-from http.client import HTTPException
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from alexnet_np.data.dataset import ArrayDataset
 from alexnet_np.data.labels import FASHION_MNIST
 from alexnet_np.errors import AlexNetError, ArgumentError, DataError
 from alexnet_np.weights import registry
-from alexnet_np.weights.files import replacing
+from alexnet_np.weights.fetch import fetch
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
@@ -94,16 +93,9 @@ def _locate(published: Published, root: str | os.PathLike | None, progress: bool
 
 
 def _download(published: Published, target: Path, progress: bool) -> Path:
-    wanted = cast(registry.Entry, published)  # all that the registry's two helpers read of one
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            replacing(target) as temporary,
-            temporary.open("xb") as file,
-            registry._progress_bar(wanted, progress) as advance,
-        ):
-            registry._fetch(wanted, file, advance)
-    except (OSError, HTTPException) as error:
+        fetch(published.url, target, published.size, published.sha256, progress)
+    except OSError as error:
         raise DataError(
             f"Fashion-MNIST: cannot download {published.url}: {one_line(error)}; put the file at {target}, name its "
             "folder, or install Debian's dataset-fashion-mnist"

@@ -6,8 +6,6 @@
 
 A file is written under a temporary name, brought to the disk and then renamed, so that whenever the process or the
 machine dies, what stands under the last name is a whole checkpoint. The checksum notices what happens to it later.
-
-Source of the format: huggingface/safetensors, README.md, "Format".
 """
 
 from __future__ import annotations
@@ -23,11 +21,10 @@ import numpy as np
 
 from alexnet_np.backend import on_gpu, one_line
 from alexnet_np.errors import CheckpointError
+from alexnet_np.weights import safetensors_file
 from alexnet_np.weights.files import replacing
 
 Tensors = Mapping[str, Any]
-
-DTYPES = {"float32": "F32", "float64": "F64"}  # NumPy's name: the format's
 
 
 class Checkpoints:
@@ -76,45 +73,22 @@ class Checkpoints:
 
 
 def write(path: Path, tensors: Tensors, state: Mapping[str, Any]) -> None:
-    """Write `tensors` (float32, float64) and `state` (anything that JSON takes) to `path`, all or nothing.
-
-    Straight from the arrays' memory. The safetensors library would copy them, and leave a temporary file behind when it
-    is killed. Raises OSError.
-    """
+    """Write `tensors` and `state` (anything that JSON takes) to `path`, all or nothing. Raises OSError."""
     arrays = {name: np.ascontiguousarray(array.get() if on_gpu(array) else array) for name, array in tensors.items()}
     text = json.dumps(state)
-    header: dict[str, Any] = {"__metadata__": {"state": text, "sha256": digest(arrays, text)}}
-    end = 0
-    for name, array in arrays.items():
-        start, end = end, end + array.nbytes
-        header[name] = {"dtype": DTYPES[array.dtype.name], "shape": array.shape, "data_offsets": [start, end]}
-    head = json.dumps(header).encode()
-    head += b" " * (-len(head) % 8)  # the numbers begin at a multiple of 8 bytes
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(len(head).to_bytes(8, "little") + head)
-        for array in arrays.values():
-            file.write(array.data)
-        file.flush()
+    with replacing(path) as temporary:
+        safetensors_file.write(temporary, arrays, {"state": text, "sha256": digest(arrays, text)})
     sync_folder(path.parent)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What `write` wrote. Raises CheckpointError where it is not that, to the last bit."""
     try:
-        content = path.read_bytes()
-        length = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + length])
-        metadata = header.pop("__metadata__")
-        numbers = memoryview(content)[8 + length :]
-        names = {code: name for name, code in DTYPES.items()}
-        arrays = {
-            name: np.frombuffer(numbers[slice(*entry["data_offsets"])], names[entry["dtype"]]).reshape(entry["shape"])
-            for name, entry in header.items()
-        }
+        arrays, metadata = safetensors_file.read_all(path)
         intact = metadata["sha256"] == digest(arrays, metadata["state"])
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from error
     except Exception as error:  # a damaged header breaks it anywhere
+        if isinstance(error, OSError) and error.strerror:
+            raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
         raise CheckpointError(f"{path}: damaged, or not a checkpoint") from error
     if not intact:
         raise CheckpointError(f"{path}: damaged: its contents do not have the checksum they were written with")

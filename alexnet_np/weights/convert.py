@@ -68,7 +68,7 @@ def find_preset(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
 def write(path: str | os.PathLike[str], mapping: Mapping[str, Any]) -> None:
     """Write name -> array to `path`, as .safetensors or .npz by its ending; an old file stays until the new is whole.
 
-    Raises WeightsError, and MissingPackageError for .safetensors without its library.
+    Raises WeightsError.
     """
     path = Path(path)
     if path.suffix not in WRITERS:

@@ -1,41 +1,41 @@
 """Published weights: where they are, how to know them, and how they come onto this machine.
 
-A file is looked for in our own cache ($ALEXNET_NP_HOME, by default alexnet-np in $XDG_CACHE_HOME or ~/.cache), then in
-torch.hub's ($TORCH_HOME/hub/checkpoints, by default torch/hub/checkpoints in the same). It counts as the published
-one when its size and its SHA-256 are those below.
+One of them comes with the package. Any other is looked for in our own cache ($ALEXNET_NP_HOME, by default alexnet-np in
+$XDG_CACHE_HOME or ~/.cache), then in torch.hub's ($TORCH_HOME/hub/checkpoints, by default torch/hub/checkpoints in the
+same). A file counts as the published one when its size and its SHA-256 are those below.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from alexnet_np.backend import one_line
-from alexnet_np.errors import MissingPackageError, WeightsError
+from alexnet_np.errors import WeightsError
 from alexnet_np.weights import read
+from alexnet_np.weights.fetch import fetch
 from alexnet_np.weights.files import replacing
 
-TIMEOUT = 30.0  # seconds without a byte before a download is given up
-CHUNK = 1 << 20
+ASSETS = Path(__file__).parent.parent / "assets"  # what the package carries
 
 
 class Entry(NamedTuple):
     """One published weight file."""
 
     file: str
-    url: str
+    url: str | None  # None: the package carries the file
     size: int  # bytes
     sha256: str
     format: str
     preset: str
+    width: float  # of the preset's hidden layers
     num_classes: int
-    top1: float  # per cent of ImageNet's validation images, one centre crop of 224
+    top1: float  # per cent of the validation images, one crop
     top5: float
     source: str  # of the accuracies
 
@@ -48,6 +48,7 @@ ENTRIES = {
         sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
         format="torch zip",
         preset="torchvision",
+        width=1.0,
         num_classes=1000,
         top1=56.522,
         top5=79.066,
@@ -88,6 +89,8 @@ def find(name: str) -> Path | None:
 
 def places(wanted: Entry) -> list[Path]:
     """Where the file may be; the first is where `download` puts it."""
+    if wanted.url is None:
+        return [ASSETS / wanted.file]
     return [cache() / wanted.file, torch_hub() / wanted.file]
 
 
@@ -136,55 +139,21 @@ def why_not(path: Path, wanted: Entry) -> str | None:
 def download(name: str, progress: bool = True) -> Path:
     """Fetch published weights into our cache and return their path. Raises WeightsError; then the cache is as it was.
 
-    The file takes its name only when it is whole: size and SHA-256 checked, and flushed to the disk.
+    The file takes its name only when it is whole: size and SHA-256 checked, and flushed to the disk. Weights that the
+    package carries are there already: their path is returned.
     """
-    from http.client import HTTPException
-
     wanted = entry(name)
     target = places(wanted)[0]
+    if wanted.url is None:
+        if fault := why_not(target, wanted):
+            raise WeightsError(f"{name}: {fault}; install this package anew")
+        return target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as temporary, temporary.open("xb") as file, _progress_bar(wanted, progress) as advance:
-            _fetch(wanted, file, advance)
-    except (OSError, HTTPException) as error:
+        fetch(wanted.url, target, wanted.size, wanted.sha256, progress)
+    except OSError as error:
         found = [fault for path in places(wanted) if path.exists() and (fault := why_not(path, wanted))]
         raise WeightsError(
             f"{name}: cannot download {wanted.url}: {one_line(error)}; fetch {wanted.file} ({wanted.size} bytes) by "
             f"other means and put it at {target}{''.join(f' ({fault})' for fault in found)}"
         ) from error
     return target
-
-
-def _fetch(wanted: Entry, file: BinaryIO, advance: Callable[[int], None]) -> None:
-    from urllib.request import Request, urlopen  # only now: it takes longer to import than all the rest
-
-    digest, received = hashlib.sha256(), 0
-    with urlopen(Request(wanted.url, headers={"User-Agent": "alexnet-np"}), timeout=TIMEOUT) as response:
-        while received <= wanted.size and (part := response.read(CHUNK)):
-            file.write(part)
-            digest.update(part)
-            received += len(part)
-            advance(len(part))
-    if received != wanted.size:
-        raise WeightsError(f"it sent {'more than' if received > wanted.size else received} of {wanted.size} bytes")
-    if digest.hexdigest() != wanted.sha256:
-        raise WeightsError(f"what it sent has SHA-256 {digest.hexdigest()} instead of {wanted.sha256}")
-
-
-@contextmanager
-def _progress_bar(wanted: Entry, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Gives the function to call with every number of bytes received."""
-    if not shown:
-        yield lambda received: None
-        return
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-    except ImportError:
-        raise MissingPackageError(
-            "the progress bar needs the package rich: pip install rich, or progress=False"
-        ) from None
-    columns = "{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(wanted.file, total=wanted.size)
-        yield lambda received: bar.advance(task, received)
