@@ -12,6 +12,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,13 @@ from numba.core import config
 
 from alexnet_np.kernels.jit import announce, source_stamp
 
-_engines: list[Any] = []  # what keeps the linked code alive
-
 for _initialize in (llvm.initialize_native_target, llvm.initialize_native_asmprinter):
     _initialize()
 
 
 def link(name: str, emit: Callable[[ir.Module], None]) -> None:
     """Make the functions of the module that `emit` fills callable by their names from Numba's code."""
-    cpu = config.CPU_NAME or llvm.get_host_cpu_name()
-    features = config.CPU_FEATURES if config.CPU_FEATURES is not None else llvm.get_host_cpu_features().flatten()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=cpu, features=features, opt=3, codemodel="jitdefault", jit=True
-    )
+    cpu, features, machine, engine = _host()
     identity = repr((name, cpu, features, llvmlite.__version__, source_stamp()))
     file = _folder() / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.o"
     code = _read(file)
@@ -42,12 +37,20 @@ def link(name: str, emit: Callable[[ir.Module], None]) -> None:
         announce(name)
         code = _compile(name, emit, machine)
         _write(file, code)
-    empty = llvm.parse_assembly("")
-    engine = llvm.create_mcjit_compiler(empty, machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    _engines.append(engine)
     llvm.add_symbol(name, engine.get_function_address(name))
+
+
+@cache
+def _host() -> tuple[str, str, Any, Any]:
+    """The processor, its features, what compiles for it, and what holds the linked code."""
+    cpu = config.CPU_NAME or llvm.get_host_cpu_name()
+    features = config.CPU_FEATURES if config.CPU_FEATURES is not None else llvm.get_host_cpu_features().flatten()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=cpu, features=features, opt=3, codemodel="jitdefault", jit=True
+    )
+    return cpu, features, machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
 
 
 def _compile(name: str, emit: Callable[[ir.Module], None], machine: Any) -> bytes:
