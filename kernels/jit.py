@@ -31,7 +31,7 @@ def parallel_kernel(function: Callable[..., Any]) -> Any:
 
 def _compiled(function: Callable[..., Any], parallel: bool) -> Any:
     # contract: a*b + c may be one instruction. Nothing else of fastmath: NaN and infinity keep their meaning.
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "parallel": parallel}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "parallel": parallel}
     dispatcher = numba.njit(**options)(function)
     if dispatcher is not function:  # with NUMBA_DISABLE_JIT it is
         dispatcher._cache = KernelCache(function)
@@ -51,9 +51,9 @@ class KernelCache(FunctionCache):
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The kernel from the disk, or None.
 
-        Numba first loads all it knows about types and lowering, and with that SciPy where it is installed: 0.2 s. Machine
-        code needs none of it, only the names of the run-time functions that it calls. A kernel that is not on the disk is
-        compiled, and then the compiler loads it.
+        Numba would first load all it knows about types and lowering, and with that SciPy where it is installed: 0.2 s.
+        Machine code needs none of it, only the names of the run-time functions that it calls. If a kernel is not on
+        the disk, the compiler loads the rest itself.
         """
         rtsys.initialize(target_context)
         with self._guard_against_spurious_io_errors():
