@@ -124,14 +124,16 @@ def load_network(
     if width != 1:
         raise ArgumentError("--width is for random weights: how wide a file's network is, its shapes say")
     mapping = registry.load(weights)
+    if weights in registry.names():
+        preset = preset or registry.entry(weights).preset
     preset = preset or find_preset({name: array.shape for name, array in mapping.items()}) or "torchvision"
     model = alexnet(preset, mapping, **sizes(preset, mapping), **options)
     return Network(model.eval(), weights, False, backend or "numpy")
 
 
 def published(preset: str) -> str | None:
-    """The name of the weights published for `preset`."""
-    return next((name for name, entry in registry.ENTRIES.items() if entry.preset == preset), None)
+    """The name of the weights published for `preset` at its full width."""
+    return next((n for n, entry in registry.ENTRIES.items() if (entry.preset, entry.width) == (preset, 1)), None)
 
 
 def how_to_get(preset: str) -> str:
