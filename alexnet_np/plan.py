@@ -10,7 +10,9 @@ The weights are copies: after training further, call `refresh()`.
 
 from __future__ import annotations
 
+import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -95,6 +97,23 @@ class Program:
                 if inner:
                     step.target.resident, step.target.images = False, images
                 step.target.allocate()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Pack the dense weights, and meanwhile read every kernel from the disk: packing needs no Python.
+
+        A kernel is read when it first runs. So an image of zeros goes through the steps; but through the dense ones,
+        whose weights are not there yet, none.
+        """
+        dense = [step for step in self.steps() if isinstance(step, Dense)]
+        self.load.x = np.zeros(math.prod(self.load.shape), np.float32)
+        with ThreadPoolExecutor(1) as other:
+            packing = [other.submit(step.refresh) for step in dense]
+            for step in self.steps():
+                step.run(0, 0 if step in dense else 1)
+            for packed in packing:
+                packed.result()
+        self.load.x = np.empty(0, np.float32)
 
     def run(self, x: Array) -> Array:
         count = len(x)

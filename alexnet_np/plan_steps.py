@@ -225,6 +225,8 @@ class Flatten(Step):
 
 
 class Dense(Step):
+    """Its weights are there after the first `refresh`."""
+
     def __init__(self, name: str, layer: Any, relu: bool, source: Rows, target: Rows) -> None:
         self.name, self.layer, self.relu, self.source, self.target = name, layer, relu, source, target
         self.algorithm = f"packed gemm + bias{' + relu' if relu else ''}"
@@ -232,7 +234,6 @@ class Dense(Step):
         N, K = layer.weight.shape
         self.weights = np.empty(-(-N // WIDTH) * K * WIDTH, np.float32)
         self.bias = np.zeros(-(-N // WIDTH) * WIDTH, np.float32)
-        self.refresh()
 
     def refresh(self) -> None:
         weight, bias = self.layer.weight.data, self.layer.bias
