@@ -13,7 +13,8 @@ from alexnet_np.training.metrics import Event
 from alexnet_np.weights.files import replacing
 
 MOST_CLASSES = 50  # in a confusion matrix that can still be read
-POINTS = 400  # a training curve is averaged down to so many
+SMOOTHING = 1 / 30  # of a run's batches are averaged for a point of its training curve
+POINTS = 400  # at most twice as many are drawn
 
 
 def draw_curves(runs: Mapping[str, Sequence[Event]], out: Path) -> None:
@@ -29,31 +30,36 @@ def draw_curves(runs: Mapping[str, Sequence[Event]], out: Path) -> None:
         epochs = [event for event in events if event["kind"] == "epoch"]
         if not batches:
             raise DataError(f"{name}: nothing to draw yet; wait for the first batches")
-        label, colour = f"{name} " if len(runs) > 1 else "", f"C{i}"
-        at, mean_loss, accuracy = smoothed(batches)
-        loss.plot(at, mean_loss, color=colour, linewidth=1, alpha=0.6, label=f"{label}training")
-        error.plot(at, 100 * (1 - accuracy), color=colour, linewidth=1, alpha=0.6, label=f"{label}training")
+        at, mean_loss, mean_error = running_means(batches)
+        loss.plot(at, mean_loss, color=f"C{i}", linewidth=1)
+        error.plot(at, mean_error, color=f"C{i}", linewidth=1)
         ends = [event["epoch"] for event in epochs]
-        style: dict[str, Any] = {"color": colour, "linewidth": 2, "marker": "o", "markersize": 4}
-        loss.plot(ends, [event["loss"] for event in epochs], label=f"{label}validation", **style)
-        error.plot(ends, [100 * (1 - event["accuracy"]) for event in epochs], label=f"{label}validation", **style)
+        style: dict[str, Any] = {"color": f"C{i}", "linewidth": 2, "marker": "o", "markersize": 5}
+        loss.plot(ends, [event["loss"] for event in epochs], **style)
+        error.plot(ends, [100 * (1 - event["accuracy"]) for event in epochs], **style)
+        error.plot([], [], color=f"C{i}", linewidth=4, label=name)
+    error.plot([], [], color="0.4", linewidth=1, label="training, running mean")
+    error.plot([], [], color="0.4", linewidth=2, marker="o", markersize=5, label="validation")
     for axes, title in ((loss, "loss"), (error, "error, %")):
         axes.set_title(title)
         axes.set_xlabel("epoch")
+        axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-    error.legend()
+        axes.spines[["top", "right"]].set_visible(False)
+    error.legend(frameon=False)
     save(figure, out)
 
 
-def smoothed(batches: Sequence[Event]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Epochs, losses and accuracies of the batches, averaged over as many at a time as leaves some hundred points."""
+def running_means(batches: Sequence[Event]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Epochs, losses and errors (%): the means of neighbouring batches, a thirtieth of the run at a time."""
     at = np.array([event["epoch"] - 1 + event["batch"] / event["batches"] for event in batches])
-    columns = at, np.array([event["loss"] for event in batches]), np.array([event["accuracy"] for event in batches])
-    group = max(1, len(batches) // POINTS)
-    whole = len(batches) // group * group
-    means = [column[:whole].reshape(-1, group).mean(1) for column in columns]
-    return means[0], means[1], means[2]
+    losses = np.array([event["loss"] for event in batches])
+    errors = 100 * (1 - np.array([event["accuracy"] for event in batches]))
+    window = max(1, round(SMOOTHING * len(batches)))
+    means = [np.convolve(column, np.full(window, 1 / window), "valid") for column in (at, losses, errors)]
+    step = max(1, len(means[0]) // POINTS)
+    return means[0][::step], means[1][::step], means[2][::step]
 
 
 def draw_confusion(confusion: np.ndarray, classes: Sequence[str], out: Path) -> None:
