@@ -1,7 +1,8 @@
 """conv2d on the `numba` backend: each convolution by the algorithm that choices.py names for it.
 
 Winograd and the direct kernel take float32 and channels-last memory, and hand out channels-last memory: between layers
-nothing is rearranged. What they cannot do (float64, groups narrower than a vector, odd strides) goes to im2col.
+nothing is rearranged. A vector not quite full of channels is filled up with zeros; what is left (float64, few
+channels, odd strides) goes to im2col.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> 
     N, F = len(x), len(weight)
     if x.dtype != np.float32 or x.size == 0:
         return im2col.compute(x, weight, bias, geometry)
+    if widths(weight, geometry) != weight.shape[:2]:
+        wide_x, wide_weight, wide_bias = widened(x, weight, bias, geometry)
+        return packed(compute(wide_x, wide_weight, wide_bias, geometry)[:, :F])
     y = memory.empty((N, *geometry.output, F))
     padded_bias = np.zeros(F + WIDTH, np.float32)
     padded_bias[:F] = 0 if bias is None else bias
@@ -59,6 +63,8 @@ def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> 
 
 
 def gradients(dy: Array, x: Array, weight: Array, geometry: Geometry, needs: Needs) -> Gradients:
+    if x.dtype == np.float32 and x.size and dy.size and widths(weight, geometry) != weight.shape[:2]:
+        return _narrow_gradients(dy, x, weight, geometry, needs)
     fast = winograd_for(x, weight, geometry) if x.dtype == np.float32 and x.size and dy.size else None
     if fast is None:
         return im2col.gradients(dy, x, weight, geometry, needs)
@@ -67,6 +73,58 @@ def gradients(dy: Array, x: Array, weight: Array, geometry: Geometry, needs: Nee
     dx = _input_gradient(flat, yi, x.shape, weight, geometry, fast) if needs[0] else None
     dweight = _weight_gradient(flat, yi, x, weight, geometry, fast) if needs[1] else None
     return dx, dweight, adjoint.bias_gradient(flat, yi, len(x), len(weight)) if needs[2] else None
+
+
+def _narrow_gradients(dy: Array, x: Array, weight: Array, geometry: Geometry, needs: Needs) -> Gradients:
+    """Those of the convolution with widened operands, cut to the channels and filters that there are."""
+    F, C = weight.shape[:2]
+    wide_x, wide_weight, _ = widened(x, weight, None, geometry)
+    wide_dy = filled_up(dy, len(wide_weight))
+    dx, dweight, dbias = gradients(wide_dy, wide_x, wide_weight, geometry, needs)
+    return (
+        None if dx is None else packed(dx[:, :C]),
+        None if dweight is None else np.ascontiguousarray(dweight[:F, :C]),
+        None if dbias is None else dbias[:F],
+    )
+
+
+def widths(weight: Array, geometry: Geometry) -> tuple[int, int]:
+    """The filters and channels that a convolution is computed with: those it has, or as many as fill a vector.
+
+    It must be more than half full already: else im2col, which wastes no lanes, is as fast and rounds less.
+    """
+    (F, C), (SH, SW) = weight.shape[:2], geometry.stride
+    if geometry.groups > 1 or SH != SW or SH not in depth.STRIDES or 2 * min(F, C * SH * SW) <= LANES:
+        return F, C
+    return max(F, LANES), max(C, -(-LANES // (SH * SW)))
+
+
+def widened(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> tuple[Array, Array, Array | None]:
+    """The operands with channels and filters of zeros added: they change no sum."""
+    (F, C), (wide_F, wide_C) = weight.shape[:2], widths(weight, geometry)
+    wide_weight = np.pad(weight, ((0, wide_F - F), (0, wide_C - C), (0, 0), (0, 0)))
+    return filled_up(x, wide_C), wide_weight, None if bias is None else np.pad(bias, (0, wide_F - F))
+
+
+def filled_up(x: Array, channels: int) -> Array:
+    """x (N,C,H,W) with channels of zeros up to `channels`, channels-last."""
+    N, C, H, W = x.shape
+    if C == channels:
+        return x
+    wide = memory.empty((N, H, W, channels))
+    wide[..., :C] = x.transpose(0, 2, 3, 1)
+    wide[..., C:] = 0
+    return wide.transpose(0, 3, 1, 2)
+
+
+def packed(x: Array) -> Array:
+    """x (N,C,H,W) as channels-last memory without gaps."""
+    if x.transpose(0, 2, 3, 1).flags.c_contiguous:
+        return x
+    N, C, H, W = x.shape
+    last = memory.empty((N, H, W, C))
+    last[...] = x.transpose(0, 2, 3, 1)
+    return last.transpose(0, 3, 1, 2)
 
 
 def winograd_for(x: Array, weight: Array, geometry: Geometry) -> Fast | None:

@@ -29,6 +29,7 @@ from alexnet_np.ops import linear as array_version
 from alexnet_np.ops.linear import Gradients, Needs
 
 BLOCK_K = 256  # rows of a panel in work at a time
+BLOCK_PANELS = 8  # panels packed at once where a panel's rows lie far apart: so rows are read in runs of 1 KB
 
 
 def emit_transpose(e: Emitter, rows: ir.Value, stride: ir.Value, columns: ir.Value) -> None:
@@ -43,6 +44,17 @@ def emit_transpose(e: Emitter, rows: ir.Value, stride: ir.Value, columns: ir.Val
 
 
 transpose = vector_function("linear_transpose", (POINTER, INTEGER, POINTER), {0: emit_transpose})
+
+
+def emit_scatter(e: Emitter, row: ir.Value, count: ir.Value, panels: ir.Value, step: ir.Value) -> None:
+    """panels[p*step + f] = row[p*WIDTH + f] for p < count, f < WIDTH."""
+    with e.loop(count) as p:
+        source, target = e.at(row, e.mul(p, WIDTH)), e.at(panels, e.mul(p, step))
+        for f in range(0, WIDTH, LANES):
+            e.store(e.load(source, f), target, f)
+
+
+scatter = vector_function("linear_scatter", (POINTER, INTEGER, POINTER, INTEGER), {0: emit_scatter})
 
 
 @kernel
@@ -80,6 +92,13 @@ def product_of_rows(x, ldx, weight, y, ldy, M, N, K, work, share, workers):
                 gemm(x, k, ldx, 1, 0, depth, work, w * share, y, p * WIDTH, ldy, M, WIDTH, 1 if k else 0)
 
 
+@kernel
+def pack_columns(b, row, depth, ldb, panel, count, packed, at, step):
+    """Rows row..row+depth of `count` panels of b, from `panel` on, a panel every `step` floats: long runs of each row."""
+    for k in range(depth):
+        scatter(0, b, (row + k) * ldb + panel * WIDTH, count, packed, at + k * WIDTH, step)
+
+
 @parallel_kernel
 def product_over_rows(dy, ldd, x, ldx, dweight, M, N, K, work, share, workers):
     """dweight = dy (M,N)ᵀ · x (M,K), K in whole panels."""
@@ -89,13 +108,34 @@ def product_over_rows(dy, ldd, x, ldx, dweight, M, N, K, work, share, workers):
         for p in range(w * panels // workers, (w + 1) * panels // workers):
             for first in range(0, M, BLOCK_K):
                 depth = min(BLOCK_K, M - first)
-                for row in range(depth):
-                    for f in range(WIDTH):
-                        work[w * share + row * WIDTH + f] = x[(first + row) * ldx + p * WIDTH + f]
+                pack_columns(x, first, depth, ldx, p, 1, work, w * share, 0)
                 gemm_transposed(
                     dy, first * ldd, ldd, depth, work, w * share, WIDTH,
                     dweight, p * WIDTH, K, N, WIDTH, 1 if first else 0,
                 )  # fmt: skip
+
+
+@parallel_kernel
+def product_with_columns(dy, ldd, weight, dx, M, N, K, work, share, workers):
+    """dx = dy (M,N) · weight (N,K), K in whole panels.
+
+    As fast as BLAS, and it does not leave NumPy's BLAS threads spinning: for tens of milliseconds the next kernels'
+    threads would have to share the cores with them.
+    """
+    panels, step = K // WIDTH, BLOCK_K * WIDTH + LANES
+    for worker in prange(workers):
+        w = np.int64(worker)
+        first, last = w * panels // workers, (w + 1) * panels // workers
+        for start in range(first, last, BLOCK_PANELS):
+            count = min(BLOCK_PANELS, last - start)
+            for n in range(0, N, BLOCK_K):
+                depth = min(BLOCK_K, N - n)
+                pack_columns(weight, n, depth, K, start, count, work, w * share, step)
+                for p in range(count):
+                    gemm(
+                        dy, n, ldd, 1, 0, depth, work, w * share + p * step,
+                        dx, (start + p) * WIDTH, K, M, WIDTH, 1 if n else 0,
+                    )  # fmt: skip
 
 
 @parallel_kernel
@@ -143,11 +183,16 @@ def gradients(dy: Array, x: Array, weight: Array, needs: Needs) -> Gradients:
     (M, K), N = x.shape, len(weight)
     if not _fits(x, weight) or M == 1 or K % WIDTH:
         return array_version.gradients(dy, x, weight, needs)
-    # dy · weight is BLAS's best case, both operands as they lie: packing slices of the weight here took twice as long
-    dx = np.matmul(dy, weight, out=memory.empty((M, K))) if needs[0] else None
+    rows, ldd = _spread(dy)
+    dx = memory.empty((M, K)) if needs[0] else None
+    if dx is not None:
+        with threads.parallel() as workers:
+            share = BLOCK_PANELS * (BLOCK_K * WIDTH + LANES)
+            work = threads.scratch(share * workers)
+            product_with_columns(rows, ldd, weight.reshape(-1), dx.reshape(-1), M, N, K, work, share, workers)
     dweight = memory.empty((N, K)) if needs[1] else None
     if dweight is not None:
-        (rows, ldd), (given, ldx) = _spread(dy), _spread(x)
+        given, ldx = _spread(x)
         with threads.parallel() as workers:
             share = BLOCK_K * WIDTH
             work = threads.scratch(share * workers)
