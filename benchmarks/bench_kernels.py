@@ -1,6 +1,6 @@
 """Every op at AlexNet's own shapes, forward and backward: each backend of ours beside torch.nn.functional.
 
-    alexnet bench kernels [--batch 8] [--op conv2d] [--cold] [--json FILE] [--roofline FILE]
+    alexnet bench kernels [--batch 8] [--op conv2d] [--cold] [--out FILE] [--roofline FILE]
 
 The FLOPs and bytes are those of the direct algorithm: each input read once, each output written once.
 """
@@ -17,6 +17,8 @@ from alexnet_np import ops
 from alexnet_np.backend import BACKENDS, available_backends, use_backend
 
 from .harness import Contender, Work
+
+Calls = tuple[Callable[[], Any] | None, Callable[[], Any] | None]  # forward and backward; None for who is missing
 
 
 @dataclass
@@ -51,13 +53,51 @@ CASES = [
 ]
 
 
+@dataclass
+class Problem:
+    """A case at one batch: its arrays, what comes of them, and what the direct algorithm costs."""
+
+    case: Case
+    name: str
+    x: np.ndarray
+    arrays: list[np.ndarray]
+    dy: np.ndarray
+    truth: tuple[Any, Any]  # y, and all that backward gives
+    macs: int  # of the forward
+    moved: int  # bytes, likewise
+
+    @property
+    def inputs(self) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+        return self.x, self.arrays, self.dy
+
+    def works(
+        self,
+        forward: list[Contender],
+        backward: list[Contender],
+        fetch: Callable[[Any], np.ndarray] = np.asarray,
+        limit: float = 1e-4,
+    ) -> list[Work]:
+        """`fetch` makes a NumPy array of a contender's, whose relative error may be `limit`."""
+
+        def check(truth: Any) -> Callable[[Any], None] | None:
+            # torch draws a dropout mask of its own, so there is nothing to compare it with
+            return None if self.case.op == "dropout" else lambda result: assert_close(result, truth, fetch, limit)
+
+        gradients = 2 if self.case.arrays else 1  # dx and dweight are a product each
+        flops = 2.0 * self.macs
+        return [
+            Work(f"{self.name}, forward", flops, self.moved, forward, check(self.truth[0])),
+            Work(f"{self.name}, backward", flops * gradients, 2.0 * self.moved, backward, check(self.truth[1])),
+        ]
+
+
 def works(batch: int, only: str | None = None) -> list[Work]:
     """Forward and backward of every case, with every backend that runs here and torch."""
     chosen = [case for case in CASES if only in (None, case.op)]
-    return [work for case in chosen for work in _works(case, batch)]
+    return [work for case in chosen for work in _works(pose(case, batch))]
 
 
-def _works(case: Case, batch: int) -> list[Work]:
+def pose(case: Case, batch: int) -> Problem:
     draw = np.random.default_rng(0).standard_normal
     x = draw((batch, *case.x), dtype=np.float32)
     arrays = [draw(shape, dtype=np.float32) / np.float32(np.sqrt(np.prod(shape[1:]))) for shape in case.arrays]
@@ -66,40 +106,28 @@ def _works(case: Case, batch: int) -> list[Work]:
     module = getattr(ops, case.op)
     y, cache = module.forward(x, *arrays, **case.keywords)
     dy = draw(y.shape, dtype=np.float32)
-    truth = y, module.backward(dy, cache)
     macs = y.size * int(np.prod(case.arrays[0][1:])) if case.arrays else 0
     moved = x.nbytes + y.nbytes + sum(a.nbytes for a in arrays)
+    name = f"{case.op} {case.layer}, batch {batch}"
+    return Problem(case, name, x, arrays, dy, (y, module.backward(dy, cache)), macs, moved)
 
-    contenders: dict[bool, list[Contender]] = {False: [], True: []}
+
+def _works(problem: Problem) -> list[Work]:
+    found = []
     for backend, usable in available_backends().items():
         if BACKENDS[backend] == "cpu":
-            for backward, contender in _ours(case, backend, usable, x, arrays, dy).items():
-                contenders[backward].append(contender)
-    for backward, contender in _torch(case, x, arrays, dy).items():
-        contenders[backward].append(contender)
-
-    def close(which: int) -> Callable[[Any], None] | None:
-        # torch draws a dropout mask of its own, so there is nothing to compare it with
-        return None if case.op == "dropout" else lambda result: _assert_close(result, truth[which])
-
-    name = f"{case.op} {case.layer}, batch {batch}"
-    gradients = 2 if case.arrays else 1  # dx and dweight are a product each
-    return [
-        Work(f"{name}, forward", 2.0 * macs, moved, contenders[False], close(0)),
-        Work(f"{name}, backward", 2.0 * macs * gradients, 2.0 * moved, contenders[True], close(1)),
-    ]
+            calls = our_calls(problem.case, backend, *problem.inputs) if usable is True else (None, None)
+            found.append((backend, calls, "" if usable is True else str(usable)))
+    found.append(("torch", *_torch(problem)))
+    return problem.works(*([Contender(name, calls[i], missing) for name, calls, missing in found] for i in (0, 1)))
 
 
-def _ours(
-    case: Case, backend: str, usable: bool | str, x: Any, arrays: list[Any], dy: Any
-) -> dict[bool, Contender]:
-    if usable is not True:
-        return {backward: Contender(backend, None, str(usable)) for backward in (False, True)}
+def our_calls(case: Case, backend: str, x: Any, arrays: list[Any], dy: Any) -> Calls:
     module = getattr(ops, case.op)
 
     def forward() -> Any:
         with use_backend(backend):
-            return module.forward(x, *arrays, **case.keywords)
+            return module.forward(x, *arrays, **case.keywords)[0]
 
     cache = module.forward(x, *arrays, **case.keywords)[1]  # any forward's cache serves any backward
 
@@ -107,20 +135,26 @@ def _ours(
         with use_backend(backend):
             return module.backward(dy, cache)
 
-    return {False: Contender(backend, lambda: forward()[0]), True: Contender(backend, backward)}
+    return forward, backward
 
 
-def _torch(case: Case, x: Any, arrays: list[Any], dy: Any) -> dict[bool, Contender]:
+def _torch(problem: Problem) -> tuple[Calls, str]:
     try:
         import torch
     except ImportError:
-        return {backward: Contender("torch", None, "torch is not installed") for backward in (False, True)}
+        return (None, None), "torch is not installed"
+    inputs = [torch.from_numpy(a) for a in (problem.x, *problem.arrays)]
+    return torch_calls(problem.case, inputs, torch.as_tensor(problem.dy)), ""
+
+
+def torch_calls(case: Case, inputs: list[Any], dy: Any) -> Calls:
+    """The same by torch.nn.functional on tensors of any device."""
+    import torch
+
     function = getattr(torch.nn.functional, case.op)
     keywords = case.keywords if case.torch_keywords is None else case.torch_keywords
-    inputs = [torch.from_numpy(a).requires_grad_(a.dtype == np.float32) for a in (x, *arrays)]
-    wanted = [tensor for tensor in inputs if tensor.requires_grad]
+    wanted = [tensor.requires_grad_() for tensor in inputs if tensor.is_floating_point()]
     y = function(*inputs, **keywords)
-    dy = torch.as_tensor(dy)
 
     def forward() -> Any:
         with torch.no_grad():
@@ -130,12 +164,12 @@ def _torch(case: Case, x: Any, arrays: list[Any], dy: Any) -> dict[bool, Contend
         gradients = torch.autograd.grad(y, wanted, dy, retain_graph=True)
         return gradients if len(gradients) > 1 else gradients[0]
 
-    return {False: Contender("torch", forward), True: Contender("torch", backward)}
+    return forward, backward
 
 
-def _assert_close(result: Any, truth: Any) -> None:
+def assert_close(result: Any, truth: Any, fetch: Callable[[Any], np.ndarray], limit: float) -> None:
     results = result if isinstance(result, tuple) else (result,)
     truths = truth if isinstance(truth, tuple) else (truth,)
     for got, want in zip(results, truths, strict=True):
-        error = np.linalg.norm(np.asarray(got) - want) / np.linalg.norm(want)
-        assert error < 1e-4, f"a contender is wrong: relative error {error:.1e}"
+        error = np.linalg.norm(fetch(got) - want) / np.linalg.norm(want)
+        assert error < limit, f"a contender is wrong: relative error {error:.1e}"

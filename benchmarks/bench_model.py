@@ -1,6 +1,6 @@
 """The whole network's inference: our plan (and exact plan, and eager) beside PyTorch, ONNX Runtime and OpenVINO.
 
-    alexnet bench model [--batch 1 --batch 32 --batch 128] [--preset torchvision] [--json FILE]
+    alexnet bench model [--batch 1 --batch 32 --batch 128] [--preset torchvision] [--out FILE]
     python -m alexnet_np.benchmarks.bench_model [BATCH ...]
 
 Every contender has the same weights and the same images, runs in float32 on the same cores, and is verified against
@@ -24,14 +24,12 @@ from alexnet_np.models import AlexNet
 from alexnet_np.study.summary import summary
 from alexnet_np.threads import get_num_threads
 
-from .harness import Contender, Report, Work, machine, measure, measure_peaks, table
+from .harness import Contender, Report, Run, Work, attempt, machine, measure, measure_peaks, table
 from .peers import torch_net
 
 PEERS = ("torch contiguous", "torch channels_last", "torch compiled", "onnxruntime", "openvino")
 LOGITS = 1e-4  # largest error relative to the largest logit
 TRUTHS = 4  # images that are computed in float64: enough to catch a wrong contender, and quick
-
-Run = tuple[Callable[[], Any] | None, str]  # a callable, or None and why it is missing
 
 
 def works(batch: int, preset: str = "torchvision") -> list[Work]:
@@ -59,14 +57,6 @@ def works(batch: int, preset: str = "torchvision") -> list[Work]:
     contenders = [Contender(name, *attempt(make)) for name, make in makers.items()]
     moved = x.nbytes + 4.0 * counted.parameters
     return [Work(f"inference, {preset}, batch {batch}", 2.0 * counted.macs, moved, contenders, check)]
-
-
-def attempt(make: Callable[[], Run]) -> Run:
-    """A contender that is not installed, or does not start here, is named with the reason rather than left out."""
-    try:
-        return make()
-    except Exception as error:
-        return None, " ".join(str(error).split())[:100]
 
 
 def ours(build: Callable[[], Callable[[Any], Any]], x: np.ndarray) -> Run:

@@ -1,6 +1,6 @@
 """One training step: forward with dropout, cross-entropy, backward, SGD with momentum and weight decay.
 
-    alexnet bench train [--batch 128] [--preset torchvision] [--json FILE]
+    alexnet bench train [--batch 128] [--preset torchvision] [--out FILE]
 
 Ours on each CPU backend, beside PyTorch contiguous and channels_last, its SGD with fused=True (the fastest it has).
 The gradients are not verified here but in the tests; the loss is, which dropout alone may move.
@@ -8,13 +8,14 @@ The gradients are not verified here but in the tests; the loss is, which dropout
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import alexnet_np as anp
 from alexnet_np import ops
-from alexnet_np.backend import BACKENDS, available_backends, use_backend
+from alexnet_np.backend import BACKENDS, Array, available_backends, use_backend
 from alexnet_np.models import AlexNet
 from alexnet_np.study.summary import summary
 from alexnet_np.training.sgd import SGD
@@ -30,8 +31,6 @@ def works(batch: int, preset: str = "torchvision") -> list[Work]:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch, model.in_channels, 224, 224), dtype=np.float32)
     target = rng.integers(0, model.num_classes, batch)
-    counted = summary(model, x.shape)
-    first = counted.layers[0].macs  # the first layer's dx is not needed
     contenders = [
         Contender(name, *((None, str(usable)) if usable is not True else (our_step(preset, name, x, target), "")))
         for name, usable in available_backends().items()
@@ -39,20 +38,32 @@ def works(batch: int, preset: str = "torchvision") -> list[Work]:
     ]
     for layout in ("contiguous", "channels_last"):
         contenders.append(Contender(f"torch {layout}", *torch_step(model, layout, x, target)))
-    flops = 2.0 * (3 * counted.macs - first)
+    return [Work(f"training step, {preset}, batch {batch}", *cost(model, x), contenders, plausible)]
+
+
+def cost(model: AlexNet, x: np.ndarray) -> tuple[float, float]:
+    """FLOPs and bytes of one step."""
+    counted = summary(model, x.shape)
+    first = counted.layers[0].macs  # the first layer's dx is not needed
     moved = 3.0 * x.nbytes + 4 * 4.0 * counted.parameters  # weight read, gradient written and read, velocity and weight
+    return 2.0 * (3 * counted.macs - first), moved
 
-    def check(loss: Any) -> None:
-        assert 0 < float(loss) < 20, f"the loss is {float(loss)}"
 
-    return [Work(f"training step, {preset}, batch {batch}", flops, moved, contenders, check)]
+def plausible(loss: Any) -> None:
+    assert 0 < float(loss) < 20, f"the loss is {float(loss)}"
 
 
 def our_step(preset: str, backend: str, x: np.ndarray, target: np.ndarray) -> Any:
-    model = anp.alexnet(preset, seed=0, backend=backend).train()
+    step = eager_step(anp.alexnet(preset, seed=0, backend=backend))
+    return lambda: step(x, target)
+
+
+def eager_step(model: AlexNet) -> Callable[[Array, Array], Array]:
+    """A whole training step of `model`, all of it on the model's backend."""
+    backend = model.train().backend
     optimizer = SGD(model.named_parameters(), **OPTIONS, backend=backend)
 
-    def step() -> Any:
+    def step(x: Array, target: Array) -> Array:
         optimizer.zero_grad()
         logits = model(x)
         with use_backend(backend):

@@ -118,7 +118,7 @@ def sgd(machine: Machine, size: int = PARAMETERS) -> Work:
         torch_rule(expected, gradient, velocity, first=first, dampening=0.0, nesterov=False, **OPTIONS)
 
     def ours(backend: str) -> Callable[[], Any]:
-        parameter = Parameter(machine.place(weight))
+        parameter = Parameter(machine.place(weight), fan_in=1)
         parameter.grad = machine.place(gradient)
         return stepping(anp.SGD([("weight", parameter)], **OPTIONS, backend=machine.backends[backend]), parameter)
 

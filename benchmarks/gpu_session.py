@@ -1,122 +1,52 @@
-"""Verify and measure every CUDA kernel on a GPU, in one run: `python benchmarks/gpu_session.py results.json`.
+"""Verify and measure everything on a GPU, in one run: `python -m alexnet_np.benchmarks.gpu_session gpu.json`.
 
-Needs NumPy and CuPy; PyTorch, where it is installed, is measured beside. What it does, in this order:
+Needs a checkout (its cases are the tests'), NumPy and CuPy; PyTorch, where it is installed, is measured beside. Stages:
 
-1. Every case of tests/cuda_shim/cases.py, float32 and float64, each implementation: against the array operations on
-   the CPU in float64, and twice, which must give the same bits. A fault is reported, and the exit code is 1.
-2. The machine's own ceilings: memory bandwidth by a large copy, and products in each arithmetic.
-3. Every op at AlexNet's own shapes, batch 1 and 128, forward and backward, with the floor beside each time: the
-   larger of bytes / bandwidth and operations / rate.
-4. The whole network, inference and forward + backward, in each arithmetic, beside PyTorch eager, strict and TF32.
+    verify   every case of tests/cuda_shim/cases.py in float32 and float64, each implementation: against the array
+             operations on the CPU in float64, and twice, which must give the same bits
+    plans    inference and training plans of each network, in each arithmetic: against the same network in float64 on
+             the CPU, and twice, which must give the same bits
+    kernels  `alexnet bench kernels --device gpu`     model, train  likewise
 
-Times are medians of events around single calls from Python, launches included, after warming up; the inputs take turns,
-so that together they are larger than the L2 cache.
+Every contender is verified once more before it is timed. What fails is printed, stands in the report under "faults"
+and makes the exit code 1; the rest goes on. The report is saved after every work, as JSON and as Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import alexnet_np as anp
+from alexnet_np.backend import one_line
+from alexnet_np.kernels.gemm_cuda import PRECISIONS
+from alexnet_np.models import AlexNet
+
+from . import gpu_kernels, gpu_model, gpu_train, harness, markdown
+from .gpu import Gpu, Machine, measure_peaks, to_numpy
+
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
 from cuda_shim.cases import CASES, IMPLEMENTATIONS, computed_by, run_case  # noqa: E402
 
-import alexnet_np as anp  # noqa: E402
-from alexnet_np.kernels import sgd_cuda  # noqa: E402
-from alexnet_np.kernels.gemm_cuda import PRECISIONS, matmul_precision  # noqa: E402
-from alexnet_np.ops.conv2d import find_geometry  # noqa: E402
-
 TOLERANCE = {"float32": 3e-6, "float64": 1e-13}  # of the largest value, as in tests/test_cuda_kernels.py
-ROTATE_BYTES = 200 << 20  # more than any L2 cache
-REPEATS = 20
-
-# (C, H, F, kernel, stride, padding) of torchvision's five convolutions; (in, out) of the dense layers
-CONVOLUTIONS = {
-    "conv1": (3, 224, 64, 11, 4, 2),
-    "conv2": (64, 27, 192, 5, 1, 2),
-    "conv3": (192, 13, 384, 3, 1, 1),
-    "conv4": (384, 13, 256, 3, 1, 1),
-    "conv5": (256, 13, 256, 3, 1, 1),
-}
-DENSE = {"fc6": (9216, 4096), "fc7": (4096, 4096), "fc8": (4096, 1000)}
-OTHERS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
-    "pool1": ("max_pool2d", (64, 55, 55), {"kernel_size": 3, "stride": 2}),
-    "pool2": ("max_pool2d", (192, 27, 27), {"kernel_size": 3, "stride": 2}),
-    "norm1 (paper)": ("local_response_norm", (96, 55, 55), {"size": 5}),
-    "norm2 (paper)": ("local_response_norm", (256, 27, 27), {"size": 5}),
-    "relu1": ("relu", (64, 55, 55), {}),
-    "dropout6": ("dropout", (9216,), {"p": 0.5, "seed": 1}),
-    "avgpool 12 to 6": ("adaptive_avg_pool2d", (256, 12, 12), {"output_size": 6}),
-    "softmax": ("softmax", (1000,), {}),
-}
-
-Row = dict[str, Any]
+LOGITS = {"strict": 1e-5, "tf32x3": 1e-5, "tf32": 1e-2}  # relative, L2
+GRADIENTS = {"strict": 2e-2, "tf32x3": 2e-2, "tf32": 1e-1}  # a kink may cost 1e-3 or so; a wrong gradient is about 1
+PRESETS = ("torchvision", "paper", "d2l")
+KERNEL_BATCHES, MODEL_BATCHES, TRAIN_BATCHES = (8, 128), (1, 32, 128), (128,)
+ROUNDS = 31
+STAGES = ("verify", "plans", "kernels", "model", "train")
 
 
-class Gpu:
-    """Where arrays go and how calls are timed."""
-
-    backend = "cuda"
-
-    def __init__(self) -> None:
-        import cupy
-
-        self.cupy = cupy
-
-    def place(self, array: np.ndarray) -> Any:
-        return self.cupy.asarray(array)
-
-    def fetch(self, array: Any) -> np.ndarray:
-        return array.get()
-
-    def milliseconds(self, call: Callable[[], Any]) -> float:
-        start, stop = self.cupy.cuda.Event(), self.cupy.cuda.Event()
-        start.record()
-        call()
-        stop.record()
-        stop.synchronize()
-        return self.cupy.cuda.get_elapsed_time(start, stop)
-
-    def about(self) -> Row:
-        properties, runtime = self.cupy.cuda.runtime.getDeviceProperties(0), self.cupy.cuda.runtime
-        return {
-            "gpu": properties["name"].decode(),
-            "multiprocessors": properties["multiProcessorCount"],
-            "l2_bytes": properties["l2CacheSize"],
-            "driver": runtime.driverGetVersion(),
-            "cuda": runtime.runtimeGetVersion(),
-            "cupy": self.cupy.__version__,
-            "numpy": np.__version__,
-        }
-
-
-def median(machine: Any, calls: list[Callable[[], Any]]) -> float:
-    """Milliseconds of one call; `calls` do the same on different inputs and take turns."""
-    for call in calls[:3]:
-        call()
-    return statistics.median(machine.milliseconds(calls[i % len(calls)]) for i in range(REPEATS))
-
-
-def copies(machine: Any, array: np.ndarray) -> list[Any]:
-    """So many copies of an input that they do not fit in L2 together, at most 8."""
-    return [machine.place(array) for _ in range(min(8, ROTATE_BYTES // max(array.nbytes, 1) + 1))]
-
-
-def normal(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal(shape, np.float32)
-
-
-def verify(machine: Any) -> Iterator[str]:
-    """One line for each fault."""
+def verify(machine: Machine) -> Iterator[str]:
+    """One line for each fault of a kernel."""
     for case in CASES:
         with np.errstate(all="ignore"):
             expected = run_case(case, "float64")
@@ -125,9 +55,9 @@ def verify(machine: Any) -> Iterator[str]:
                 what = f"{case.op} {name} {case.name!r} {dtype}"
                 try:
                     with computed_by(case.op, implementation):
-                        first, second = (run_case(case, dtype, machine.place, machine.fetch) for _ in range(2))
+                        first, second = (run_case(case, dtype, machine.place, to_numpy) for _ in range(2))
                 except Exception as error:
-                    yield f"{what}: {type(error).__name__}: {error}"
+                    yield f"{what}: {type(error).__name__}: {one_line(error)}"
                     continue
                 for key, value in expected.items():
                     finite = np.abs(value[np.isfinite(value)]) if value.dtype.kind == "f" else np.ones(1)
@@ -138,189 +68,160 @@ def verify(machine: Any) -> Iterator[str]:
                         yield f"{what} {key}: two runs gave different bits"
 
 
-def ceilings(machine: Any, side: int = 8192, copy_bytes: int = 1 << 30) -> Row:
-    """Bytes a second of a copy (read plus written), and operations a second of a product in each arithmetic."""
-    source = machine.place(np.ones(copy_bytes // 4, np.float32))
-    rates = {"copy": 2 * copy_bytes / (median(machine, [source.copy]) * 1e-3)}
-    a, b = machine.place(normal(side, side)), machine.place(normal(side, side))
-    for precision in PRECISIONS:
-        with matmul_precision(precision):
-            elapsed = median(machine, [partial(IMPLEMENTATIONS["linear"]["cuda"].compute, a, b, None)])
-        rates[precision] = 2 * side**3 / (elapsed * 1e-3)
-    return rates
+@dataclass(frozen=True)
+class Checked:
+    """One quantity of one plan, beside the same network on the CPU; errors are relative (L2), from float64."""
+
+    plan: str
+    quantity: str
+    error: float | None  # None where there is no truth, only bits
+    cpu: float | None  # of the array operations in float32
+    limit: float
+    same_bits: bool
+
+    @property
+    def faults(self) -> list[str]:
+        what = f"{self.plan}: {self.quantity}"
+        found = [] if self.same_bits else [f"{what}: two runs gave different bits"]
+        if self.error is not None and not self.error < self.limit:
+            found.append(f"{what} is off by {self.error:.1e}, more than {self.limit:.0e}")
+        return found
 
 
-def floor(rates: Row, moved: int, operations: int, precision: str = "strict") -> float:
-    """Milliseconds below which nothing can go."""
-    return 1e3 * max(moved / rates["copy"], operations / rates[precision])
+Quantities = dict[str, np.ndarray]
 
 
-def convolutions(machine: Any, rates: Row, batch: int, layers: Row = CONVOLUTIONS) -> Iterator[Row]:
-    contenders = [(f"im2col {p}", IMPLEMENTATIONS["conv2d"]["im2col"], p) for p in PRECISIONS]
-    contenders += [
-        (n, m, "strict") for n, m in IMPLEMENTATIONS["conv2d"].items() if n.startswith(("implicit-", "direct"))
-    ]
-    for layer, (C, H, F, kernel, stride, padding) in layers.items():
-        images, filters, offsets = normal(batch, C, H, H), normal(F, C, kernel, kernel), normal(F)
-        geometry = find_geometry(images, filters, offsets, stride, padding, 1, 1)
-        xs, weight, bias = copies(machine, images), machine.place(filters), machine.place(offsets)
-        dy = machine.place(normal(batch, F, *geometry.output))
-        operations = 2 * dy.size * C * kernel**2
-        moved = images.nbytes + filters.nbytes + dy.nbytes
-        for name, module, precision in contenders:
-            with matmul_precision(precision):
-                forward = [partial(module.compute, x, weight, bias, geometry) for x in xs]
-                yield row(
-                    layer, batch, "forward", name, median(machine, forward), floor(rates, moved, operations, precision)
-                )
-                if name.startswith("im2col"):
-                    needs = (True, True, True)
-                    backward = [partial(module.gradients, dy, x, weight, geometry, needs) for x in xs]
-                    least = floor(rates, 2 * moved, 2 * operations, precision)
-                    yield row(layer, batch, "backward", name, median(machine, backward), least)
-
-
-def dense(machine: Any, rates: Row, batch: int, layers: Row = DENSE) -> Iterator[Row]:
-    module = IMPLEMENTATIONS["linear"]["cuda"]
-    for layer, (inputs, outputs) in layers.items():
-        x, bias = machine.place(normal(batch, inputs)), machine.place(normal(outputs))
-        weights, dy = copies(machine, normal(outputs, inputs)), machine.place(normal(batch, outputs))
-        operations, moved = 2 * batch * inputs * outputs, x.nbytes + weights[0].nbytes + dy.nbytes
+def check_plans(machine: Machine, batch: int = 4, width: float = 1.0) -> Iterator[Checked | str]:
+    """Every plan's quantities; one line for a plan that does not run."""
+    for preset in PRESETS:
+        model = anp.alexnet(preset, seed=0, width=width)
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((batch, model.in_channels, 224, 224), dtype=np.float32)
+        target = rng.integers(0, model.num_classes, batch)
+        truth, cpu = (on_cpu(model, x, target, dtype) for dtype in ("float64", "float32"))
         for precision in PRECISIONS:
-            with matmul_precision(precision):
-                forward = [partial(module.compute, x, w, bias) for w in weights]
-                least = floor(rates, moved, operations, precision)
-                yield row(layer, batch, "forward", precision, median(machine, forward), least)
-                backward = [partial(module.gradients, dy, x, w, (True, True, True)) for w in weights]
-                least = floor(rates, 2 * moved, 2 * operations, precision)
-                yield row(layer, batch, "backward", precision, median(machine, backward), least)
+            for what, run in (("inference", infer), ("training", train)):
+                name = f"{preset}, {what} plan, {precision}"
+                try:
+                    first, second = (run(machine, model, x, target, precision) for _ in range(2))
+                except Exception as error:
+                    yield f"{name}: {type(error).__name__}: {one_line(error)}"
+                    continue
+                for key, value in first.items():
+                    errors = [relative(of[key], truth[key]) if key in truth else None for of in (first, cpu)]
+                    limit = (LOGITS if key == "logits" else GRADIENTS)[precision]
+                    yield Checked(name, key, *errors, limit, value.tobytes() == second[key].tobytes())
 
 
-def memory_bound(machine: Any, rates: Row, batch: int, layers: Row = OTHERS) -> Iterator[Row]:
-    """Ops whose floor is reading their inputs and writing their outputs once."""
-    for layer, (name, shape, options) in layers.items():
-        op = getattr(anp.ops, name)
-        xs = copies(machine, normal(batch, *shape))
-        with computed_by(name, IMPLEMENTATIONS[name]["cuda"]):
-            results = [op.forward(x, **options) for x in xs]
-            dys = [y.copy() for y, _ in results]
-            forward = [partial(op.forward, x, **options) for x in xs]
-            moved = xs[0].nbytes + dys[0].nbytes
-            yield row(layer, batch, "forward", name, median(machine, forward), floor(rates, moved, 0))
-            backward = [partial(op.backward, dy, cache) for dy, (_, cache) in zip(dys, results, strict=True)]
-            yield row(layer, batch, "backward", name, median(machine, backward), floor(rates, moved + dys[0].nbytes, 0))
+def relative(a: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.linalg.norm(a - truth) / np.linalg.norm(truth))
 
 
-def optimizer(machine: Any, rates: Row, size: int = 61_100_840) -> Iterator[Row]:
-    w, g, v = (machine.place(normal(size)) for _ in range(3))
-    options = {"lr": 1e-6, "momentum": 0.9, "weight_decay": 1e-4}
-    elapsed = median(machine, [partial(sgd_cuda.step, w, g, v, **options)])
-    yield row("SGD, all parameters", 1, "step", "sgd", elapsed, floor(rates, 5 * w.nbytes, 0))
+def on_cpu(model: AlexNet, x: np.ndarray, target: np.ndarray, dtype: str) -> Quantities:
+    """Logits in evaluation mode; the loss and every gradient of a training step, dropout at work."""
+    own, x = gpu_model.on(model, "numpy").astype(dtype), x.astype(dtype)
+    with anp.no_grad():
+        logits = own.eval()(x)
+    loss, cache = anp.ops.cross_entropy.forward(own.train()(x), target)
+    own.backward(anp.ops.cross_entropy.backward(1.0, cache), input_grad=False)
+    return {"logits": logits, "loss": loss} | {name: p.grad for name, p in own.named_parameters()}
 
 
-def network(machine: Any, batch: int, width: float = 1.0, side: int = 224) -> Iterator[Row]:
-    images = normal(batch, 3, side, side)
-    target = machine.place(np.arange(batch) % 1000)
-    for precision in PRECISIONS:
-        model = anp.alexnet("torchvision", seed=0, width=width).to(machine.backend).eval()
-        xs = copies(machine, images)
-
-        def infer(x: Any, model: Any = model) -> None:
-            with anp.no_grad():
-                model(x)
-
-        def train(x: Any, model: Any = model) -> None:
-            model.zero_grad()
-            with anp.use_backend(machine.backend):
-                loss, cache = anp.ops.cross_entropy.forward(model(x), target)
-                model.backward(anp.ops.cross_entropy.backward(1.0, cache), input_grad=False)
-
-        with matmul_precision(precision):
-            yield row("AlexNet", batch, "inference", precision, median(machine, [partial(infer, x) for x in xs]), None)
-            model.train()
-            yield row("AlexNet", batch, "fwd + bwd", precision, median(machine, [partial(train, x) for x in xs]), None)
+def infer(machine: Machine, model: AlexNet, x: np.ndarray, target: np.ndarray, precision: str) -> Quantities:
+    """By the CUDA graph, which a plan is from its second call on."""
+    plan = gpu_model.plan(model, len(x), machine.backends["cuda"], precision)
+    plan(machine.place(x))
+    return {"logits": to_numpy(plan(machine.place(x)))}
 
 
-def torch_network(batch: int) -> Iterator[Row]:
-    """PyTorch eager on the same shapes, strict float32 and TF32; nothing where it is not installed."""
+def train(machine: Machine, model: AlexNet, x: np.ndarray, target: np.ndarray, precision: str) -> Quantities:
+    """The first step's, and the loss two steps on, by the CUDA graph."""
+    step: Any = gpu_train.plan(model, len(x), machine.backends["cuda"], precision)
+    inputs = machine.place(x), machine.place(target)
+    found = {"loss": to_numpy(step(*inputs))} | {name: to_numpy(dw).copy() for name, dw in step.gradients.items()}
+    return found | {"loss of step 3": [to_numpy(step(*inputs)) for _ in range(2)][-1]}
+
+
+def works(machine: Machine, stages: Iterable[str]) -> Iterator[harness.Work]:
+    if "kernels" in stages:
+        for batch in KERNEL_BATCHES:
+            yield from gpu_kernels.works(machine, batch)
+        yield gpu_kernels.sgd(machine)
+    if "model" in stages:
+        for batch in MODEL_BATCHES:
+            yield from gpu_model.works(machine, batch)
+    if "train" in stages:
+        for batch in TRAIN_BATCHES:
+            yield from gpu_train.works(machine, batch)
+
+
+def measure(work: harness.Work, report: harness.Report) -> Iterator[str]:
+    """Add the work's rows to the report; one line for each fault."""
+    for contender in work.contenders:
+        if contender.run is None and contender.name.startswith(("cupy", "cuda")):
+            yield f"{work.name}: {contender.name}: {contender.missing}"
+    peers = [c.name for c in work.contenders if c.name.startswith("torch")]
     try:
-        import torch
-        from torch import nn
-    except ImportError:
-        return
-    layers: list[nn.Module] = []
-    for name, (C, _, F, kernel, stride, padding) in CONVOLUTIONS.items():
-        layers += [nn.Conv2d(C, F, kernel, stride, padding), nn.ReLU()]
-        layers += [nn.MaxPool2d(3, 2)] if name in ("conv1", "conv2", "conv5") else []
-    head = [nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU()]
-    model = nn.Sequential(*layers, nn.Flatten(), *head, nn.Linear(4096, 1000)).cuda()
-    xs = [torch.randn(batch, 3, 224, 224, device="cuda") for _ in range(4)]
-    target = torch.arange(batch, device="cuda") % 1000
-
-    def timed(call: Callable[[Any], Any]) -> float:
-        times = []
-        for i in range(REPEATS + 5):
-            start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            call(xs[i % len(xs)])
-            stop.record()
-            stop.synchronize()
-            times.append(start.elapsed_time(stop))
-        return statistics.median(times[5:])
-
-    def train(x: Any) -> None:
-        model.zero_grad()
-        nn.functional.cross_entropy(model(x), target).backward()
-
-    for tf32 in (False, True):
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
-        for benchmark in (False, True):
-            torch.backends.cudnn.benchmark = benchmark
-            name = f"PyTorch {'tf32' if tf32 else 'strict'}{', cudnn.benchmark' if benchmark else ''}"
-            model.eval()
-            with torch.no_grad():
-                yield row("AlexNet", batch, "inference", name, timed(model), None)
-            model.train()
-            yield row("AlexNet", batch, "fwd + bwd", name, timed(train), None)
+        report.rows += harness.measure(work, report.peaks, peers, ROUNDS)
+    except Exception as error:
+        yield f"{work.name}: {type(error).__name__}: {one_line(error)}"
 
 
-def row(layer: str, batch: int, what: str, contender: str, milliseconds: float, least: float | None) -> Row:
-    names = ("layer", "batch", "what", "contender", "ms", "floor_ms")
-    return dict(zip(names, (layer, batch, what, contender, milliseconds, least), strict=True))
+class Session:
+    """What one run has found; saved to `out` as JSON, and beside it as Markdown."""
 
+    def __init__(self, machine: Machine, out: Path) -> None:
+        self.machine, self.out, self.began = machine, out, time.monotonic()
+        self.report = harness.Report(machine.about(), measure_peaks(machine))
+        self.checked: list[Checked] = []
+        self.faults: list[str] = []
 
-def show(entry: Row) -> None:
-    least = "" if entry["floor_ms"] is None else f"floor {entry['floor_ms']:9.4f}"
-    print(
-        f"{entry['layer']:<20} batch {entry['batch']:<4} {entry['what']:<10} {entry['contender']:<32}"
-        f" {entry['ms']:9.4f} ms  {least}",
-        flush=True,
-    )
+    def run(self, stages: Iterable[str]) -> None:
+        if "verify" in stages:
+            self.note(verify(self.machine))
+        if "plans" in stages:
+            for found in check_plans(self.machine):
+                self.note([found] if isinstance(found, str) else found.faults)
+                self.checked += [] if isinstance(found, str) else [found]
+        print(f"verified in {time.monotonic() - self.began:.0f} s, {len(self.faults)} faults", flush=True)
+        for work in works(self.machine, stages):
+            known = len(self.report.rows)
+            self.note(measure(work, self.report))
+            for row in self.report.rows[known:]:
+                times = f"{1e3 * row.median:9.4f} ms, floor {1e3 * row.floor:9.4f}"
+                print(f"{row.work:<58} {row.contender:<32} {row.missing or times}", flush=True)
+            self.save()  # what was measured is kept, whatever ends the run
+        self.save()
+
+    def note(self, faults: Iterable[str]) -> None:
+        for fault in faults:
+            print("FAULT", fault, flush=True)
+            self.faults.append(fault)
+
+    def save(self) -> None:
+        found = {"faults": self.faults, "plans": [asdict(each) for each in self.checked]}
+        self.out.write_text(json.dumps(asdict(self.report) | found, indent=1) + "\n")
+        self.out.with_suffix(".md").write_text(self.markdown())
+
+    def markdown(self) -> str:
+        heads = ("plan", "quantity", "error", "CPU's float32", "same bits twice")
+        lines = []
+        for each in self.checked:
+            errors = ("" if error is None else f"{error:.1e}" for error in (each.error, each.cpu))
+            lines.append((each.plan, each.quantity, *errors, "yes" if each.same_bits else "no"))
+        faults = "".join(f"- {fault}\n" for fault in self.faults) or "None.\n"
+        plans = markdown.table(heads, lines)
+        return f"{markdown.page(self.report)}\n## Plans\n\n{plans}\n## Faults\n\n{faults}"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, help="the JSON file to write")
-    out = parser.parse_args().out
-    machine, began = Gpu(), time.monotonic()
-    report: Row = {"machine": machine.about(), "faults": [], "rows": []}
-    for fault in verify(machine):
-        print("FAULT", fault, flush=True)
-        report["faults"].append(fault)
-    print(f"verified in {time.monotonic() - began:.0f} s, {len(report['faults'])} faults", flush=True)
-    report["ceilings"] = rates = ceilings(machine)
-    stages = [(stage, batch) for batch in (1, 128) for stage in (convolutions, dense, memory_bound)]
-    sources = [stage(machine, rates, batch) for stage, batch in stages]
-    sources += [optimizer(machine, rates)]
-    sources += [entries for batch in (1, 128) for entries in (network(machine, batch), torch_network(batch))]
-    try:
-        for source in sources:
-            for entry in source:
-                show(entry)
-                report["rows"].append(entry)
-    finally:
-        out.write_text(json.dumps(report, indent=1))  # what was measured is kept, whatever ended the run
-    return 1 if report["faults"] else 0
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="the JSON file to write; the Markdown goes beside it")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="default: all")
+    arguments = parser.parse_args()
+    session = Session(Gpu(), arguments.out)
+    session.run(arguments.stages)
+    return 1 if session.faults else 0
 
 
 if __name__ == "__main__":

@@ -17,13 +17,43 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 PACKAGES = ("alexnet-np", "numpy", "numba", "scipy-openblas32", "torch", "torchvision", "onnxruntime", "openvino")
 SETTLE = 0.05  # seconds between turns: thread pools spin on for a while after their work, on the next one's cores
 FLUSH_BYTES = 64 << 20  # more than the last-level cache of most machines
+
+
+class Clock(Protocol):
+    """Times a call, and sets the stage for it."""
+
+    def rest(self) -> None:
+        """Before every turn: nobody else's work is still under way."""
+
+    def clear(self) -> None:
+        """Leave nothing of the contenders' in the caches."""
+
+    def seconds(self, run: Callable[[], Any]) -> float: ...
+
+
+class WallClock:
+    """A call on the CPU."""
+
+    def __init__(self) -> None:
+        self.flush = np.zeros(0, np.uint8)
+
+    def rest(self) -> None:
+        time.sleep(SETTLE)
+
+    def clear(self) -> None:
+        if not self.flush.size:
+            self.flush = np.zeros(FLUSH_BYTES, np.uint8)
+        self.flush += 1
+
+    def seconds(self, run: Callable[[], Any]) -> float:
+        return timed(run)
 
 
 @dataclass
@@ -33,6 +63,7 @@ class Contender:
     name: str
     run: Callable[[], Any] | None
     missing: str = ""
+    peak: str = "gflops"  # which of the report's peaks bounds its arithmetic
 
 
 @dataclass
@@ -44,6 +75,7 @@ class Work:
     bytes: float
     contenders: list[Contender]
     check: Callable[[Any], None] | None = None  # raises AssertionError for a wrong result
+    clock: Clock = field(default_factory=WallClock)
 
 
 @dataclass
@@ -58,6 +90,19 @@ class Row:
     gbps: float = 0.0
     peak_share: float = 0.0
     ratio: float = 0.0  # fastest peer's median / this median: above 1 is faster than every peer
+
+    @property
+    def floor(self) -> float:
+        """Seconds below which the direct algorithm cannot go at the measured peaks, of arithmetic and of memory."""
+        return self.median * self.peak_share
+
+    @property
+    def flops(self) -> float:
+        return 1e9 * self.gflops * self.median
+
+    @property
+    def bytes(self) -> float:
+        return 1e9 * self.gbps * self.median
 
 
 @dataclass
@@ -75,10 +120,10 @@ class Report:
         return cls(stored["machine"], stored["peaks"], [Row(**row) for row in stored["rows"]])
 
 
-def machine() -> dict[str, Any]:
+def machine(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
     """CPU, cores, threads and versions: what a figure means nothing without."""
     versions = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -104,6 +149,17 @@ def measure_peaks() -> dict[str, float]:
     return {"gflops": 2 * 2048**3 / product / 1e9, "gbps": wide.nbytes / read / 1e9}
 
 
+Run = tuple[Callable[[], Any] | None, str]  # a callable, or None and why it is missing
+
+
+def attempt(make: Callable[[], Run]) -> Run:
+    """A contender that is not installed, or does not start here, is named with the reason rather than left out."""
+    try:
+        return make()
+    except Exception as error:
+        return None, " ".join(str(error).split())[:100]
+
+
 def timed(run: Callable[[], Any]) -> float:
     start = time.perf_counter()
     run()
@@ -127,17 +183,16 @@ def measure(
             result = contender.run()
         if work.check is not None:
             work.check(result)
-    flush = np.zeros(FLUSH_BYTES, np.uint8)
     seconds: dict[str, list[float]] = {c.name: [] for c in present}
     for i in range(rounds):
         progress(f"{work.name}: round {i + 1} of {rounds}")
         for contender in random.Random(i).sample(present, len(present)):  # nobody always follows the same one
-            time.sleep(SETTLE)
+            work.clock.rest()
             if cold:
-                flush += 1
+                work.clock.clear()
             assert contender.run is not None
-            seconds[contender.name].append(timed(contender.run))
-    rows = [_row(work, name, values, peaks) for name, values in seconds.items()]
+            seconds[contender.name].append(work.clock.seconds(contender.run))
+    rows = [_row(work, c, seconds[c.name], peaks) for c in present]
     rows += [Row(work.name, c.name, missing=c.missing) for c in work.contenders if c.run is None]
     fastest = min((row.median for row in rows if row.contender in set(peers) and not row.missing), default=0.0)
     for row in rows:
@@ -145,22 +200,25 @@ def measure(
     return rows
 
 
-def _row(work: Work, name: str, values: list[float], peaks: dict[str, float]) -> Row:
+def _row(work: Work, contender: Contender, values: list[float], peaks: dict[str, float]) -> Row:
     median = statistics.median(values)
     quartiles = statistics.quantiles(values, n=4) if len(values) > 1 else [median] * 3
     gflops, gbps = work.flops / median / 1e9, work.bytes / median / 1e9
-    share = max(gflops / peaks["gflops"], gbps / peaks["gbps"])
-    return Row(work.name, name, "", median, min(values), (quartiles[2] - quartiles[0]) / median, gflops, gbps, share)
+    share = max(gflops / peaks[contender.peak], gbps / peaks["gbps"])
+    spread = (quartiles[2] - quartiles[0]) / median
+    return Row(work.name, contender.name, "", median, min(values), spread, gflops, gbps, share)
 
 
 def table(report: Report) -> Any:
-    """The report as a Rich table."""
+    """The report as a Rich table; a GPU's has the floor beside each time."""
     from rich.table import Table
 
     view = Table(title=title(report), title_justify="left", caption_justify="left", box=None, pad_edge=False)
     for head in ("work", "contender"):
         view.add_column(head, no_wrap=True)
-    for head in ("median ms", "best ms", "spread", "GFLOP/s", "GB/s", "of peak", "× fastest peer"):
+    gpu = "gpu" in report.machine
+    heads = ("median ms", "best ms", "spread", "GFLOP/s", "GB/s", *(["floor ms"] if gpu else []), "of peak")
+    for head in (*heads, "× fastest peer"):
         view.add_column(head, justify="right")
     previous = ""
     for row in report.rows:
@@ -168,17 +226,21 @@ def table(report: Report) -> Any:
         if row.missing:
             view.add_row(name, row.contender, "missing: " + row.missing)
             continue
-        figures = (f"{1e3 * row.median:.3f}", f"{1e3 * row.best:.3f}", f"{row.spread:.0%}", f"{row.gflops:.1f}")
-        ratio = f"{row.ratio:.2f}" if row.ratio else ""
-        view.add_row(name, row.contender, *figures, f"{row.gbps:.1f}", f"{row.peak_share:.0%}", ratio)
+        figures = [f"{1e3 * row.median:.3f}", f"{1e3 * row.best:.3f}", f"{row.spread:.0%}", f"{row.gflops:.1f}"]
+        figures += [f"{row.gbps:.1f}", *([f"{1e3 * row.floor:.3f}"] if gpu else []), f"{row.peak_share:.0%}"]
+        view.add_row(name, row.contender, *figures, f"{row.ratio:.2f}" if row.ratio else "")
     return view
 
 
 def title(report: Report) -> str:
-    versions = ", ".join(f"{name} {number}" for name, number in report.machine["versions"].items())
-    peaks = f"measured peaks {report.peaks['gflops']:.0f} GFLOP/s, {report.peaks['gbps']:.0f} GB/s"
-    host = f"{report.machine['cpu']}, {report.machine['cores']} cores; {peaks}"
-    return f"{host}\nPython {report.machine['python']}, {versions}"
+    """Machine, peaks and versions, in two lines."""
+    machine = report.machine
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    rates = {name.removeprefix("gflops"): rate for name, rate in report.peaks.items() if name != "gbps"}
+    arithmetic = ", ".join(f"{rate:.0f} GFLOP/s{label}" for label, rate in rates.items())
+    peaks = f"measured peaks {arithmetic}, {report.peaks['gbps']:.0f} GB/s"
+    host = machine["gpu"] if "gpu" in machine else f"{machine['cpu']}, {machine['cores']} cores"
+    return f"{host}; {peaks}\nPython {machine['python']}, {versions}"
 
 
 def compare(before: Report, after: Report) -> list[tuple[str, str, float, float, float]]:
@@ -208,7 +270,7 @@ def roofline(report: Report, works: Iterable[Work], path: Path) -> None:
         rows = [r for r in report.rows if r.contender == name and not r.missing and r.work in intensity]
         axes.scatter([intensity[r.work] for r in rows], [r.gflops for r in rows], label=name, s=24)
     axes.set(xscale="log", yscale="log", xlabel="FLOP per byte (direct algorithm)", ylabel="GFLOP/s (direct algorithm)")
-    axes.set_title(f"{report.machine['cpu']}, {report.machine['cores']} cores", fontsize=10)
+    axes.set_title(title(report).split(";")[0], fontsize=10)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=130)
     plt.close(figure)

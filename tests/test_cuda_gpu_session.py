@@ -2,70 +2,75 @@
 
 from __future__ import annotations
 
-import importlib.util
-import time
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cuda_shim
 import numpy as np
 import pytest
+from fake_gpu import FakeGpu
+
+from alexnet_np.benchmarks import gpu, gpu_kernels
+from alexnet_np.benchmarks.bench_kernels import Case
+from alexnet_np.benchmarks.harness import Contender, Report, Work
 
 pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
 
 
-class Cpu:
-    backend = cuda_shim.NAME
-
-    def place(self, array: np.ndarray) -> np.ndarray:
-        return array.copy()
-
-    def fetch(self, array: np.ndarray) -> np.ndarray:
-        return array
-
-    def milliseconds(self, call: Callable) -> float:
-        began = time.perf_counter()
-        call()
-        return 1e3 * (time.perf_counter() - began)
-
-
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    path = Path(__file__).parents[1] / "benchmarks" / "gpu_session.py"
-    spec = importlib.util.spec_from_file_location("gpu_session", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "REPEATS", 1)
-    monkeypatch.setattr(module, "ROTATE_BYTES", 0)
+    from alexnet_np.benchmarks import gpu_session
+
+    monkeypatch.setattr(gpu_session, "measure_peaks", lambda machine: gpu.measure_peaks(machine, 16, 1024))
+    monkeypatch.setattr(gpu_session, "ROUNDS", 3)
     with cuda_shim.as_backend():
-        yield module
+        yield gpu_session
 
 
 def test_verification_passes_and_reports_a_fault(session: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     few = [case for case in session.CASES if case.op in ("max_pool2d", "linear", "cross_entropy", "relu")]
     monkeypatch.setattr(session, "CASES", few)
-    assert list(session.verify(Cpu())) == []
+    assert list(session.verify(FakeGpu())) == []
     relu = session.IMPLEMENTATIONS["relu"]["cuda"]
     monkeypatch.setattr(relu, "compute", lambda x: np.abs(x))
-    faults = list(session.verify(Cpu()))
+    faults = list(session.verify(FakeGpu()))
     assert any(fault.startswith("relu cuda 'any shape' float32 y: differs") for fault in faults)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value")
-def test_every_measurement_runs(session: ModuleType) -> None:
-    machine = Cpu()
-    rates = session.ceilings(machine, side=16, copy_bytes=1024)
-    assert set(rates) == {"copy", *session.PRECISIONS}
-    convolutions = list(session.convolutions(machine, rates, 2, {"conv": (3, 11, 4, 3, 2, 1)}))
-    assert {entry["what"] for entry in convolutions} == {"forward", "backward"}
-    small = {
-        name: (op, (shape[0] % 7 + 2, *(13 for _ in shape[1:])), options)
-        for name, (op, shape, options) in session.OTHERS.items()
-    }
-    rows = [*convolutions, *session.dense(machine, rates, 2, {"fc": (9, 5)})]
-    rows += [*session.memory_bound(machine, rates, 2, small), *session.optimizer(machine, rates, 99)]
-    rows += session.network(machine, 2, width=1 / 64, side=63)
-    for entry in rows:
-        assert entry["ms"] > 0
-        session.show(entry)
+def test_a_session_writes_all_it_found(session: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A work that runs, one whose contender is wrong, one of ours that is missing: faults, which do not end it."""
+
+    def wrong(result: Any) -> None:
+        raise AssertionError("a contender is wrong")
+
+    def works(machine: Any, stages: Any) -> Iterator[Work]:
+        yield from gpu_kernels.works(machine, 2, cases=[Case("relu", "small", (3, 5, 5))])
+        yield Work("wrong", 1.0, 1.0, [Contender("cuda", lambda: 1)], wrong, gpu.EventClock(machine))
+        absent = [Contender("cuda plan", None, "no plan"), Contender("torch compiled", None, "no compiler")]
+        yield Work("absent", 1.0, 1.0, absent, None, gpu.EventClock(machine))
+
+    monkeypatch.setattr(session, "works", works)
+    done = session.Session(FakeGpu(), tmp_path / "gpu.json")
+    done.run(["kernels"])
+    stored = json.loads((tmp_path / "gpu.json").read_text())
+    assert stored["faults"] == ["wrong: AssertionError: a contender is wrong", "absent: cuda plan: no plan"]
+    assert stored["plans"] == []
+    rows = Report.load(tmp_path / "gpu.json").rows
+    assert [row.contender for row in rows if row.work == "relu small, batch 2, forward"][:2] == ["cupy", "cuda"]
+    assert all(row.floor > 0 for row in rows if not row.missing)
+    page = (tmp_path / "gpu.md").read_text()
+    assert "| relu small, batch 2, forward | cupy | 1 | 1 | 0% |" in page
+    assert "- absent: cuda plan: no plan" in page
+
+
+def test_what_a_plan_can_get_wrong(session: ModuleType) -> None:
+    right = session.Checked("plan", "logits", 1e-7, 2e-7, 1e-5, True)
+    assert right.faults == []
+    for error in (1e-3, float("nan")):
+        (fault,) = session.Checked("plan", "logits", error, 2e-7, 1e-5, True).faults
+        assert fault.startswith("plan: logits is off by ")
+    unsteady = session.Checked("plan", "loss of step 3", None, None, 1e-5, False)
+    assert unsteady.faults == ["plan: loss of step 3: two runs gave different bits"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,19 +21,22 @@ app = typer.Typer(
 )
 
 
+class Where(StrEnum):
+    CPU = "cpu"
+    GPU = "gpu"
+
 
 def batches(default: str) -> Any:
     """--batch, a list; Typer wants no list as a default."""
     return typer.Option("--batch", "-b", help="Images at a time; may be given again.", min=1, show_default=default)
 
 
+Device = Annotated[Where, typer.Option("--device", help="Whose contenders; gpu is the first NVIDIA one.")]
 Preset = Annotated[str, typer.Option("--preset", "-p", help="Whose shapes.")]
 Rounds = Annotated[int, typer.Option("--rounds", help="Timed turns of each contender.", min=3)]
 Cold = Annotated[bool, typer.Option("--cold", help="Clear the caches before every turn.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Also save the report, as JSON, for `bench compare`.")]
-Roofline = Annotated[
-    Path | None, typer.Option("--roofline", help="Also draw a roofline plot, a PNG.")
-]
+Roofline = Annotated[Path | None, typer.Option("--roofline", help="Also draw a roofline plot, a PNG.")]
 
 WIDTH = 150  # of a report that does not go to a terminal
 PEERS = ("torch", "onnxruntime", "openvino")  # a contender is a peer when its name begins so
@@ -42,6 +46,7 @@ PEERS = ("torch", "onnxruntime", "openvino")  # a contender is a peer when its n
 def kernels(
     op: Annotated[str | None, typer.Option("--op", help="Only this op, e.g. conv2d.")] = None,
     batch: Annotated[list[int] | None, batches("8")] = None,
+    device: Device = Where.CPU,
     rounds: Rounds = 11,
     cold: Cold = False,
     out: Out = None,
@@ -50,24 +55,38 @@ def kernels(
 ) -> None:
     """Every op at AlexNet's own shapes, forward and backward, each implementation and algorithm beside torch.
 
+    With --device gpu, the kernels' own time, with the floor (bytes and FLOPs at the measured peaks) beside it.
+
     Examples:
       alexnet bench kernels --op conv2d --batch 32 --roofline roof.png
+      alexnet bench kernels --device gpu --batch 128
     """
-    from alexnet_np.benchmarks import bench_conv2d, bench_kernels
+    sizes = batch or [8]
 
-    def works() -> Iterable[Any]:
-        for size in batch or [8]:
+    def on_cpu() -> Iterable[Any]:
+        from alexnet_np.benchmarks import bench_conv2d, bench_kernels
+
+        for size in sizes:
             yield from bench_kernels.works(size, op)
             if op in (None, "conv2d"):  # and every algorithm by itself
                 yield from bench_conv2d.works(size)
 
-    _run(works, rounds, cold, out, roofline, as_json)
+    def on_gpu(gpu: Any) -> Iterable[Any]:
+        from alexnet_np.benchmarks import gpu_kernels
+
+        for size in sizes:
+            yield from gpu_kernels.works(gpu, size, op)
+        if op in (None, "sgd"):
+            yield gpu_kernels.sgd(gpu)
+
+    _run(lambda gpu: on_gpu(gpu) if gpu else on_cpu(), device, rounds, cold, out, roofline, as_json)
 
 
 @app.command()
 def model(
     preset: Preset = "torchvision",
     batch: Annotated[list[int] | None, batches("1, 32 and 128")] = None,
+    device: Device = Where.CPU,
     rounds: Rounds = 11,
     cold: Cold = False,
     out: Out = None,
@@ -76,41 +95,78 @@ def model(
 ) -> None:
     """The whole network's inference: eager backends and compiled plans beside PyTorch, ONNX Runtime and OpenVINO.
 
+    With --device gpu, beside PyTorch eager, channels_last, with cudnn.benchmark, compiled and as a CUDA graph, strict
+    float32 and TF32 apart.
+
     Examples:
       alexnet bench model --batch 32 --out today.json
+      alexnet bench model --device gpu --batch 1 --batch 128
     """
-    from alexnet_np.benchmarks import bench_model
-
     sizes = batch or [1, 32, 128]
-    _run(lambda: (w for size in sizes for w in bench_model.works(size, preset)), rounds, cold, out, roofline, as_json)
+
+    def works(gpu: Any) -> Iterable[Any]:
+        if gpu:
+            from alexnet_np.benchmarks import gpu_model
+
+            return (work for size in sizes for work in gpu_model.works(gpu, size, preset))
+        from alexnet_np.benchmarks import bench_model
+
+        return (work for size in sizes for work in bench_model.works(size, preset))
+
+    _run(works, device, rounds, cold, out, roofline, as_json)
 
 
 @app.command()
 def train(
     preset: Preset = "torchvision",
     batch: Annotated[list[int] | None, batches("32")] = None,
+    device: Device = Where.CPU,
     rounds: Rounds = 5,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """One training step: forward with dropout, backward, SGD with momentum and weight decay."""
-    from alexnet_np.benchmarks import bench_train
+    """One training step: forward with dropout, backward, SGD with momentum and weight decay.
 
+    Examples:
+      alexnet bench train --batch 128
+      alexnet bench train --device gpu --batch 128 --out gpu.json
+    """
     sizes = batch or [32]
-    _run(lambda: (w for size in sizes for w in bench_train.works(size, preset)), rounds, False, out, None, as_json)
+
+    def works(gpu: Any) -> Iterable[Any]:
+        if gpu:
+            from alexnet_np.benchmarks import gpu_train
+
+            return (work for size in sizes for work in gpu_train.works(gpu, size, preset))
+        from alexnet_np.benchmarks import bench_train
+
+        return (work for size in sizes for work in bench_train.works(size, preset))
+
+    _run(works, device, rounds, False, out, None, as_json)
 
 
 @app.command()
 def load(rounds: Rounds = 5, out: Out = None, as_json: Json = False) -> None:
-    """Reading a full-size weight file beside torch.load, and decoding JPEGs beside torch's DataLoader."""
+    """Reading a full-size weight file beside torch.load, and decoding JPEGs beside torch's DataLoader.
+
+    Examples:
+      alexnet bench load
+      alexnet bench load --rounds 11 --out load.json
+    """
     from alexnet_np.benchmarks import bench_load
 
-    _run(bench_load.works, rounds, False, out, None, as_json)
+    _run(lambda gpu: bench_load.works(), Where.CPU, rounds, False, out, None, as_json)
 
 
 @app.command()
 def compare(before: Path, after: Path, as_json: Json = False) -> None:
-    """Two saved reports: how much faster each contender has become."""
+    """Two saved reports: how much faster each contender has become.
+
+    Examples:
+      alexnet bench model --batch 32 --out before.json
+      alexnet bench model --batch 32 --out after.json
+      alexnet bench compare before.json after.json
+    """
     from alexnet_np.benchmarks import harness
 
     pairs = harness.compare(_load(before), _load(after))
@@ -138,17 +194,30 @@ def _load(path: Path) -> Any:
 
 
 def _run(
-    works: Callable[[], Iterable[Any]], rounds: int, cold: bool, out: Path | None, roofline: Path | None, as_json: bool
+    works: Callable[[Any], Iterable[Any]],
+    device: Where,
+    rounds: int,
+    cold: bool,
+    out: Path | None,
+    roofline: Path | None,
+    as_json: bool,
 ) -> None:
-    """Measure one work after the other, and show, save and draw what came of it."""
+    """Measure one work after the other, and show, save and draw what came of it. `works` is given the GPU, or None."""
     from alexnet_np.benchmarks import harness
 
     if roofline is not None:
         _need_matplotlib()
-    report = harness.Report(harness.machine(), harness.measure_peaks())
+    machine = None
+    if device is Where.GPU:
+        from alexnet_np.benchmarks import gpu
+
+        machine = gpu.Gpu()
+        report = harness.Report(machine.about(), gpu.measure_peaks(machine))
+    else:
+        report = harness.Report(harness.machine(), harness.measure_peaks())
     described = []
     with Console(stderr=True).status("measuring") as status:
-        for work in works():
+        for work in works(machine):
             peers = [c.name for c in work.contenders if c.name.startswith(PEERS)]
             report.rows += harness.measure(work, report.peaks, peers, rounds, cold, status.update)
             described.append(harness.Work(work.name, work.flops, work.bytes, []))  # without its arrays
