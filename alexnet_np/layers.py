@@ -11,7 +11,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from alexnet_np import ops
+from alexnet_np import fusion, ops
 from alexnet_np.backend import Array, use_backend
 from alexnet_np.errors import AlexNetError, ArgumentError, ShapeError
 
@@ -90,7 +90,7 @@ class Layer:
     def __call__(self, x: Array) -> Array:
         with nullcontext() if self.backend is None else use_backend(self.backend):
             y, cache = self.forward(x)
-        self._cache = cache if _grad_enabled.get() else None
+        self.keep(cache)
         return self._hooked(x, y)
 
     def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = True) -> Array | None:
@@ -99,13 +99,22 @@ class Layer:
         It may be called again for another dy: what forward kept stays until the next forward. With retain_graph=False
         it is dropped here, as torch does by default, which leaves a training step its memory for the next gradients.
         """
-        if self._cache is None:
-            raise AlexNetError(f"{self!r}: backward needs a forward first, outside no_grad()")
+        self.kept()
         with nullcontext() if self.backend is None else use_backend(self.backend):
             dx = self.gradients(dy, input_grad)
         if not retain_graph:
-            self._cache = None
+            self.keep(None)
         return self._hooked_gradient(dx, dy)
+
+    def keep(self, cache: Any) -> None:
+        """Hold `cache`, what forward leaves for backward, unless gradients are off."""
+        self._cache = cache if _grad_enabled.get() else None
+
+    def kept(self) -> Any:
+        """What forward left for backward. Raises AlexNetError if there is nothing."""
+        if self._cache is None:
+            raise AlexNetError(f"{self!r}: backward needs a forward first, outside no_grad()")
+        return self._cache
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         return self.op.forward(x, **self.arguments())
@@ -133,6 +142,11 @@ class Layer:
     def register_full_backward_hook(self, hook: Hook) -> HookHandle:
         """Call hook(layer, dx, dy) after every backward; an array it returns replaces dx."""
         return HookHandle(self._backward_hooks, hook)
+
+    @property
+    def hooked(self) -> bool:
+        """Whether anybody listens to this layer."""
+        return bool(self._forward_hooks or self._backward_hooks)
 
     def _hooked(self, x: Array, y: Array) -> Array:
         """y, or what the forward hooks put in its place."""
@@ -190,8 +204,14 @@ class WeightedLayer(Layer):
         return self.op.forward(x, self.weight.data, bias, **self.arguments())
 
     def gradients(self, dy: Array, input_grad: bool) -> Array | None:
-        needs = (input_grad, self.weight.requires_grad, self.bias is not None and self.bias.requires_grad)
-        dx, dweight, dbias = self.op.backward(dy, self._cache, needs)
+        return self.accumulate(*self.op.backward(dy, self._cache, self.needs(input_grad)))
+
+    def needs(self, input_grad: bool) -> tuple[bool, bool, bool]:
+        """Which of dx, dweight and dbias are wanted."""
+        return input_grad, self.weight.requires_grad, self.bias is not None and self.bias.requires_grad
+
+    def accumulate(self, dx: Array | None, dweight: Array | None, dbias: Array | None) -> Array | None:
+        """Add the parameters' gradients to theirs; dx is for the layer before."""
         self.weight.accumulate(dweight)
         if self.bias is not None:
             self.bias.accumulate(dbias)
@@ -375,19 +395,20 @@ class Sequential(Layer):
 
     def __call__(self, x: Array) -> Array:
         y = x
-        for layer in self.layers:
-            y = layer(y)
+        for unit in fusion.units(self.layers):
+            y = unit(y)
         return self._hooked(x, y)
 
     def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = True) -> Array | None:
         """Backward through every layer; stops where nothing earlier needs a gradient."""
-        trainable = [any(p.requires_grad for _, p in layer.named_parameters()) for layer in self.layers]
+        units = fusion.units(self.layers)
+        trainable = [any(p.requires_grad for p in unit.parameters()) for unit in units]
         gradient: Array | None = dy
-        for i in reversed(range(len(self.layers))):
+        for i in reversed(range(len(units))):
             needed = input_grad or any(trainable[:i])
             if not (needed or trainable[i]):
                 return None
-            gradient = self.layers[i].backward(gradient, needed, retain_graph)
+            gradient = units[i].backward(gradient, needed, retain_graph)
         return self._hooked_gradient(gradient, dy)
 
     def output_shape(self, shape: Shape) -> Shape:

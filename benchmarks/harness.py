@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 PACKAGES = ("alexnet-np", "numpy", "numba", "scipy-openblas32", "torch", "torchvision", "onnxruntime", "openvino")
-SETTLE = 0.05  # seconds between turns: thread pools spin on for a while after their work, on the next one's cores
+SETTLE = 0.25  # seconds between turns: thread pools spin on after their work (OpenBLAS 0.1 s), on the next one's cores
 FLUSH_BYTES = 64 << 20  # more than the last-level cache of most machines
 
 

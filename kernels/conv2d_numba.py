@@ -8,7 +8,7 @@ channels, odd strides) goes to im2col.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from alexnet_np.kernels import conv2d_winograd_gradients_numba as adjoint
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
 from alexnet_np.kernels import space_to_depth_numba as depth
 from alexnet_np.kernels.gemm_numba import WIDTH
-from alexnet_np.kernels.image import Image, channels_last, framed
+from alexnet_np.kernels.image import Image, channels_last, filled_up, framed, packed
 from alexnet_np.kernels.simd import LANES
 from alexnet_np.ops.conv2d import Geometry, Gradients, Needs
 
@@ -38,41 +38,70 @@ class Fast(NamedTuple):
     padding: tuple[int, int]  # top, left; of the folded x: none
 
 
-def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> Array:
+def compute(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    geometry: Geometry,
+    relu: bool = False,
+    then: Callable[[Array, slice], None] | None = None,
+) -> Array:
+    """y, rectified if asked for. `then(y, images)` is called for one slice of the batch after another, while it is in
+    the cache; y is channels-last memory (N,OH,OW,F)."""
     N, F = len(x), len(weight)
-    if x.dtype != np.float32 or x.size == 0:
-        return im2col.compute(x, weight, bias, geometry)
-    if widths(weight, geometry) != weight.shape[:2]:
-        wide_x, wide_weight, wide_bias = widened(x, weight, bias, geometry)
-        return packed(compute(wide_x, wide_weight, wide_bias, geometry)[:, :F])
+    fast = winograd_for(x, weight, geometry)
+    if fast is None:
+        y = _without_winograd(x, weight, bias, geometry)
+        return np.maximum(y, 0, out=y) if relu else y
     y = memory.empty((N, *geometry.output, F))
     padded_bias = np.zeros(F + WIDTH, np.float32)
     padded_bias[:F] = 0 if bias is None else bias
-    fast = winograd_for(x, weight, geometry)
-    if fast is None:
-        _direct(x, weight, padded_bias, geometry, y)
-        return y.transpose(0, 3, 1, 2)
     u = transformed(weight, fast, geometry.groups)
-    for source, xi, images in sources(x, fast, geometry):
+    source, yi = Source(x, fast, geometry), framed(F, *geometry.output)
+    for images in cuts(N, max(yi.image, source.image.image)):
+        flat, xi = source.take(images)
         out = y[images]
         winograd.forward(
-            source, xi, u, padded_bias, 0, out.reshape(-1), framed(F, *geometry.output), len(out), fast.C, fast.F,
+            flat, xi, u, padded_bias, int(relu), out.reshape(-1), yi, len(out), fast.C, fast.F,
             fast.m, fast.r, fast.padding, choices.BLOCK_TILES, geometry.groups,
         )  # fmt: skip
+        if then is not None:
+            then(y, images)
     return y.transpose(0, 3, 1, 2)
 
 
 def gradients(dy: Array, x: Array, weight: Array, geometry: Geometry, needs: Needs) -> Gradients:
     if x.dtype == np.float32 and x.size and dy.size and widths(weight, geometry) != weight.shape[:2]:
         return _narrow_gradients(dy, x, weight, geometry, needs)
-    fast = winograd_for(x, weight, geometry) if x.dtype == np.float32 and x.size and dy.size else None
+    fast = winograd_for(x, weight, geometry) if dy.size else None
     if fast is None:
         return im2col.gradients(dy, x, weight, geometry, needs)
-    _transformed.pop(id(weight), None)  # training: the weights are about to change, and memory is needed
     flat, yi = channels_last(dy)
-    dx = _input_gradient(flat, yi, x.shape, weight, geometry, fast) if needs[0] else None
-    dweight = _weight_gradient(flat, yi, x, weight, geometry, fast) if needs[1] else None
-    return dx, dweight, adjoint.bias_gradient(flat, yi, len(x), len(weight)) if needs[2] else None
+    backward = Backward(x, weight, geometry, fast, needs)
+    for images in cuts(len(x), yi.image):
+        backward.add(flat, yi.skip(images.start), images)
+    return backward.gradients()
+
+
+def cuts(N: int, floats: int) -> Iterator[slice]:
+    """The batch in slices that fit in the shared cache, an image being so many floats."""
+    step = max(1, choices.STAGE_BYTES // (4 * floats))
+    for first in range(0, N, step):
+        yield slice(first, min(first + step, N))
+
+
+def _without_winograd(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> Array:
+    F = len(weight)
+    if x.dtype != np.float32 or x.size == 0:
+        return im2col.compute(x, weight, bias, geometry)
+    if widths(weight, geometry) != weight.shape[:2]:
+        wide_x, wide_weight, wide_bias = widened(x, weight, bias, geometry)
+        return packed(compute(wide_x, wide_weight, wide_bias, geometry)[:, :F])
+    y = memory.empty((len(x), *geometry.output, F))
+    padded_bias = np.zeros(F + WIDTH, np.float32)
+    padded_bias[:F] = 0 if bias is None else bias
+    _direct(x, weight, padded_bias, geometry, y)
+    return y.transpose(0, 3, 1, 2)
 
 
 def _narrow_gradients(dy: Array, x: Array, weight: Array, geometry: Geometry, needs: Needs) -> Gradients:
@@ -106,29 +135,10 @@ def widened(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> 
     return filled_up(x, wide_C), wide_weight, None if bias is None else np.pad(bias, (0, wide_F - F))
 
 
-def filled_up(x: Array, channels: int) -> Array:
-    """x (N,C,H,W) with channels of zeros up to `channels`, channels-last."""
-    N, C, H, W = x.shape
-    if C == channels:
-        return x
-    wide = memory.empty((N, H, W, channels))
-    wide[..., :C] = x.transpose(0, 2, 3, 1)
-    wide[..., C:] = 0
-    return wide.transpose(0, 3, 1, 2)
-
-
-def packed(x: Array) -> Array:
-    """x (N,C,H,W) as channels-last memory without gaps."""
-    if x.transpose(0, 2, 3, 1).flags.c_contiguous:
-        return x
-    N, C, H, W = x.shape
-    last = memory.empty((N, H, W, C))
-    last[...] = x.transpose(0, 2, 3, 1)
-    return last.transpose(0, 3, 1, 2)
-
-
 def winograd_for(x: Array, weight: Array, geometry: Geometry) -> Fast | None:
     """How Winograd computes this convolution, or None where the table or its own limits say that it does not."""
+    if x.dtype != np.float32 or x.size == 0:
+        return None
     (KH, KW), (SH, SW), G = geometry.kernel, geometry.stride, geometry.groups
     C, F = weight.shape[1] * SH * SW, len(weight) // G
     square = KH == KW and SH == SW and SH in depth.STRIDES and geometry.dilation == (1, 1)
@@ -163,22 +173,30 @@ def transformed(weight: Array, fast: Fast, groups: int) -> Array:
     return u
 
 
-def sources(x: Array, fast: Fast, geometry: Geometry) -> Iterator[tuple[Array, Image, slice]]:
-    """(flat channels-last input, its Image, the slice of the batch): all of x, or folded slices that fit the cache."""
-    if fast.S == 1:
-        flat, image = channels_last(x)
-        yield flat, image, slice(0, len(x))
-        return
-    flat = np.require(x, np.float32, ["C", "W"]).reshape(-1)
-    image = framed(fast.C, geometry.output[0] + fast.r - 1, geometry.output[1] + fast.r - 1)
-    step = max(1, choices.STAGE_BYTES // (4 * image.image))
-    top, _, left, _ = geometry.padding
-    d = memory.empty((min(step, len(x)) * image.image,))
-    for first in range(0, len(x), step):
-        count = min(step, len(x) - first)
+class Source:
+    """The input of a Winograd convolution as its kernels take it, some images at a time."""
+
+    def __init__(self, x: Array, fast: Fast, geometry: Geometry) -> None:
+        self.x, self.fast, self.geometry = x, fast, geometry
+        if fast.S == 1:
+            self.flat, self.image = channels_last(x)
+        else:
+            self.flat = np.require(x, np.float32, ["C", "W"]).reshape(-1)
+            self.image = framed(fast.C, geometry.output[0] + fast.r - 1, geometry.output[1] + fast.r - 1)
+
+    def take(self, images: slice) -> tuple[Array, Image]:
+        """Flat memory, and where in it the images lie: x itself, or x folded, in memory that the next call may use."""
+        if self.fast.S == 1:
+            return self.flat, self.image.skip(images.start)
+        top, _, left, _ = self.geometry.padding
+        count = images.stop - images.start
+        folded = memory.empty((count * self.image.image,))
         with threads.parallel():
-            depth.space_to_depth(flat, first, count, *x.shape[1:], fast.S, top, left, d, image, fast.C)
-        yield d, image, slice(first, first + count)
+            depth.space_to_depth(
+                self.flat, images.start, count, *self.x.shape[1:], self.fast.S, top, left,
+                folded, self.image, self.fast.C,
+            )  # fmt: skip
+        return folded, self.image
 
 
 def _direct(x: Array, weight: Array, bias: Array, geometry: Geometry, y: Array) -> None:
@@ -192,44 +210,72 @@ def _direct(x: Array, weight: Array, bias: Array, geometry: Geometry, y: Array) 
     )  # fmt: skip
 
 
-def _input_gradient(
-    dy: Array, yi: Image, shape: tuple[int, ...], weight: Array, geometry: Geometry, fast: Fast
-) -> Array:
-    """dx by the forward's code: dy convolved with the filters turned round, channels and filters swapped."""
-    N, C, H, W = shape
-    inner = (H, W) if fast.S == 1 else (yi.H + fast.r - 1, yi.W + fast.r - 1)
-    back = choices.Conv(len(weight), C, fast.r, 1, 1, geometry.groups, inner, N)
-    choice = choices.choose(back, direction="backward")
-    m = choice.m or fast.m
-    u = winograd.packed_filters(folded(weight, fast), m, geometry.groups, turned=True)
-    padding = (fast.r - 1 - fast.padding[0], fast.r - 1 - fast.padding[1])
-    channels = fast.C * geometry.groups
-    bias = np.zeros(channels + WIDTH, np.float32)
-    image = framed(channels, *inner)
-    step = N if fast.S == 1 else max(1, choices.STAGE_BYTES // (4 * image.image))
-    d = memory.empty((min(step, N) * image.image,))
-    dx = memory.empty((N, C, H, W)) if fast.S > 1 else None
-    top, _, left, _ = geometry.padding
-    for first in range(0, N, step):
-        count = min(step, N - first)
-        winograd.forward(
-            dy, yi.skip(first), u, bias, 0, d, image, count, fast.F, fast.C, m, fast.r, padding,
-            choices.BLOCK_TILES, geometry.groups,
-        )  # fmt: skip
-        if dx is not None:
+class Backward:
+    """The gradients of one Winograd convolution, gathered from one slice of the batch after another."""
+
+    def __init__(self, x: Array, weight: Array, geometry: Geometry, fast: Fast, needs: Needs) -> None:
+        _transformed.pop(id(weight), None)  # training: the weights are about to change, and memory is needed
+        self.x, self.weight, self.geometry, self.fast, self.needs = x, weight, geometry, fast, needs
+        N, C, H, W = x.shape
+        self.sums = np.empty((N, len(weight)), np.float32)  # over an image's pixels
+        if needs[0]:
+            self.dx = memory.empty((N, C, H, W) if fast.S > 1 else (N, H, W, C))
+            self._prepare_input_gradient()
+        if needs[1]:
+            self.source = Source(x, fast, geometry)
+            self.groups = [
+                adjoint.WeightGradient(fast.C, fast.F, fast.m, fast.r, fast.padding) for _ in range(geometry.groups)
+            ]
+
+    def add(self, dy: Array, yi: Image, images: slice) -> None:
+        """The share of `images`, whose dy is flat channels-last memory, as yi says."""
+        N = images.stop - images.start
+        if self.needs[0]:
+            self._add_input_gradient(dy, yi, images)
+        if self.needs[1]:
+            x, xi = self.source.take(images)
+            for g, group in enumerate(self.groups):
+                xg, yg = xi.channels_from(g * self.fast.C), yi.channels_from(g * self.fast.F)
+                group.add(x, xg, dy, yg, N, choices.GRADIENT_TILES)
+        if self.needs[2]:
             with threads.parallel():
-                depth.depth_to_space(d, image, count, C, H, W, fast.S, top, left, dx[first : first + count].reshape(-1))
-    return d.reshape(N, H, W, C).transpose(0, 3, 1, 2) if dx is None else dx
+                adjoint.sum_pixels(dy, yi, images.start, N, len(self.weight), self.sums)
 
+    def gradients(self) -> Gradients:
+        dx = None
+        if self.needs[0]:
+            dx = self.dx if self.fast.S > 1 else self.dx.transpose(0, 3, 1, 2)
+        return dx, self._weight_gradient() if self.needs[1] else None, self.sums.sum(0) if self.needs[2] else None
 
-def _weight_gradient(dy: Array, yi: Image, x: Array, weight: Array, geometry: Geometry, fast: Fast) -> Array:
-    G = geometry.groups
-    total = np.zeros((G * fast.F, fast.C, fast.r, fast.r), np.float32)
-    for source, xi, images in sources(x, fast, geometry):
-        for g in range(G):
-            adjoint.add_weight_gradient(
-                source, xi.channels_from(g * fast.C), dy, yi.skip(images.start).channels_from(g * fast.F),
-                images.stop - images.start, fast.C, fast.F, fast.m, fast.r, fast.padding, choices.GRADIENT_TILES,
-                total[g * fast.F : (g + 1) * fast.F],
-            )  # fmt: skip
-    return depth.filters_from_depth(total, fast.S, geometry.kernel[0]) if fast.S > 1 else total
+    def _prepare_input_gradient(self) -> None:
+        """dx is dy convolved with the filters turned round, channels and filters swapped: the forward's code."""
+        fast, G, (H, W) = self.fast, self.geometry.groups, self.x.shape[2:]
+        OH, OW = self.geometry.output
+        inner = (H, W) if fast.S == 1 else (OH + fast.r - 1, OW + fast.r - 1)
+        back = choices.Conv(len(self.weight), self.x.shape[1], fast.r, 1, 1, G, inner, len(self.x))
+        self.m = choices.choose(back, direction="backward").m or fast.m
+        self.turned = winograd.packed_filters(folded(self.weight, fast), self.m, G, turned=True)
+        self.image = framed(fast.C * G, *inner)
+        self.no_bias = np.zeros(fast.C * G + WIDTH, np.float32)
+
+    def _add_input_gradient(self, dy: Array, yi: Image, images: slice) -> None:
+        fast, (_, C, H, W), N = self.fast, self.x.shape, images.stop - images.start
+        padding = (fast.r - 1 - fast.padding[0], fast.r - 1 - fast.padding[1])
+        out = self.dx[images].reshape(-1)
+        d = out if fast.S == 1 else memory.empty((N * self.image.image,))
+        winograd.forward(
+            dy, yi, self.turned, self.no_bias, 0, d, self.image, N, fast.F, fast.C, self.m, fast.r, padding,
+            choices.BLOCK_TILES, self.geometry.groups,
+        )  # fmt: skip
+        if fast.S > 1:
+            top, _, left, _ = self.geometry.padding
+            with threads.parallel():
+                depth.depth_to_space(d, self.image, N, C, H, W, fast.S, top, left, out)
+
+    def _weight_gradient(self) -> Array:
+        F, C, K, _ = self.weight.shape
+        fast = self.fast
+        total = memory.empty((F, fast.C, fast.r, fast.r))
+        for g, group in enumerate(self.groups):
+            group.write(total[g * fast.F : (g + 1) * fast.F])
+        return depth.filters_from_depth(total, fast.S, K) if fast.S > 1 else total

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alexnet_np.backend import Array
+from alexnet_np.kernels import memory
 
 
 class Image(NamedTuple):
@@ -50,3 +51,24 @@ def channels_last(x: Array) -> tuple[Array, Image]:
 def lies_channels_last(x: Array) -> bool:
     """Whether x (N,C,...) is float32 memory that the channels-last kernels take as it is."""
     return x.dtype == np.float32 and np.moveaxis(x, 1, -1).flags.c_contiguous and x.flags.writeable
+
+
+def packed(x: Array) -> Array:
+    """x (N,C,H,W) as channels-last memory without gaps."""
+    if x.transpose(0, 2, 3, 1).flags.c_contiguous:
+        return x
+    N, C, H, W = x.shape
+    last = memory.empty((N, H, W, C), x.dtype.type)
+    last[...] = x.transpose(0, 2, 3, 1)
+    return last.transpose(0, 3, 1, 2)
+
+
+def filled_up(x: Array, channels: int) -> Array:
+    """x (N,C,H,W) with channels of zeros up to `channels`, channels-last."""
+    N, C, H, W = x.shape
+    if channels == C:
+        return x
+    wide = memory.empty((N, H, W, channels), x.dtype.type)
+    wide[..., :C] = x.transpose(0, 2, 3, 1)
+    wide[..., C:] = 0
+    return wide.transpose(0, 3, 1, 2)

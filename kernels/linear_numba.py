@@ -94,7 +94,7 @@ def product_of_rows(x, ldx, weight, y, ldy, M, N, K, work, share, workers):
 
 @kernel
 def pack_columns(b, row, depth, ldb, panel, count, packed, at, step):
-    """Rows row..row+depth of `count` panels of b, from `panel` on, a panel every `step` floats: long runs of each row."""
+    """Rows row..row+depth of b, `count` panels of them from `panel` on, each `step` floats after the one before."""
     for k in range(depth):
         scatter(0, b, (row + k) * ldb + panel * WIDTH, count, packed, at + k * WIDTH, step)
 

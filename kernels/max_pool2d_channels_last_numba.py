@@ -128,34 +128,52 @@ def unpool(dy, switches, N, C, OH, OW, KH, KW, SH, SW, top, left, dx, H, W):
 
 
 
+def fits(C: int, geometry: Geometry) -> bool:
+    """Whether these kernels can pool C channels of float32, channels-last, by windows of this geometry."""
+    return C >= LANES and geometry.kernel[0] * geometry.kernel[1] <= 256 and geometry.dilation == (1, 1)
+
+
+def keeps(switches: Array) -> bool:
+    """Whether these are switches as these kernels leave them behind."""
+    places = switches.transpose(0, 2, 3, 1)
+    return switches.dtype == np.uint8 and places.flags.c_contiguous and places.flags.writeable
+
+
+def pool_images(x: Array, geometry: Geometry, y: Array, switches: Array) -> None:
+    """x (N,H,W,C) into y and switches (N,OH,OW,C), all without gaps."""
+    N, H, W, C = x.shape
+    with threads.parallel():
+        pool(
+            x.reshape(-1), framed(C, H, W), y.reshape(-1), framed(C, *geometry.output), switches.reshape(-1), 1,
+            N, C, *geometry.kernel, *geometry.stride, *geometry.padding,
+        )  # fmt: skip
+
+
+def unpool_images(dy: Array, switches: Array, geometry: Geometry, dx: Array) -> None:
+    """dx (N,H,W,C) from dy, flat, and switches (N,OH,OW,C), all without gaps."""
+    N, H, W, C = dx.shape
+    with threads.parallel():
+        unpool(
+            dy, switches.reshape(-1), N, C, *geometry.output, *geometry.kernel, *geometry.stride, *geometry.padding,
+            dx.reshape(-1), H, W,
+        )  # fmt: skip
+
 
 def compute(x: Array, geometry: Geometry) -> tuple[Array, Array]:
     """Channels-last float32 here; anything else by max_pool2d_numba."""
-    N, C, H, W = x.shape
-    taps = geometry.kernel[0] * geometry.kernel[1]
-    if not (lies_channels_last(x) and x.size and C >= LANES and taps <= 256 and geometry.dilation == (1, 1)):
+    N, C, _, _ = x.shape
+    if not (lies_channels_last(x) and x.size and fits(C, geometry)):
         return rows_version.compute(x, geometry)
-    flat, xi = channels_last(x)
     y = memory.empty((N, *geometry.output, C))
     switches = memory.empty(y.shape, np.uint8)
-    with threads.parallel():
-        pool(
-            flat, xi, y.reshape(-1), framed(C, *geometry.output), switches.reshape(-1), 1,
-            N, C, *geometry.kernel, *geometry.stride, *geometry.padding,
-        )  # fmt: skip
+    pool_images(x.transpose(0, 2, 3, 1), geometry, y, switches)
     return y.transpose(0, 3, 1, 2), switches.transpose(0, 3, 1, 2)
 
 
 def gradients(dy: Array, switches: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
     N, C, H, W = shape
-    places = switches.transpose(0, 2, 3, 1)
-    here = dy.dtype == np.float32 and places.flags.c_contiguous and places.flags.writeable and C >= LANES and dy.size
-    if not here or switches.dtype != np.uint8 or geometry.dilation != (1, 1):
+    if not (dy.dtype == np.float32 and dy.size and keeps(switches) and fits(C, geometry)):
         return rows_version.gradients(dy, switches, shape, geometry)
     dx = memory.empty((N, H, W, C))
-    with threads.parallel():
-        unpool(
-            channels_last(dy)[0], places.reshape(-1), N, C, *geometry.output,
-            *geometry.kernel, *geometry.stride, *geometry.padding, dx.reshape(-1), H, W,
-        )  # fmt: skip
+    unpool_images(channels_last(dy)[0], switches.transpose(0, 2, 3, 1), geometry, dx)
     return dx.transpose(0, 3, 1, 2)

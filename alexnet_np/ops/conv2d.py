@@ -57,11 +57,19 @@ def forward(
     The trap: "same" and "valid" are strings; a pair is (height, width), not (before, after).
     Raises ShapeError, DtypeError, ArgumentError.
     """
+    bias, cache = checked(x, weight, bias, stride, padding, dilation, groups)
+    y = implementation("conv2d", cache.x).compute(cache.x, cache.weight, bias, cache.geometry)
+    return (y[0] if cache.unbatched else y), cache
+
+
+def checked(
+    x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> tuple[Array | None, Cache]:
+    """The bias as an array, and what else one convolution is made of: all there is to do before the first sum."""
     x, weight, bias = float_arrays("conv2d", "bias", x=x, weight=weight, bias=bias)
     x, unbatched = batched("conv2d", x)
     geometry = find_geometry(x, weight, bias, stride, padding, dilation, groups)
-    y = implementation("conv2d", x).compute(x, weight, bias, geometry)
-    return (y[0] if unbatched else y), Cache(x, weight, bias is not None, geometry, unbatched)
+    return bias, Cache(x, weight, bias is not None, geometry, unbatched)
 
 
 def backward(dy: Any, cache: Cache, needs: Needs = (True, True, True)) -> Gradients:
