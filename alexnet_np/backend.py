@@ -96,9 +96,12 @@ def _why_unavailable(name: str) -> str | None:
         return f"{package} is not installed (pip install {'numba' if name == 'numba' else 'cupy-cuda13x[ctk]'})"
     if BACKENDS[name] == "cpu":
         return None
+    from alexnet_np.kernels import cuda_runtime  # which imports this module
+
     try:
-        devices = importlib.import_module("cupy").cuda.runtime.getDeviceCount()
-    except Exception as error:  # CuPy raises its own classes for a missing, an old and a broken driver
+        with cuda_runtime.clear_errors("CUDA"):
+            devices = cuda_runtime.import_cupy().cuda.runtime.getDeviceCount()
+    except Exception as error:  # a missing, an old and a broken driver; a CuPy that does not load
         return one_line(error)
     return None if devices else "no CUDA device"
 
@@ -143,10 +146,35 @@ def current_backend(x: Any) -> str:
 
 
 def implementation(op: str, x: Array) -> Any:
-    """The module whose `compute` and `gradients` serve `op` on the array `x` under the chosen backend."""
+    """The module whose `compute` and `gradients` serve `op` on the array `x` under the chosen backend.
+
+    What CUDA and CuPy raise inside them becomes a BackendError of one line.
+    """
     backend = current_backend(x)
     try:
-        return importlib.import_module(IMPLEMENTATIONS[op][backend])
+        module = importlib.import_module(IMPLEMENTATIONS[op][backend])
     except KeyError:
         names = ", ".join(sorted(IMPLEMENTATIONS[op]))
         raise BackendError(f"{op} has no {backend!r} implementation; choose one of {names}") from None
+    return _OnGpu(module, f"{backend}: {op}") if BACKENDS[backend] == "gpu" else module
+
+
+class _OnGpu:
+    """A module's functions, with errors that say which op on which backend."""
+
+    def __init__(self, module: ModuleType, what: str) -> None:
+        self.module, self.what = module, what
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self.module, name)
+
+        def run(*arguments: Any) -> Any:
+            try:
+                return function(*arguments)
+            except Exception as error:
+                from alexnet_np.kernels.cuda_runtime import clear_errors  # which imports this module
+
+                with clear_errors(self.what):
+                    raise error
+
+        return run

@@ -347,12 +347,16 @@ class AlexNet(Layer):
         return self
 
     def to(self, backend: str) -> AlexNet:
-        """Run on `backend` from now on, parameters moved to its device; gradients are dropped."""
+        """Run on `backend` from now on, parameters moved to its device (CuPy's current GPU); gradients are dropped.
+
+        Raises BackendError: a backend that cannot be used here, no memory left on the GPU.
+        """
         gpu = BACKENDS[check_backend(backend)] == "gpu"
+        placed = [_place(parameter.data, gpu) for parameter in self.parameters()]  # all of them, or an error before any
+        for parameter, data in zip(self.parameters(), placed, strict=True):
+            parameter.data, parameter.grad = data, None
         for layer in self._layers():
             layer.backend = backend
-        for parameter in self.parameters():
-            parameter.data, parameter.grad = _place(parameter.data, gpu), None
         return self
 
     def __repr__(self) -> str:
@@ -365,8 +369,8 @@ def _place(array: Array, gpu: bool) -> Array:
     """`array` on the GPU or on the CPU."""
     if gpu == on_gpu(array):
         return array
-    if not gpu:
-        return array.get()
-    import cupy
+    from alexnet_np.kernels import cuda_runtime
 
-    return cupy.asarray(array)
+    if not gpu:
+        return cuda_runtime.to_cpu(array)
+    return cuda_runtime.to_gpu(array, cuda_runtime.import_cupy().cuda.runtime.getDevice())
