@@ -5,22 +5,29 @@
 #   make bench   benchmarks beside PyTorch, ONNX Runtime and OpenVINO
 #   make lint    ruff and mypy
 #
+#   make test-gpu    the whole suite on a machine with an NVIDIA GPU (and g++): a test skipped for want of one fails it
+#   make bench-gpu   everything verified and measured there, beside PyTorch: bench_gpu.json and .md
+#
 # PYTHON       the interpreter to start from
 # TORCH_INDEX  the URL of a package index that serves torch's CPU build, where the default one serves the CUDA build
+# CUDA         for the two above: the newest CUDA that the driver knows, 12 or 13
 # ARGS         passed on, e.g. make test ARGS="tests/test_conv2d.py -x"
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+CUDA ?= 13
 ARGS ?=
 
 EXTRAS_demo = files,plots
 EXTRAS_test = test
 EXTRAS_bench = bench
 EXTRAS_lint = lint
+EXTRAS_test-gpu = test,cuda$(CUDA)
+EXTRAS_bench-gpu = verify,cuda$(CUDA)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench lint test-gpu bench-gpu clean
 
 demo: .venv/demo/installed
 	.venv/demo/bin/alexnet demo $(ARGS)
@@ -36,11 +43,17 @@ lint: .venv/lint/installed
 	.venv/lint/bin/ruff check .
 	.venv/lint/bin/mypy
 
+test-gpu: .venv/test-gpu/installed
+	.venv/test-gpu/bin/python -m pytest --gpu $(ARGS)
+
+bench-gpu: .venv/bench-gpu/installed
+	.venv/bench-gpu/bin/python -m alexnet_np.benchmarks.gpu_session bench_gpu.json $(ARGS)
+
 .venv/%/installed: setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alexnet-np needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv/$*
 	.venv/$*/bin/python -m pip install --quiet --upgrade pip 'setuptools>=77'
-	$(if $(and $(TORCH_INDEX),$(filter test bench,$*)),.venv/$*/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) torch==2.13.0)
+	$(if $(and $(TORCH_INDEX),$(filter test bench test-gpu,$*)),.venv/$*/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) torch==2.13.0)
 	.venv/$*/bin/python -m pip install -qq --editable '.[$(EXTRAS_$*)]'
 	@touch $@
 

@@ -1,4 +1,7 @@
-"""Every implementation is a parameter: a test that takes `backend` runs once for each, or says why it cannot."""
+"""Every implementation is a parameter: a test that takes `backend` runs once for each, or says why it cannot.
+
+With --gpu (make test-gpu) none may say so for want of a GPU.
+"""
 
 import os
 import signal
@@ -10,7 +13,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when NumPy is first i
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from nothing_skipped import NothingSkipped  # noqa: E402
 from oracles import implementations  # noqa: E402
+
+from alexnet_np.backend import BACKENDS, available_backends  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -18,6 +24,18 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 backend = implementations()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--gpu", action="store_true", help="fail if any test is skipped for want of a GPU")
+
+
+def pytest_configure(config):
+    if config.getoption("--gpu"):
+        for name, usable in available_backends().items():
+            if usable is not True and BACKENDS[name] == "gpu":
+                raise pytest.UsageError(f"--gpu: backend {name!r} is unavailable: {usable}")
+        config.pluginmanager.register(NothingSkipped())
 
 
 @pytest.fixture

@@ -151,9 +151,8 @@ def test_gradients_not_asked_for_are_none(rng, implementation, needs):
         assert np.array_equal(gradient, full) if need else gradient is None
 
 
+@pytest.mark.parametrize("backend", ["numpy", "conv2d_im2col_numba"])
 def test_columns_are_built_for_a_slice_of_the_batch_only(backend, rng, monkeypatch):
-    if backend not in ("numpy", "conv2d_im2col_numba"):
-        pytest.skip("builds no columns, or not in the host's memory")
     bound, (x, weight, _) = 2 << 20, arrays(rng, (16, 16, 29, 29), (8, 16, 3, 3))
     monkeypatch.setattr(conv2d, "COLUMN_BYTES", bound)
     monkeypatch.setattr(conv2d_im2col_numba, "BLOCK_BYTES", bound // threads.get_num_threads())
