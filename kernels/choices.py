@@ -38,7 +38,6 @@ class Row(NamedTuple):
     stride: int | None = None
     tiles: tuple[int, ...] = ()  # Winograd: the output tile sizes m to consider; the least multiplications win
     batch: tuple[int, int] = (1, 1 << 30)
-    direction: Literal["forward", "backward"] | None = None
 
 
 class Choice(NamedTuple):
@@ -61,6 +60,7 @@ EXACT = (Row("direct"),)  # what `exact=True` allows
 BLOCK_TILES = 60  # Winograd tiles that one thread takes through all three steps: their V and products fit its cache
 GRADIENT_TILES = 192  # Winograd tiles whose V and S are held at once for the gradient of the weights
 STAGE_BYTES = 12 << 20  # a plan takes as many images at a time from pooling to pooling as fit in the shared cache
+CHUNK_BYTES = 6 << 20  # and as many through all poolings as need this much between two of them: memory, not time
 
 _overrides: ContextVar[tuple[Row, ...]] = ContextVar("alexnet_np_choices", default=())
 
@@ -75,11 +75,11 @@ def overriding(*rows: Row) -> Iterator[None]:
         _overrides.reset(token)
 
 
-def choose(conv: Conv, exact: bool = False, direction: Literal["forward", "backward"] = "forward") -> Choice:
+def choose(conv: Conv, exact: bool = False) -> Choice:
     """The algorithm for `conv`: the first row that fits it and can compute it."""
     for row in (*_overrides.get(), *(EXACT if exact else TABLE)):
         fits = all(want in (None, have) for want, have in ((row.kernel, conv.kernel), (row.stride, conv.stride)))
-        fits = fits and row.batch[0] <= conv.batch <= row.batch[1] and row.direction in (None, direction)
+        fits = fits and row.batch[0] <= conv.batch <= row.batch[1]
         if fits and row.algorithm == "direct":
             return Choice("direct")
         if fits and conv.kernel and conv.dilation == 1:

@@ -217,60 +217,57 @@ class Backward:
         _transformed.pop(id(weight), None)  # training: the weights are about to change, and memory is needed
         self.x, self.weight, self.geometry, self.fast, self.needs = x, weight, geometry, fast, needs
         N, C, H, W = x.shape
+        G = geometry.groups
+        self.source = Source(x, fast, geometry)
         self.sums = np.empty((N, len(weight)), np.float32)  # over an image's pixels
+        u: list[Array | None] = [None] * G
         if needs[0]:
-            self.dx = memory.empty((N, C, H, W) if fast.S > 1 else (N, H, W, C))
-            self._prepare_input_gradient()
-        if needs[1]:
-            self.source = Source(x, fast, geometry)
-            self.groups = [
-                adjoint.WeightGradient(fast.C, fast.F, fast.m, fast.r, fast.padding) for _ in range(geometry.groups)
-            ]
+            u = list(winograd.packed_filters(folded(weight, fast), fast.m, G, adjoint=True).reshape(G, -1))
+            self.lanes = adjoint.whole_vectors(fast.C)  # channels of a group with which dx is computed
+            inner = self.source.image
+            self.image = framed(G * self.lanes, inner.H, inner.W)
+            self.dx = memory.empty((N, C, H, W) if fast.S > 1 else (N, H, W, G * self.lanes))
+        self.groups = [adjoint.Adjoint(fast.C, fast.F, fast.m, fast.r, fast.padding, u[g], needs[1]) for g in range(G)]
 
     def add(self, dy: Array, yi: Image, images: slice) -> None:
         """The share of `images`, whose dy is flat channels-last memory, as yi says."""
-        N = images.stop - images.start
-        if self.needs[0]:
-            self._add_input_gradient(dy, yi, images)
-        if self.needs[1]:
-            x, xi = self.source.take(images)
-            for g, group in enumerate(self.groups):
-                xg, yg = xi.channels_from(g * self.fast.C), yi.channels_from(g * self.fast.F)
-                group.add(x, xg, dy, yg, N, choices.GRADIENT_TILES)
+        N, fast = images.stop - images.start, self.fast
         if self.needs[2]:
             with threads.parallel():
                 adjoint.sum_pixels(dy, yi, images.start, N, len(self.weight), self.sums)
+        if not (self.needs[0] or self.needs[1]):
+            return
+        x, xi = self.source.take(images)
+        dx, di = x, xi  # not written where it is not wanted
+        if self.needs[0]:
+            dx = memory.empty((N * self.image.image,)) if fast.S > 1 else self.dx[images].reshape(-1)
+            di = self.image
+        for g, group in enumerate(self.groups):
+            group.add(
+                x, xi.channels_from(g * fast.C), dy, yi.channels_from(g * fast.F),
+                dx, di.channels_from(g * self.lanes if self.needs[0] else 0), N, choices.GRADIENT_TILES,
+            )  # fmt: skip
+        if self.needs[0] and fast.S > 1:
+            top, _, left, _ = self.geometry.padding
+            out = self.dx[images].reshape(-1)
+            with threads.parallel():
+                depth.depth_to_space(dx, di, N, *self.x.shape[1:], fast.S, top, left, out)
 
     def gradients(self) -> Gradients:
-        dx = None
-        if self.needs[0]:
-            dx = self.dx if self.fast.S > 1 else self.dx.transpose(0, 3, 1, 2)
-        return dx, self._weight_gradient() if self.needs[1] else None, self.sums.sum(0) if self.needs[2] else None
+        return (
+            self._input_gradient() if self.needs[0] else None,
+            self._weight_gradient() if self.needs[1] else None,
+            self.sums.sum(0) if self.needs[2] else None,
+        )
 
-    def _prepare_input_gradient(self) -> None:
-        """dx is dy convolved with the filters turned round, channels and filters swapped: the forward's code."""
-        fast, G, (H, W) = self.fast, self.geometry.groups, self.x.shape[2:]
-        OH, OW = self.geometry.output
-        inner = (H, W) if fast.S == 1 else (OH + fast.r - 1, OW + fast.r - 1)
-        back = choices.Conv(len(self.weight), self.x.shape[1], fast.r, 1, 1, G, inner, len(self.x))
-        self.m = choices.choose(back, direction="backward").m or fast.m
-        self.turned = winograd.packed_filters(folded(self.weight, fast), self.m, G, turned=True)
-        self.image = framed(fast.C * G, *inner)
-        self.no_bias = np.zeros(fast.C * G + WIDTH, np.float32)
-
-    def _add_input_gradient(self, dy: Array, yi: Image, images: slice) -> None:
-        fast, (_, C, H, W), N = self.fast, self.x.shape, images.stop - images.start
-        padding = (fast.r - 1 - fast.padding[0], fast.r - 1 - fast.padding[1])
-        out = self.dx[images].reshape(-1)
-        d = out if fast.S == 1 else memory.empty((N * self.image.image,))
-        winograd.forward(
-            dy, yi, self.turned, self.no_bias, 0, d, self.image, N, fast.F, fast.C, self.m, fast.r, padding,
-            choices.BLOCK_TILES, self.geometry.groups,
-        )  # fmt: skip
-        if fast.S > 1:
-            top, _, left, _ = self.geometry.padding
-            with threads.parallel():
-                depth.depth_to_space(d, self.image, N, C, H, W, fast.S, top, left, out)
+    def _input_gradient(self) -> Array:
+        if self.fast.S > 1:
+            return self.dx
+        N, C, H, W = self.x.shape
+        dx = self.dx
+        if self.lanes > self.fast.C:
+            dx = dx.reshape(N, H, W, -1, self.lanes)[..., : self.fast.C].reshape(N, H, W, C)
+        return dx.transpose(0, 3, 1, 2)
 
     def _weight_gradient(self) -> Array:
         F, C, K, _ = self.weight.shape

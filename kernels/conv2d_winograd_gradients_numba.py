@@ -1,14 +1,15 @@
-"""The gradients of a Winograd convolution.
+"""The gradients of a Winograd convolution: its exact adjoint, step by step backwards.
 
-1. dx is a convolution itself, of dy with the filters turned round and their channel axes swapped, so it is the
-   forward's code with other filters.
-2. dweight is the exact adjoint of the forward, step by step: S = A·dY·Aᵀ for every output tile, dU = Vᵀ·S summed over
-   the tiles (n² products as in the forward, tiles where channels were), dweight = Gᵀ·dU·G once at the end.
-   V is transformed from x a second time: keeping the forward's (463 MB for AlexNet at batch 128) costs more time in
-   memory traffic than its arithmetic, 1% of the step.
-3. dbias is a sum in two stages, over an image's pixels and then over images, which keeps float32 from drifting.
+1. S = A·dY·Aᵀ for every output tile, which both gradients start from.
+2. dU = Vᵀ·S summed over the tiles (n² products as in the forward, tiles where channels were); dweight = Gᵀ·dU·G once at
+   the end. V is transformed from x a second time: keeping the forward's (463 MB for AlexNet at batch 128) costs more
+   time in memory traffic than its arithmetic.
+3. dV = S·Uᵀ, and dx += B·dV·Bᵀ over tiles that overlap. An image's tiles are one thread's, so nobody else adds there.
+   As a convolution of dy with the filters turned round, dx would need tiles of dy transformed a second way.
+4. dbias is a sum in three stages, over rows, over an image and over images, which keeps float32 from drifting.
 
-Parallel over tiles while transforming, over points of dU while multiplying: every sum has one owner and one order.
+Parallel over tiles while transforming, over points while multiplying, over images while dx is added up: every sum has
+one owner and one order.
 Source: Lavin and Gray (2015), sec. 4; the adjoint: transpose every factor of y = Aᵀ[(G g Gᵀ) ∘ (Bᵀ d B)]A.
 Measured (EPYC Zen 4, both cores, batch 128), dweight in ms: conv 1 54, conv 2 90, conv 3 71, conv 4 90, conv 5 63.
 """
@@ -23,11 +24,15 @@ from alexnet_np import threads
 from alexnet_np.backend import Array
 from alexnet_np.kernels import memory
 from alexnet_np.kernels.conv2d_winograd_numba import transform_tiles
-from alexnet_np.kernels.gemm_numba import gemm_transposed, padded_width
+from alexnet_np.kernels.gemm_numba import WIDTH, gemm, gemm_transposed, padded_width
 from alexnet_np.kernels.image import Image
 from alexnet_np.kernels.jit import kernel, parallel_kernel
 from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
-from alexnet_np.kernels.winograd_tiles_numba import filter_adjoint_tile, output_adjoint_tile
+from alexnet_np.kernels.winograd_tiles_numba import (
+    filter_adjoint_tile,
+    input_adjoint_tile,
+    output_adjoint_tile,
+)
 
 
 def emit_column_sums(
@@ -70,36 +75,71 @@ def adjoint_tiles(dy, yi, first, last, TH, TW, m, r, F, work, s_at, point, lds, 
             output_adjoint_tile(10 * m + r, work, patch_at, m * F, F, work, into, point, F)
 
 
-@parallel_kernel
-def accumulate(x, xi, dy, yi, N, C, F, m, r, top, left, ldv, lds, du, ldu, add, work, block, patch, workers):
-    """dU (points, C, ldu) (+)= sum over tiles of Vᵀ·S; `add` 0 overwrites what was there.
+@kernel
+def spread_tiles(work, v_at, point, ldv, images, first, TH, TW, m, n, top, left, dx, xi, channels):
+    """dx = sum of B·dV·Bᵀ over the tiles of some images from the image `first` on, whose dV (points, tiles, channels)
+    begins at v_at."""
+    for image in range(images):
+        begin = xi.at + (first + image) * xi.image
+        for i in range(xi.H):
+            for j in range(xi.W):
+                for c in range(channels):
+                    dx[begin + i * xi.row + j * xi.col + c] = 0
+        for tile in range(TH * TW):
+            i, j = tile // TW * m - top, tile % TW * m - left
+            input_adjoint_tile(
+                n, work, v_at + (image * TH * TW + tile) * ldv, point, dx, begin + i * xi.row + j * xi.col,
+                xi.row, xi.col, -i, xi.H - i, -j, xi.W - j, channels,
+            )  # fmt: skip
 
-    `work` holds V and S of a block of tiles and a patch a worker.
+
+@parallel_kernel
+def adjoint_blocks(
+    x, xi, dy, yi, images, C, F, m, r, top, left, ldv, lds, du, dweight, add, u, dx, di, channels, work, block, patch,
+    workers,
+):  # fmt: skip
+    """Both gradients' share of some images. `dweight`, `channels`: whether dU, and how many channels of dx, are wanted.
+
+    dU (points, C, lds) (+)= sum over tiles of Vᵀ·S, `add` 0 overwriting what was there; dx, images as `di` has it, is
+    overwritten. `work` holds V and S of the tiles of `block` images, and a patch a worker.
     """
     n = m + r - 1
     TH, TW = (yi.H + m - 1) // m, (yi.W + m - 1) // m
-    tiles = N * TH * TW
-    point_v, point_s = block * ldv + LANES, block * lds + LANES
+    tiles = TH * TW
+    point_v, point_s = block * tiles * ldv + LANES, block * tiles * lds + LANES
+    point_u = (C + WIDTH - 1) // WIDTH * WIDTH * F
     s_at = n * n * point_v
     patch_at = s_at + n * n * point_s
-    for start in range(0, tiles, block):
-        count = min(block, tiles - start)
+    for start in range(0, images, block):
+        here = min(block, images - start)
+        first, count = start * tiles, here * tiles
         for worker in prange(workers):
             w = np.int64(worker)
             low, high = w * count // workers, (w + 1) * count // workers
             mine = patch_at + w * patch
-            transform_tiles(
-                x, xi, start + low, start + high, TH, TW, m, n, top, left, C, work, low * ldv, point_v, ldv, mine
-            )  # fmt: skip
+            if dweight:
+                transform_tiles(
+                    x, xi, first + low, first + high, TH, TW, m, n, top, left, C, work, low * ldv, point_v, ldv, mine
+                )  # fmt: skip
             adjoint_tiles(
-                dy, yi, start + low, start + high, TH, TW, m, r, F, work, s_at + low * lds, point_s, lds, mine
+                dy, yi, first + low, first + high, TH, TW, m, r, F, work, s_at + low * lds, point_s, lds, mine
             )  # fmt: skip
         for point in prange(n * n):
             p = np.int64(point)
-            gemm_transposed(
-                work, p * point_v, ldv, count, work, s_at + p * point_s, lds, du, p * C * ldu, ldu, C, F,
-                1 if start else add,
-            )  # fmt: skip
+            v_at, at = p * point_v, s_at + p * point_s
+            if dweight:
+                more = 1 if start else add
+                gemm_transposed(work, v_at, ldv, count, work, at, lds, du, p * C * lds, lds, C, F, more)
+            if channels:  # V of this point has done its work: dV takes its place
+                gemm(work, at, lds, 1, 0, F, u, p * point_u, work, v_at, ldv, count, C, 0)
+        if channels:
+            for worker in prange(workers):
+                w = np.int64(worker)
+                low, high = w * here // workers, (w + 1) * here // workers
+                spread_tiles(
+                    work, low * tiles * ldv, point_v, ldv, high - low, start + low, TH, TW, m, n, top, left,
+                    dx, di, channels,
+                )  # fmt: skip
 
 
 @parallel_kernel
@@ -127,36 +167,47 @@ def sum_pixels(dy, yi, first, N, F, sums):
                 sums[first + n, f] += row[f]
 
 
-class WeightGradient:
-    """dU of one group of a convolution, gathered from a few images at a time, and what it comes to."""
+class Adjoint:
+    """The gradients of one group of a convolution with its input and its weight, from some images after others.
 
-    def __init__(self, C: int, F: int, m: int, r: int, padding: tuple[int, int]) -> None:
-        self.C, self.F, self.m, self.r, self.padding = C, F, m, r, padding
-        self.ldu = padded_width(F)
-        self.du = memory.empty((self.points * C * self.ldu,))
+    `u`: what packed_filters(..., adjoint=True) made of the weight, if dx is wanted.
+    """
+
+    def __init__(
+        self, C: int, F: int, m: int, r: int, padding: tuple[int, int], u: Array | None, dweight: bool
+    ) -> None:
+        self.C, self.F, self.m, self.r, self.padding, self.u = C, F, m, r, padding, u
+        self.points = (m + r - 1) ** 2
+        self.du = memory.empty((self.points * C * padded_width(F),)) if dweight else None
         self.begun = False
 
-    @property
-    def points(self) -> int:
-        return (self.m + self.r - 1) ** 2
+    def add(self, x: Array, xi: Image, dy: Array, yi: Image, dx: Array, di: Image, images: int, tiles: int) -> None:
+        """The share of as many images. All are flat; dx, if wanted, has its channels filled up to whole vectors.
 
-    def add(self, x: Array, xi: Image, dy: Array, yi: Image, N: int, block: int) -> None:
-        """Add N images': x and dy are flat, `block` is the most tiles in work at a time."""
-        ldv, lds = padded_width(self.C), self.ldu
-        tiles = N * -(-yi.H // self.m) * -(-yi.W // self.m)
-        if tiles == 0:
+        `tiles`: about how many to have in work at a time.
+        """
+        if images == 0:
             return
-        block = -(-tiles // -(-tiles // block))
+        nothing = np.empty(0, np.float32)
+        ldv, lds = padded_width(self.C), padded_width(self.F)
+        of_image = -(-yi.H // self.m) * -(-yi.W // self.m)
+        channels = 0 if self.u is None else whole_vectors(self.C)
         with threads.parallel() as workers:
+            block = min(images, -(-max(1, tiles // of_image) // workers) * workers)
             patch = max(self.points * self.C, self.m**2 * self.F)
-            work = threads.scratch(self.points * (block * (ldv + lds) + 2 * LANES) + workers * patch)
-            accumulate(
-                x, xi, dy, yi, N, self.C, self.F, self.m, self.r, *self.padding, ldv, lds,
-                self.du, self.ldu, int(self.begun), work, block, patch, workers,
+            work = threads.scratch(self.points * (block * of_image * (ldv + lds) + 2 * LANES) + workers * patch)
+            adjoint_blocks(
+                x, xi, dy, yi, images, self.C, self.F, self.m, self.r, *self.padding, ldv, lds,
+                nothing if self.du is None else self.du, int(self.du is not None), int(self.begun),
+                nothing if self.u is None else self.u, dx, di, channels, work, block, patch, workers,
             )  # fmt: skip
         self.begun = True
 
     def write(self, dweight: Array) -> None:
         """Into dweight (F,C,r,r)."""
         with threads.parallel():
-            untransform_filters(self.du, self.ldu, self.m, self.r, self.C, self.F, dweight.reshape(-1))
+            untransform_filters(self.du, padded_width(self.F), self.m, self.r, self.C, self.F, dweight.reshape(-1))
+
+
+def whole_vectors(channels: int) -> int:
+    return -(-channels // LANES) * LANES

@@ -121,22 +121,19 @@ def forward(x, xi, u, bias, relu, y, yi, N, C, F, m, r, padding, block, groups=1
             )  # fmt: skip
 
 
-def packed_filters(weight: np.ndarray, m: int, groups: int = 1, turned: bool = False) -> np.ndarray:
-    """U for a weight (F,C/groups,r,r): (groups, n², panels, C/groups, WIDTH), flat.
+def packed_filters(weight: np.ndarray, m: int, groups: int = 1, adjoint: bool = False) -> np.ndarray:
+    """U for a weight (F,C/groups,r,r): (groups, n², panels, C/groups, WIDTH), flat, the panels being of filters.
 
-    `turned`: for the convolution that is the gradient of the input: taps in reverse, C and F swapped in each group.
+    `adjoint`: its transpose for the way back, the panels of channels: (groups, n², panels, F/groups, WIDTH).
     """
     F, C, r, _ = weight.shape
     filters, taps = F // groups, r * r
     weight = np.require(weight, np.float32, ["C", "W"])
-    if turned:
-        origin, strides, sizes = taps - 1, (taps, C * taps, -1), (C, filters)
-    else:
-        origin, strides, sizes = 0, (C * taps, taps, 1), (filters, C)
+    strides, sizes = ((taps, C * taps), (C, filters)) if adjoint else ((C * taps, taps), (filters, C))
     size = (m + r - 1) ** 2 * -(-sizes[0] // WIDTH) * sizes[1] * WIDTH
     u = memory.empty((groups * size,))
     with threads.parallel():
         for g in range(groups):
             flat = weight[g * filters : (g + 1) * filters].reshape(-1)
-            transform_filters(flat, origin, *strides, *sizes, m, r, u[g * size : (g + 1) * size])
+            transform_filters(flat, *strides, *sizes, m, r, u[g * size : (g + 1) * size])
     return u

@@ -7,12 +7,14 @@ Chunks of memory run in parallel. Semantics: alexnet_np/ops/relu.py.
 from __future__ import annotations
 
 import numpy as np
+from llvmlite import ir
 from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.backend import Array
 from alexnet_np.kernels import memory
 from alexnet_np.kernels.jit import parallel_kernel
+from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.ops import relu as array_version
 
 CHUNK = 1 << 16
@@ -26,12 +28,30 @@ def rectify(x, y):
             y[i] = np.float32(0) if x[i] < 0 else x[i]
 
 
+def emit_mask(e: Emitter, dy: ir.Value, y: ir.Value, dx: ir.Value, count: ir.Value) -> None:
+    """dx[i] = 0 where y[i] <= 0, else dy[i]; dx may be dy: what the last vector masks again stays as it is."""
+
+    def body(i: ir.Value) -> None:
+        stopped = e.builder.fcmp_ordered("<=", e.load(y, i), e.constant(0.0))
+        e.store(e.select(stopped, e.constant(0.0), e.load(dy, i)), dx, i)
+
+    e.vectors(count, body)
+
+
+mask = vector_function("relu_mask", (POINTER, POINTER, POINTER, INTEGER), {0: emit_mask})
+
+
 @parallel_kernel
 def rectify_gradient(dy, y, dx):
+    """In vector code by hand, because in place (dx is dy) Numba's loop would not be vectorised."""
     for chunk in prange((y.size + CHUNK - 1) // CHUNK):
         first = np.int64(chunk) * CHUNK
-        for i in range(first, min(first + CHUNK, y.size)):
-            dx[i] = np.float32(0) if y[i] <= 0 else dy[i]
+        count = min(CHUNK, y.size - first)
+        if count >= LANES:
+            mask(0, dy, first, y, first, dx, first, count)
+        else:
+            for i in range(first, first + count):
+                dx[i] = np.float32(0) if y[i] <= 0 else dy[i]
 
 
 def compute(x: Array) -> Array:

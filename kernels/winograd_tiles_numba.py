@@ -77,6 +77,38 @@ def _interpolate(e: Emitter, points: list[Fraction], d: Vectors) -> dict[Fractio
     return rows
 
 
+def interpolate_adjoint(e: Emitter, points: list[Fraction], values: Vectors) -> Vectors:
+    """B · values, the adjoint of `interpolate`, by the same factors backwards."""
+    return _interpolate_adjoint(e, points, dict(zip([*points, None], values, strict=True)))
+
+
+def _interpolate_adjoint(e: Emitter, points: list[Fraction], rows: dict[Fraction | None, ir.Value]) -> Vectors:
+    single = next((p for p in points if p and -p not in points), None)
+    if single is not None:
+        others = [p for p in points if p != single]
+        inner = _interpolate_adjoint(e, others, rows)
+        own = polynomial(others)
+        d = []
+        for j in range(len(inner) + 1):
+            terms = [(-single, inner[j])] if j < len(inner) else []
+            terms += [(Fraction(1), inner[j - 1])] if j else []
+            terms += [(own[j], rows[single])] if j < len(own) else []
+            d.append(dot(e, [c for c, _ in terms], [v for _, v in terms]))
+        return d
+    even = polynomial([p * p for p in points if p > 0])
+    terms_of: list[list[tuple[Fraction, ir.Value]]] = [[] for _ in range(len(points) + 1)]
+    for i, c in enumerate(even):
+        terms_of[2 * i].append((c, rows[Fraction(0)]))
+        terms_of[2 * i + 1].append((c, rows[None]))
+    for p in (p for p in points if p > 0):
+        rest = polynomial([q * q for q in points if q > 0 and q != p])
+        u, w = e.plus(rows[p], rows[-p]), e.minus(rows[p], rows[-p])
+        for i, c in enumerate(rest):
+            terms_of[2 * i + 2].append((c, u))
+            terms_of[2 * i + 1].append((c * p, w))
+    return [dot(e, [c for c, _ in terms], [v for _, v in terms]) for terms in terms_of]
+
+
 def mirror(e: Emitter, u: ir.Value, w: ir.Value, factor: Fraction) -> tuple[ir.Value, ir.Value]:
     """u + factor*w and u - factor*w."""
     if factor == 1:
@@ -201,6 +233,41 @@ def emit_output_adjoint(
     e.vectors(filters, body)
 
 
+def emit_input_adjoint(
+    e: Emitter,
+    v: ir.Value,
+    point: ir.Value,
+    dx: ir.Value,
+    row: ir.Value,
+    col: ir.Value,
+    top: ir.Value,
+    bottom: ir.Value,
+    left: ir.Value,
+    right: ir.Value,
+    channels: ir.Value,
+    *,
+    n: int,
+) -> None:
+    """dx[i*row + j*col + c] += (B · v · B^T)[i,j] for top <= i < bottom, left <= j < right; v lies as in `emit_input`.
+
+    `channels` is a multiple of LANES: nothing may be added twice.
+    """
+
+    def body(c: ir.Value) -> None:
+        def value(i: int, j: int) -> ir.Value:
+            return e.load(v, e.add(e.mul(point, n * i + j), c))
+
+        tile = both_sides(partial(interpolate_adjoint, e, finite_points(n)), value, n, n)
+        for i in range(n):
+            with e.when(e.builder.and_(e.less(e.sub(top, 1), i), e.less(i, bottom))):
+                for j in range(n):
+                    with e.when(e.builder.and_(e.less(e.sub(left, 1), j), e.less(j, right))):
+                        pixel = e.add(e.add(e.mul(row, i), e.mul(col, j)), c)
+                        e.store(e.plus(e.load(dx, pixel), tile[i][j]), dx, pixel)
+
+    e.vectors(channels, body)
+
+
 def emit_filter_adjoint(
     e: Emitter, du: ir.Value, point: ir.Value, dw: ir.Value, tap: ir.Value, filters: ir.Value, *, m: int, r: int
 ) -> None:
@@ -240,6 +307,9 @@ def _variants(emit: Callable[..., None]) -> dict[int, Callable[..., None]]:
 
 P, I = POINTER, INTEGER  # noqa: E741
 input_tile = vector_function("winograd_input", (P, I, I, P, I, I), {n: partial(emit_input, n=n) for n in POINTS})
+input_adjoint_tile = vector_function(
+    "winograd_input_adjoint", (P, I, P, *(I,) * 7), {n: partial(emit_input_adjoint, n=n) for n in POINTS}
+)
 output_tile = vector_function("winograd_output", (P, I, P, I, I, P, I, I, I, I), _variants(emit_output))
 output_adjoint_tile = vector_function("winograd_output_adjoint", (P, I, I, P, I, I), _variants(emit_output_adjoint))
 filter_tile = vector_function("winograd_filter", (P, P, I), _variants(emit_filter))
@@ -247,10 +317,10 @@ filter_adjoint_tile = vector_function("winograd_filter_adjoint", (P, I, P, I, I)
 
 
 @parallel_kernel
-def transform_filters(weight, origin, stride_f, stride_c, stride_k, F, C, m, r, u):
+def transform_filters(weight, stride_f, stride_c, F, C, m, r, u):
     """u[p, f//WIDTH, c, f%WIDTH] = (G · weight[f,c] · G^T)[p], in float64 until it is stored; zeros beyond F.
 
-    A tap lies at origin + f*stride_f + c*stride_c + k*stride_k: from the last, stride_k = -1 turns the filter round.
+    The r*r taps of weight[f,c] begin at f*stride_f + c*stride_c.
     """
     panels = (F + WIDTH - 1) // WIDTH
     for panel in prange(panels):
@@ -258,7 +328,7 @@ def transform_filters(weight, origin, stride_f, stride_c, stride_k, F, C, m, r, 
         taps = np.zeros(r * r * WIDTH, np.float32)
         for c in range(C):
             for f in range(min(WIDTH, F - p * WIDTH)):
-                at = origin + (p * WIDTH + f) * stride_f + c * stride_c
+                at = (p * WIDTH + f) * stride_f + c * stride_c
                 for k in range(r * r):
-                    taps[k * WIDTH + f] = weight[at + k * stride_k]
+                    taps[k * WIDTH + f] = weight[at + k]
             filter_tile(10 * m + r, taps, 0, u, (p * C + c) * WIDTH, panels * C * WIDTH)
