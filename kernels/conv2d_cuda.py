@@ -8,17 +8,27 @@ import numpy as np
 from alexnet_np.backend import Array
 from alexnet_np.kernels.bias_relu_cuda import sum_columns, sum_rows
 from alexnet_np.kernels.cuda_runtime import Window, contiguous, empty, launch_each, zeros
-from alexnet_np.kernels.gemm_cuda import gemm
+from alexnet_np.kernels.gemm_cuda import Prepared, gemm, prepare
 from alexnet_np.ops.conv2d import Geometry, Needs, slices
 
 
 def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry, relu: bool = False) -> Array:
     """Convolve; with `relu`, max(y, 0) in the same pass that adds the bias."""
-    x, weight = contiguous(x), contiguous(weight)
-    bias = None if bias is None else contiguous(bias)
-    G, F, pixels = geometry.groups, len(weight), geometry.output[0] * geometry.output[1]
+    x, bias = contiguous(x), None if bias is None else contiguous(bias)
+    return convolve(x, prepare_filters(weight, geometry.groups), bias, geometry, relu)
+
+
+def prepare_filters(weight: Array, groups: int) -> Prepared:
+    """(F,C/G,KH,KW) -> (G, F/G, C/G*KH*KW)."""
+    F = len(weight)
+    return prepare(contiguous(weight).reshape(groups, F // groups, weight[0].size))
+
+
+def convolve(x: Array, filters: Prepared, bias: Array | None, geometry: Geometry, relu: bool) -> Array:
+    """`compute` with the filters prepared; x and bias in C order."""
+    G, pixels = geometry.groups, geometry.output[0] * geometry.output[1]
+    F = G * filters.shape[1]
     y = empty((len(x), F, *geometry.output), x)
-    filters = weight.reshape(G, F // G, weight[0].size)
     for batch in slices(x, geometry):
         columns = im2col(x[batch], geometry)
         product = empty((G, F // G, columns.shape[2]), x)
@@ -35,15 +45,15 @@ def gradients(
 ) -> tuple[Array | None, Array | None, Array | None]:
     dy, x, weight = contiguous(dy), contiguous(x), contiguous(weight)
     G, (N, F), pixels = geometry.groups, dy.shape[:2], geometry.output[0] * geometry.output[1]
-    filters = weight.reshape(G, F // G, weight[0].size)
+    filters = prepare_filters(weight, G).transposed() if needs[0] else None
     dx = empty(x.shape, x) if needs[0] else None
-    dfilters = zeros(filters.shape, x) if needs[1] else None
+    dfilters = zeros((G, F // G, weight[0].size), x) if needs[1] else None
     dbias = sum_columns(sum_rows(dy.reshape(N * F, pixels)).reshape(N, F)) if needs[2] else None
     for batch in slices(x, geometry) if needs[0] or needs[1] else ():
-        gathered = gather(dy[batch], G)
-        if dx is not None:
-            dcolumns = empty((G, filters.shape[2], gathered.shape[2]), x)
-            gemm(filters.swapaxes(1, 2), gathered, dcolumns)
+        gathered = prepare(gather(dy[batch], G))
+        if dx is not None and filters is not None:
+            dcolumns = empty((G, filters.shape[1], gathered.shape[2]), x)
+            gemm(filters, gathered, dcolumns)
             col2im(dcolumns, dx[batch], geometry)
         if dfilters is not None:
             gemm(gathered, im2col(x[batch], geometry).swapaxes(1, 2), dfilters, accumulate=True)

@@ -24,3 +24,16 @@ def gradients(dy: Array, logits: Array, coefficients: Array) -> Array:
     arguments = (dy, logits, coefficients, dlogits, C, L, np.int32(dy.size > 1))
     launch("cross_entropy", "cross_entropy_backward", (N * L,), (BLOCK,), *arguments, real=logits.dtype)
     return dlogits
+
+
+def loss_and_gradient(logits: Array, targets: Array, smoothing: float, scale: float) -> tuple[Array, Array]:
+    """Losses (N,) and dlogits (N,C) of logits (N,C) against class indices (N,) int64, both times `scale`.
+
+    What `compute` and `gradients` do with the coefficients of ops/cross_entropy.py, without those; a target that is no
+    class gives its row the loss NaN and the gradient 0.
+    """
+    N, C = logits.shape
+    losses, dlogits = empty((N,), logits), empty(logits.shape, logits)
+    arguments = (logits, targets, losses, dlogits, C, float(smoothing), float(scale))
+    launch("cross_entropy", "cross_entropy_step", (N,), (BLOCK,), *arguments, real=logits.dtype)
+    return losses, dlogits

@@ -15,14 +15,15 @@ import importlib
 import math
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from alexnet_np.backend import Array, array_module, on_gpu, one_line
+from alexnet_np.backend import Array, on_gpu, one_line
 from alexnet_np.errors import AlexNetError, BackendError
 from alexnet_np.kernels.cublas import Cublas, load_cublas
 
@@ -63,9 +64,13 @@ class Parameters(NamedTuple):
 class Executor(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array: ...
 
+    def zero(self, array: Array) -> None: ...
+
     def launch(self, kernel: Kernel, grid: Shape, block: Shape, args: Parameters) -> None: ...
 
     def cublas(self, like: Array) -> Cublas: ...
+
+    def queue(self, like: Array) -> Any: ...
 
 
 def launch(
@@ -104,6 +109,15 @@ def pack(args: tuple[Any, ...], index: Any, real: Any) -> Parameters:
     return Parameters(args, values, pointers)
 
 
+def relocated(args: Parameters, move: Callable[[Array], Array]) -> Parameters:
+    """The same arguments, but of every array `a` it is `move(a)`."""
+    arguments = tuple(move(a) if is_array(a) else a for a in args.arguments)
+    pairs = zip(arguments, args.values, strict=True)
+    values = [ctypes.c_void_p(address(a)) if is_array(a) else value for a, value in pairs]
+    pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(v) for v in values])
+    return Parameters(arguments, values, pointers)
+
+
 def to_c(argument: Any, index: Any, real: Any) -> Any:
     if argument is None:
         return ctypes.c_void_p(0)
@@ -134,7 +148,7 @@ def contiguous(x: Array) -> Array:
     if x.flags.c_contiguous:
         return x
     with clear_errors("cuda: a contiguous copy"):
-        return array_module(x).ascontiguousarray(x)
+        return x.copy(order="C")
 
 
 def empty(shape: tuple[int, ...], like: Array, dtype: Any = None) -> Array:
@@ -146,7 +160,7 @@ def empty(shape: tuple[int, ...], like: Array, dtype: Any = None) -> Array:
 
 def zeros(shape: tuple[int, ...], like: Array) -> Array:
     array = empty(shape, like)
-    array.fill(0)
+    current_executor().zero(array)
     return array
 
 
@@ -178,6 +192,11 @@ class CupyExecutor:
         with cupy.cuda.Device(like.device.id):
             return cupy.empty(shape, dtype)
 
+    def zero(self, array: Array) -> None:
+        cupy = import_cupy()
+        with clear_errors("cuda: zeros"), cupy.cuda.Device(common_device("zero", [array])):
+            array.data.memset_async(0, array.nbytes)  # on the current stream; in C order, as all arrays made here are
+
     def launch(self, kernel: Kernel, grid: Shape, block: Shape, args: Parameters) -> None:
         cupy = import_cupy()
         driver = importlib.import_module("cupy_backends.cuda.api.driver")
@@ -203,12 +222,17 @@ class CupyExecutor:
                 self.handles[key] = Cublas(load_cublas(), stream, address(workspace), WORKSPACE_BYTES, owner=workspace)
             return self.handles[key]
 
+    def queue(self, like: Array) -> Any:
+        """Where a plan runs: alexnet_np/kernels/queue_cuda.py."""
+        return importlib.import_module("alexnet_np.kernels.queue_cuda").CudaQueue(like)
+
 
 _executor: Executor = CupyExecutor()
+_recorder: ContextVar[Executor | None] = ContextVar("alexnet_np_cuda_recorder", default=None)
 
 
 def current_executor() -> Executor:
-    return _executor
+    return _recorder.get() or _executor
 
 
 @contextmanager
@@ -220,6 +244,16 @@ def use_executor(executor: Executor) -> Iterator[None]:
         yield
     finally:
         _executor = before
+
+
+@contextmanager
+def recording(recorder: Executor) -> Iterator[None]:
+    """Launches inside the `with` go to `recorder`, those of this thread and no other."""
+    token = _recorder.set(recorder)
+    try:
+        yield
+    finally:
+        _recorder.reset(token)
 
 
 def import_cupy() -> Any:

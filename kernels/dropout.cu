@@ -2,6 +2,8 @@
 //
 // dropout_mask   version 1: a thread one Philox block, four words, four elements. No state: the counter is the position.
 // dropout_apply  version 1: a thread an element; serves forward and backward, the map being its own adjoint.
+// dropout_seeded version 2: both in one pass with no mask kept, for plans: the backward draws the same numbers again. The
+//                seed is read from memory, so that a CUDA graph, whose arguments are fixed, still draws anew each time.
 // Parallel over: Philox blocks; elements.
 // Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011); Srivastava et al. (2014).
 
@@ -22,18 +24,38 @@ __device__ inline Words philox4x32_10(Words c, unsigned key0, unsigned key1) {
     return c;
 }
 
-// keep[e] = uniform(e) >= p. The uniform number is a multiple of 2**-24, exact in float32 whatever REAL is.
+// The words of elements 4 * block to 4 * block + 3.
+__device__ inline Words words_of(index_t block, unsigned long long seed) {
+    const unsigned long long counter = (unsigned long long)block;
+    return philox4x32_10({{(unsigned)counter, (unsigned)(counter >> 32), 0, 0}}, (unsigned)seed, (unsigned)(seed >> 32));
+}
+
+// uniform >= p. The uniform number is a multiple of 2**-24, exact in float32 whatever REAL is.
+__device__ inline bool is_kept(unsigned word, float p) {
+    return (word >> 8) * 0x1p-24f >= p;
+}
+
 extern "C" __global__ void dropout_mask(bool* __restrict__ keep, index_t count, float p, unsigned long long seed) {
     const index_t block = thread_number(), first = 4 * block;
     if (first >= count) return;
-    const unsigned long long counter = (unsigned long long)block;
-    const Words words = philox4x32_10({{(unsigned)counter, (unsigned)(counter >> 32), 0, 0}}, (unsigned)seed,
-                                      (unsigned)(seed >> 32));
-    for (int i = 0; i < 4 && first + i < count; i++) keep[first + i] = (words.at[i] >> 8) * 0x1p-24f >= p;
+    const Words words = words_of(block, seed);
+    for (int i = 0; i < 4 && first + i < count; i++) keep[first + i] = is_kept(words.at[i], p);
 }
 
 extern "C" __global__ void dropout_apply(const real* __restrict__ x, const bool* __restrict__ keep, real* __restrict__ y,
                                          real scale, index_t count) {
     const index_t i = thread_number();
     if (i < count) y[i] = keep[i] ? x[i] * scale : (real)0;
+}
+
+extern "C" __global__ void dropout_seeded(const real* __restrict__ x, real* __restrict__ y,
+                                          const unsigned long long* __restrict__ seed, float p, real scale,
+                                          index_t count) {
+    const index_t block = thread_number(), first = 4 * block;
+    if (first >= count) return;
+    const Words words = words_of(block, *seed);
+    for (int i = 0; i < 4 && first + i < count; i++) {
+        const index_t e = first + i;
+        y[e] = is_kept(words.at[i], p) ? x[e] * scale : (real)0;
+    }
 }

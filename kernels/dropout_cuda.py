@@ -19,6 +19,18 @@ def draw_mask(x: Array, p: float, seed: int) -> Array:
 def compute(x: Array, mask: Array, p: float) -> Array:
     x, mask = contiguous(x), contiguous(mask)
     y = empty(x.shape, x)
-    scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
-    launch_each("dropout", "dropout_apply", x.size, x, mask, y, scale, real=x.dtype)
+    launch_each("dropout", "dropout_apply", x.size, x, mask, y, scale_of(p), real=x.dtype)
     return y
+
+
+def compute_seeded(x: Array, p: float, seed: Array) -> Array:
+    """`compute` with the mask of `draw_mask`, which is not kept; `seed` is one uint64 on the GPU."""
+    x = contiguous(x)
+    y = empty(x.shape, x)
+    grid = (ceil_div(x.size, BLOCK * WORDS),)
+    launch("dropout", "dropout_seeded", grid, (BLOCK,), x, y, seed, np.float32(p), scale_of(p), x.size, real=x.dtype)
+    return y
+
+
+def scale_of(p: float) -> float:
+    return 1.0 / (1.0 - p) if p < 1.0 else 0.0

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,19 +26,45 @@ PRECISIONS = ("strict", "tf32", "tf32x3")
 _precision: ContextVar[str] = ContextVar("alexnet_np_matmul_precision", default="strict")
 
 
+class Prepared(NamedTuple):
+    """A (B,rows,columns) operand ready to be multiplied: in one piece, or in two terms where the arithmetic asks it."""
+
+    high: Array
+    low: Array | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.high.shape
+
+    def transposed(self) -> Prepared:
+        return Prepared(self.high.swapaxes(1, 2), None if self.low is None else self.low.swapaxes(1, 2))
+
+
 @contextmanager
 def matmul_precision(name: str) -> Iterator[None]:
     """Float32 products inside the `with` use the arithmetic `name`: "strict", "tf32" or "tf32x3"."""
-    if name not in PRECISIONS:
-        raise ArgumentError(f"cuda: unknown matmul precision {name!r}; choose one of {', '.join(PRECISIONS)}")
-    token = _precision.set(name)
+    token = _precision.set(check_precision(name))
     try:
         yield
     finally:
         _precision.reset(token)
 
 
-def gemm(a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
+def check_precision(name: str | None) -> str:
+    """`name`, or the one in force for None. Raises ArgumentError."""
+    name = _precision.get() if name is None else name
+    if name not in PRECISIONS:
+        raise ArgumentError(f"cuda: unknown matmul precision {name!r}; choose one of {', '.join(PRECISIONS)}")
+    return name
+
+
+def prepare(x: Array) -> Prepared:
+    """`x` (B,rows,columns), perhaps a transposed view, for any number of products in the arithmetic now in force."""
+    x = in_one_piece(x)
+    return Prepared(*split(x)) if x.dtype == np.float32 and _precision.get() == "tf32x3" else Prepared(x)
+
+
+def gemm(a: Array | Prepared, b: Array | Prepared, out: Array, accumulate: bool = False) -> None:
     """out[i] = a[i] · b[i], plus what out[i] held if `accumulate`: (B,M,K) · (B,K,N) -> (B,M,N); out in C order.
 
     `a` and `b` may be transposed views of arrays in C order; with B = 1 they serve every i.
@@ -46,18 +73,17 @@ def gemm(a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
         return
     if a.shape[2] == 0:
         if not accumulate:
-            out.fill(0)
+            current_executor().zero(out)
         return
-    a, b = in_one_piece(a), in_one_piece(b)
-    if out.dtype == np.float64:
-        product(a, b, out, COMPUTE_64F, accumulate)
-    elif _precision.get() == "tf32x3":
-        (a_high, a_low), (b_high, b_low) = split(a), split(b)
+    (a_high, a_low), (b_high, b_low) = (x if isinstance(x, Prepared) else prepare(x) for x in (a, b))
+    if a_low is not None and b_low is not None:
         product(a_low, b_high, out, COMPUTE_32F_FAST_TF32, accumulate)  # small terms first
         product(a_high, b_low, out, COMPUTE_32F_FAST_TF32, accumulate=True)
         product(a_high, b_high, out, COMPUTE_32F_FAST_TF32, accumulate=True)
+    elif out.dtype == np.float64:
+        product(a_high, b_high, out, COMPUTE_64F, accumulate)
     else:
-        product(a, b, out, COMPUTE_32F_FAST_TF32 if _precision.get() == "tf32" else COMPUTE_32F, accumulate)
+        product(a_high, b_high, out, COMPUTE_32F_FAST_TF32 if _precision.get() == "tf32" else COMPUTE_32F, accumulate)
 
 
 def product(a: Array, b: Array, out: Array, compute: int, accumulate: bool) -> None:

@@ -1,7 +1,8 @@
 // Max pooling with overlapping windows, and its gradient.
 //
 // max_pool2d_forward   version 1: a thread an output, walking its window in row order. Neighbouring windows overlap, so
-//                      most reads come from the L1 cache. The winner's position is kept as a switch (1 byte, or 4).
+//                      most reads come from the L1 cache. The winner's position is kept as a switch (1 byte, or 4),
+//                      unless no backward will ask for it (`switches` null).
 // max_pool2d_backward  version 1: a thread an input pixel, gathering dy from every window whose switch points at it.
 //                      A scatter would need atomics, and its sums would differ from run to run.
 // Parallel over: (N, C, OH, OW) forward, (N, C, H, W) backward.
@@ -33,7 +34,7 @@ extern "C" __global__ void max_pool2d_forward(const real* __restrict__ x, real* 
             }
         }
     y[i] = largest;
-    switches[i] = winner;
+    if (switches) switches[i] = winner;
 }
 
 extern "C" __global__ void max_pool2d_backward(const real* __restrict__ dy, const SWITCH* __restrict__ switches,

@@ -13,11 +13,17 @@ C_TYPES = {np.dtype(np.uint8): "unsigned char", np.dtype(np.int32): "int"}
 
 def compute(x: Array, geometry: Geometry) -> tuple[Array, Array]:
     x = contiguous(x)
-    shape = (*x.shape[:2], *geometry.output)
-    y, switches = empty(shape, x), empty(shape, x, switch_dtype(geometry))
+    switches = empty((*x.shape[:2], *geometry.output), x, switch_dtype(geometry))
+    return pool(x, geometry, switches), switches
+
+
+def pool(x: Array, geometry: Geometry, switches: Array | None = None) -> Array:
+    """Pool x, in C order; with `switches` given, which pixel won is written there."""
+    y = empty((*x.shape[:2], *geometry.output), x)
     arguments = (x, y, switches, to_window(x.shape, geometry))
-    launch_each("max_pool2d", "max_pool2d_forward", y.size, *arguments, real=x.dtype, SWITCH=C_TYPES[switches.dtype])
-    return y, switches
+    kind = C_TYPES[np.dtype(switch_dtype(geometry))]
+    launch_each("max_pool2d", "max_pool2d_forward", y.size, *arguments, real=x.dtype, SWITCH=kind)
+    return y
 
 
 def gradients(dy: Array, switches: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:

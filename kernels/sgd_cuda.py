@@ -25,3 +25,9 @@ def step(
     numbers = (float(lr), float(momentum), float(dampening), float(weight_decay), np.int32(nesterov), np.int32(first))
     arrays = (parameter, contiguous(gradient), velocity if momentum else None)
     launch_each("sgd", "sgd_step", parameter.size, *arrays, *numbers, real=parameter.dtype)
+
+
+def step_planned(parameter: Array, gradient: Array, velocity: Array | None, numbers: Array) -> None:
+    """`step` with its numbers on the GPU: lr, momentum, dampening, weight_decay, nesterov and first, of the dtype."""
+    arrays = (parameter, gradient, velocity, numbers)
+    launch_each("sgd", "sgd_step_planned", parameter.size, *arrays, real=parameter.dtype)

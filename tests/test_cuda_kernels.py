@@ -12,18 +12,36 @@ import pytest
 from cuda_shim import ORDERS, ShimExecutor
 from cuda_shim.cases import (
     CASES,
+    DROPPED,
     IMPLEMENTATIONS,
+    NORMALISATION,
+    PIXELS,
+    POOLING,
+    SEED,
     SGD_CASES,
+    TARGETS,
+    WORDS,
     Case,
     computed_by,
     launch_everything,
     normal,
     run_case,
+    run_plan_kernels,
     run_sgd,
 )
 
 from alexnet_np import ops
-from alexnet_np.kernels import conv2d_cuda, conv2d_implicit_cuda, cuda_runtime, linear_cuda, relu_cuda
+from alexnet_np.data import preprocess
+from alexnet_np.errors import DtypeError, ShapeError
+from alexnet_np.kernels import (
+    conv2d_cuda,
+    conv2d_implicit_cuda,
+    cuda_runtime,
+    linear_cuda,
+    normalise_cuda,
+    relu_cuda,
+    upload_cuda,
+)
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.ops import conv2d
 
@@ -96,6 +114,69 @@ def test_sgd(shim: ShimExecutor, options: dict, dtype: str) -> None:
         assert_close(velocity, v, TOLERANCE[dtype], "velocity")
     else:
         assert np.isnan(velocity).all(), "a velocity was written though there is no momentum"
+
+
+def expected_of_plan_kernels(dtype: str) -> dict[str, np.ndarray]:
+    """By the array operations; normalisation, copies and choices in the dtype itself, the rest in float64."""
+    scale, mean, std = NORMALISATION
+    recipe = preprocess.Preprocessing(8, 8, "RGB", scale, mean, std)
+    N, H, W, C = PIXELS.shape
+    x, logits = normal(3, 341).astype(dtype), normal(6, 300)
+    losses, dlogits = np.full(6, np.nan), np.zeros((6, 300))
+    valid = (TARGETS >= 0) & (TARGETS < 300)
+    loss, cache = ops.cross_entropy.forward(logits[valid], TARGETS[valid], reduction="none", label_smoothing=0.1)
+    losses[valid], dlogits[valid] = loss / 6, ops.cross_entropy.backward(np.full(valid.sum(), 1 / 6), cache)
+    pooled, _ = ops.max_pool2d.forward(normal(2, 2, 9, 10).astype(dtype), **POOLING)
+    parameter, velocity = run_sgd(SGD_CASES[-1], dtype)
+    return {
+        "normalised": preprocess.normalise(PIXELS, recipe, np.empty((N, C, H, W), dtype)),
+        "words": WORDS,
+        "dropped": ops.dropout.forward(x, p=DROPPED, seed=SEED)[0],
+        "parameter": parameter,
+        "velocity": velocity,
+        "losses": losses,
+        "dlogits": dlogits,
+        "pooled": pooled,
+    }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_only_plans_launch(dtype: str) -> None:
+    results = {}
+    for order in ORDERS:
+        with cuda_runtime.use_executor(ShimExecutor(order)):
+            results[order] = run_plan_kernels(dtype)
+            expected = expected_of_plan_kernels(dtype)
+    for key, value in expected.items():
+        actual = results["forward"][key]
+        if key in ("losses", "dlogits"):
+            np.testing.assert_array_equal(np.isnan(actual), np.isnan(value))
+            assert_close(np.nan_to_num(actual), np.nan_to_num(value), TOLERANCE[dtype], key)
+        else:
+            assert actual.dtype == value.dtype
+            np.testing.assert_array_equal(actual, value, err_msg=key)
+        for order, outputs in results.items():
+            assert outputs[key].tobytes() == actual.tobytes(), f"{key}: another result with threads in {order} order"
+
+
+def test_uploaded_words_may_change_at_once(shim: ShimExecutor) -> None:
+    words, to = WORDS[::2].copy(), np.zeros(len(WORDS[::2]), np.uint64)
+    upload_cuda.upload(words, to)
+    words[:] = 0
+    np.testing.assert_array_equal(to, WORDS[::2])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "error", "message"),
+    [
+        (PIXELS.astype(np.float32), DtypeError, "normalise: pixels must be uint8, got float32"),
+        (PIXELS[0], ShapeError, r"normalise: pixels must be \(N,H,W,C\).*got \(5, 7, 3\)"),
+        (PIXELS[..., :2], ShapeError, r"the channels of mean \(3\) and std \(3\) and at most 4, got \(2, 5, 7, 2\)"),
+    ],
+)
+def test_pixels_that_cannot_be_normalised(shim: ShimExecutor, pixels: np.ndarray, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        normalise_cuda.compute(pixels, *NORMALISATION)
 
 
 @pytest.mark.parametrize("compute", [conv2d_cuda.compute, conv2d_cuda.direct, conv2d_implicit_cuda.compute])

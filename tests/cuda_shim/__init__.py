@@ -31,7 +31,7 @@ from alexnet_np.backend import Array
 from alexnet_np.errors import BackendError
 from alexnet_np.kernels.cublas import Cublas
 from alexnet_np.kernels.cuda_runtime import HERE as KERNELS
-from alexnet_np.kernels.cuda_runtime import Kernel, Parameters, Shape, is_array, use_executor
+from alexnet_np.kernels.cuda_runtime import Kernel, Parameters, Shape, address, is_array, use_executor
 
 NAME = "cuda-shim"
 SHIM = Path(__file__).parent
@@ -116,7 +116,15 @@ class ShimExecutor:
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
         array = np.empty(shape, dtype)
         array.reshape(-1).view(np.uint8)[:] = 0xFF  # NaN, -1, 255; a bool that is neither true nor false
-        return array
+        return array.view(DeviceArray) if isinstance(like, DeviceArray) else array
+
+    def zero(self, array: Array) -> None:
+        array.fill(0)
+
+    def queue(self, like: Array) -> ShimQueue:
+        if not isinstance(like, DeviceArray):
+            raise BackendError("cuda takes CuPy arrays, got a NumPy array")
+        return ShimQueue(self)
 
     def launch(self, kernel: Kernel, grid: Shape, block: Shape, args: Parameters) -> None:
         key = kernel.stem, kernel.defines
@@ -144,6 +152,92 @@ class ShimExecutor:
         return self.handle
 
 
+class DeviceArray(np.ndarray):
+    """What plays an array on the GPU for the plans, which tell those apart from arrays on the host."""
+
+
+def to_device(array: np.ndarray) -> DeviceArray:
+    return array.copy().view(DeviceArray)
+
+
+class ShimQueue:
+    """queue_cuda.CudaQueue on NumPy arrays. Writes down in `events` what happened in which order.
+
+    Nothing may be queued outside a turn or allocated inside one, and a graph holds nothing but the calls captured.
+    """
+
+    def __init__(self, executor: ShimExecutor) -> None:
+        self.executor, self.events = executor, []
+        self.in_turn = False
+        self._cublas = executor.cublas(np.zeros(1))
+
+    @property
+    def cublas(self) -> Cublas:
+        return self._cublas
+
+    def owns(self, x: Array) -> bool:
+        return isinstance(x, DeviceArray)
+
+    def name_of(self, x: Array) -> str:
+        return "on GPU 0" if isinstance(x, DeviceArray) else "on the CPU"
+
+    def allocate(self, nbytes: int) -> Array:
+        assert not self.in_turn
+        self.events.append("allocate")
+        return self.executor.empty((nbytes,), np.dtype(np.uint8), np.zeros(1)).view(DeviceArray)
+
+    def pinned(self, nbytes: int) -> np.ndarray:
+        self.events.append("pinned")
+        return np.empty(nbytes, np.uint8)
+
+    def fence(self) -> ShimFence:
+        return ShimFence(self)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        assert not self.in_turn
+        self.in_turn = True
+        try:
+            yield
+        finally:
+            self.in_turn = False
+
+    def copy(self, source: Array, to: Array) -> None:
+        assert self.in_turn
+        assert source.nbytes == to.nbytes
+        assert source.flags.c_contiguous
+        assert to.flags.c_contiguous
+        assert self.owns(to)
+        self.events.append("copy")
+        ctypes.memmove(address(to), address(source), to.nbytes)
+
+    def capture(self, calls: list[Any]) -> Any:
+        """The calls are not run, as in a capture; the graph runs them."""
+        assert self.in_turn
+        self.events.append("capture")
+
+        def launch() -> None:
+            assert self.in_turn
+            self.events.append("graph")
+            for call in calls:
+                call()
+
+        return launch
+
+
+class ShimFence:
+    def __init__(self, queue: ShimQueue) -> None:
+        self.queue = queue
+
+    def set(self) -> None:
+        assert self.queue.in_turn
+        self.queue.events.append("fence set")
+
+    def wait(self) -> None:
+        assert not self.queue.in_turn
+        self.queue.events.append("fence wait")
+
+
 @contextmanager
 def as_backend() -> Iterator[str]:
     """The CUDA kernels as one more backend of NumPy arrays, `use_backend("cuda-shim")`."""
@@ -164,6 +258,9 @@ class Recorder:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
         return np.zeros(shape, dtype)
+
+    def zero(self, array: Array) -> None:
+        pass
 
     def launch(self, kernel: Kernel, grid: Shape, block: Shape, args: Parameters) -> None:
         self.launched.add(kernel)

@@ -24,9 +24,11 @@ from alexnet_np.kernels import (
     local_response_norm_cuda,
     log_softmax_cuda,
     max_pool2d_cuda,
+    normalise_cuda,
     relu_cuda,
     sgd_cuda,
     softmax_cuda,
+    upload_cuda,
 )
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.random import uniform
@@ -225,6 +227,37 @@ def run_sgd(options: dict[str, Any], dtype: str, steps: int = 3) -> tuple[np.nda
     return parameter, velocity
 
 
+PIXELS = np.random.default_rng(1).integers(0, 256, (2, 5, 7, 3), np.uint8)
+NORMALISATION = (255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # scale, mean, std
+WORDS = np.random.default_rng(2).integers(0, 2**63, 135, np.uint64)  # more than two launches carry
+SEED, DROPPED = 2**63 + 12345, 0.3
+TARGETS = np.array([3, 0, 299, -1, 300, 7])  # two are no class
+POOLING = {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 1, "ceil_mode": True}
+
+
+def run_plan_kernels(dtype: str, place: Callable = itself, fetch: Callable = itself) -> dict[str, np.ndarray]:
+    """What only plans launch, at least once each: every output by name."""
+    normalised = normalise_cuda.compute(place(PIXELS), *NORMALISATION, dtype=dtype)
+    words = place(np.zeros_like(WORDS))
+    upload_cuda.upload(WORDS, words)
+    dropped = dropout_cuda.compute_seeded(
+        place(normal(3, 341).astype(dtype)), DROPPED, place(np.array([SEED], np.uint64))
+    )
+    options = SGD_CASES[-1]
+    parameter, velocity = place(normal(300).astype(dtype)), place(np.full(300, np.nan, dtype))
+    names = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
+    for i in range(3):
+        numbers = place(np.array([*(options.get(name, 0) for name in names), i == 0], dtype))
+        sgd_cuda.step_planned(parameter, place(normal(300 + i)[i:].astype(dtype)), velocity, numbers)
+    logits = place(normal(6, 300).astype(dtype))
+    losses, dlogits = cross_entropy_cuda.loss_and_gradient(logits, place(TARGETS), 0.1, 1 / 6)
+    x = normal(2, 2, 9, 10).astype(dtype)
+    pooled = max_pool2d_cuda.pool(place(x), ops.max_pool2d.find_geometry(x, **POOLING))
+    outputs = {"normalised": normalised, "words": words, "dropped": dropped, "parameter": parameter}
+    outputs |= {"velocity": velocity, "losses": losses, "dlogits": dlogits, "pooled": pooled}
+    return {name: fetch(array) for name, array in outputs.items()}
+
+
 def launch_everything(dtypes: tuple[str, ...] = ("float32", "float64")) -> None:
     """Every kernel in every build that the cases ask for, on whatever executor is set."""
     for dtype in dtypes:
@@ -233,6 +266,7 @@ def launch_everything(dtypes: tuple[str, ...] = ("float32", "float64")) -> None:
                 with computed_by(case.op, implementation):
                     run_case(case, dtype)
         run_sgd(SGD_CASES[-1], dtype)
+        run_plan_kernels(dtype)
         bias_relu_cuda.add_bias_relu(normal(2, 3, 4).astype(dtype), normal(3).astype(dtype), relu=True)
     with matmul_precision("tf32x3"), computed_by("linear", linear_cuda):
         run_case(next(c for c in CASES if c.op == "linear"), "float32")
