@@ -1,0 +1,112 @@
+"""How images come to a plan on the GPU: float32 as the model takes them, or bytes that are normalised there.
+
+Bytes on the host go through page-locked memory. There are two such buffers, which take turns: while the GPU fetches
+one, the next images can be written to the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from alexnet_np import layers
+from alexnet_np.backend import Array, as_array
+from alexnet_np.data.preprocess import PREPROCESSING
+from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
+from alexnet_np.kernels import normalise_cuda
+from alexnet_np.kernels.cuda_runtime import address, contiguous
+from alexnet_np.models import AlexNet
+
+SLOTS = 2
+
+
+class Slot:
+    """Page-locked memory for one batch of bytes; `fence` says when the GPU has fetched what was last sent from it."""
+
+    def __init__(self, queue: Any, nbytes: int) -> None:
+        self.memory, self.fence = queue.pinned(nbytes), queue.fence()
+
+    def holds(self, pixels: np.ndarray) -> bool:
+        start = address(self.memory)
+        return start <= address(pixels) < start + max(self.memory.nbytes, 1)
+
+
+class Input:
+    """The images of one plan, at most `most` at a time."""
+
+    def __init__(self, queue: Any, model: AlexNet, most: int) -> None:
+        self.queue, self.model, self.most = queue, model, most
+        self.slots: list[Slot] = []
+        self.bytes = np.empty(0, np.uint8)  # on the GPU, once needed: what the slots are copied to
+
+    def pinned(self, count: int, size: tuple[int, int]) -> np.ndarray:
+        """Page-locked uint8 (count,H,W,C) to write images into; waits until the GPU has fetched what it held before.
+
+        It stays the caller's until the next but one of these calls, or of those with bytes from elsewhere on the host.
+        """
+        if not 1 <= count <= self.most:
+            raise ArgumentError(f"plan: pinned_input takes 1 to {self.most} images, got {count}")
+        shape = (count, *size, self.model.in_channels)
+        nbytes = int(np.prod(shape))
+        if not self.slots or self.slots[0].memory.nbytes < nbytes:
+            for slot in self.slots:
+                slot.fence.wait()
+            room = self.most * nbytes // count
+            self.slots = [Slot(self.queue, room) for _ in range(SLOTS)]
+            self.bytes = self.queue.allocate(room)
+        slot = self.slots.pop(0)
+        self.slots.append(slot)
+        slot.fence.wait()
+        return slot.memory[:nbytes].reshape(shape)
+
+    def check(self, x: Any) -> tuple[Array, tuple[int, ...]]:
+        """`x` as an array in C order, and its shape as (N,C,H,W). Raises ShapeError, DtypeError, BackendError."""
+        x = as_array(x, "plan: x")
+        shape = x.shape
+        if x.dtype == np.uint8:
+            if x.ndim != 4 or shape[3] != self.model.in_channels:
+                raise ShapeError(f"plan: bytes must be (N,H,W,{self.model.in_channels}), got shape {shape}")
+            recipe = self.recipe()
+            if len(recipe.mean) != shape[3]:
+                channels = len(recipe.mean)
+                raise ShapeError(f"plan: {self.model.preset!r} normalises {channels} channels, x has {shape[3]}")
+            shape = (shape[0], shape[3], shape[1], shape[2])
+        elif x.dtype != np.float32:
+            raise DtypeError(f"plan: x must be float32 (N,C,H,W) or uint8 (N,H,W,C), got {x.dtype}")
+        self.model._check_input(layers._stand_in(shape))
+        here = self.queue.owns(x)
+        if not here and (x.dtype != np.uint8 or not isinstance(x, np.ndarray)):
+            where = self.queue.name_of(x)
+            raise BackendError(f"plan: x is {where}, not where the plan is; move it with cupy.asarray(x)")
+        return (contiguous(x) if here else x), shape
+
+    def recipe(self) -> Any:
+        if self.model.preset not in PREPROCESSING:
+            preset = self.model.preset
+            raise ArgumentError(f"plan: no preprocessing is known for {preset!r}; give x as float32 (N,C,H,W)")
+        return PREPROCESSING[self.model.preset]
+
+    def stage(self, x: Array) -> tuple[Array, Slot | None]:
+        """Bytes on the host as they lie in a slot; anything else as it is. Before the plan's turn: it may wait."""
+        if self.queue.owns(x):
+            return x, None
+        slot = next((slot for slot in self.slots if slot.holds(x)), None)
+        if slot is None or not x.flags.c_contiguous:
+            room = self.pinned(len(x), x.shape[1:3])
+            np.copyto(room, x)
+            x, slot = room, self.slots[-1]
+        return x, slot
+
+    def load(self, x: Array, slot: Slot | None, target: Array) -> None:
+        """What `stage` gave, as float32 (N,C,H,W) into `target`. Inside the plan's turn."""
+        if x.dtype == np.float32:
+            self.queue.copy(x, target)
+            return
+        if slot is not None:
+            pixels = self.bytes[: x.nbytes].reshape(x.shape)
+            self.queue.copy(x, pixels)
+            slot.fence.set()
+            x = pixels
+        recipe = self.recipe()
+        normalise_cuda.compute_into(x, recipe.scale, recipe.mean, recipe.std, target)

@@ -1,0 +1,349 @@
+"""The inference plan on the GPU, run under the shim, and unchanged on a GPU.
+
+Every preset against float64, batches, sizes, arithmetic; bytes as input; refresh; what is refused; and that the loop
+allocates nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from unittest import mock
+
+import numpy as np
+import pytest
+from cuda_shim import ShimExecutor, machines
+from cuda_shim.machines import machine_called
+
+import alexnet_np as anp
+from alexnet_np.data.preprocess import PREPROCESSING, normalise
+from alexnet_np.kernels.cuda_runtime import recording
+from alexnet_np.kernels.gemm_cuda import matmul_precision
+from alexnet_np.kernels.tape_cuda import Tape
+from alexnet_np.layers import Dropout, Layer
+from alexnet_np.plan_cuda import PROGRAMS, CudaPlan
+from alexnet_np.plan_cuda_steps import Weighted, steps_of
+
+CLOSE = {"strict": 1e-6, "tf32": 3e-3, "tf32x3": 1e-6}  # relative to the largest logit
+WIDTH = 1 / 16
+
+
+@pytest.fixture(params=machines.PARAMETERS)
+def machine(request: pytest.FixtureRequest) -> Iterator:
+    with machine_called(request.param) as found:
+        yield found
+
+
+def build(preset: str = "torchvision", **options: object) -> anp.models.AlexNet:
+    return anp.alexnet(preset, width=WIDTH, num_classes=10, seed=3, **options).eval()
+
+
+def images(N: int, C: int = 3, size: tuple[int, int] = (99, 99), seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((N, C, *size), dtype=np.float32)
+
+
+def photographs(N: int, C: int = 3, size: tuple[int, int] = (99, 99)) -> np.ndarray:
+    return np.random.default_rng(N).integers(0, 256, (N, *size, C), np.uint8)
+
+
+def truth(model: anp.models.AlexNet, x: np.ndarray) -> np.ndarray:
+    """By the array operations on the CPU in float64."""
+    double = build(model.preset, dtype="float64", weights={n: to_numpy(a) for n, a in model.state_dict().items()})
+    return double(x.astype(np.float64))
+
+
+def to_numpy(array: object) -> np.ndarray:
+    return array.get() if hasattr(array, "get") else np.array(array)
+
+
+def assert_close(logits: np.ndarray, expected: np.ndarray, bound: float = CLOSE["strict"]) -> None:
+    assert logits.shape == expected.shape
+    assert logits.dtype == np.float32
+    assert np.abs(logits - expected).max() <= bound * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("precision", ["strict", "tf32", "tf32x3"])
+@pytest.mark.parametrize("preset", ["torchvision", "paper", "d2l"])
+def test_plan_agrees_with_float64(machine, preset: str, precision: str) -> None:
+    """Three batches, the first twice (launch by launch, then as a graph), then another size of image."""
+    model = build(preset)
+    plan = anp.compile(machine.move(model), max_batch=4, size=99, precision=precision)
+    assert isinstance(plan, CudaPlan)
+    errors = []
+    for N, size in [(4, (99, 99)), (4, (99, 99)), (1, (99, 99)), (3, (99, 99)), (2, (130, 107)), (1, (99, 99))]:
+        x = images(N, model.in_channels, size, seed=N)
+        placed = machine.place(x)
+        logits = machine.fetch(plan(placed))
+        expected = truth(model, x)
+        assert_close(logits, expected, CLOSE[precision])
+        assert np.array_equal(machine.fetch(placed), x)
+        errors.append(np.abs(logits - expected).max() / np.abs(expected).max())
+    assert precision != "tf32" or max(errors) > 1e-5, "tf32 does not show: another arithmetic was used"
+
+
+def test_a_graph_gives_the_bits_of_the_first_run(machine) -> None:
+    plan = anp.compile(machine.move(build()), max_batch=2, size=99)
+    x = machine.place(images(2))
+    first, second, third = (machine.fetch(plan(x)) for _ in range(3))
+    assert np.array_equal(first, second)
+    assert np.array_equal(first, third)
+
+
+def test_every_size_of_batch_gives_each_image_the_same_logits(machine) -> None:
+    """Programs share their memory: nothing that one leaves behind may leak into another."""
+    plan = anp.compile(machine.move(build("paper")), max_batch=5, size=99)
+    x = images(5)
+    whole = machine.fetch(plan(machine.place(x)))
+    for N in (1, 5, 2, 1, 4, 5, 3):
+        logits = machine.fetch(plan(machine.place(x[:N])))
+        np.testing.assert_allclose(logits, whole[:N], rtol=0, atol=1e-6 * np.abs(whole).max())
+
+
+def test_programs_are_kept_for_a_few_sizes_of_batch(machine) -> None:
+    model = build()
+    plan = anp.compile(machine.move(model), max_batch=PROGRAMS + 2, size=63)
+    x = images(PROGRAMS + 2, 3, (63, 63))
+    expected = truth(model, x)
+    for N in [*range(1, PROGRAMS + 3), 1]:
+        assert_close(machine.fetch(plan(machine.place(x[:N]))), expected[:N])
+    assert len(plan._programs) == PROGRAMS
+
+
+def test_the_weights_are_copies_until_refreshed(machine) -> None:
+    model = machine.move(build())
+    plan = anp.compile(model, max_batch=1, size=99, precision="tf32x3")
+    x = images(1)
+    before = machine.fetch(plan(machine.place(x)))
+    for parameter in model.parameters():
+        parameter.data *= np.float32(0.5)
+    assert np.array_equal(machine.fetch(plan(machine.place(x))), before)
+    plan.refresh()
+    assert_close(machine.fetch(plan(machine.place(x))), truth(model, x))
+    new = build(dtype="float32")
+    model.load_state_dict({name: 2 * array for name, array in new.state_dict().items()})
+    machine.move(model)
+    plan.refresh()
+    assert_close(machine.fetch(plan(machine.place(x))), truth(model, x))
+
+
+def test_a_model_that_is_another_now_cannot_be_refreshed(machine) -> None:
+    model = machine.move(build())
+    plan = anp.compile(model, max_batch=1, size=99)
+    model.replace_head(7)
+    machine.move(model)
+    with pytest.raises(anp.ShapeError, match=r"classifier.6.weight is float32 \(7, 256\) now and was .*compile"):
+        plan.refresh()
+    machine.move_back(model)
+    with pytest.raises(anp.BackendError, match="features.0.weight is on the CPU now; move the model back"):
+        plan.refresh()
+
+
+@pytest.mark.parametrize("preset", ["torchvision", "paper", "d2l"])
+def test_bytes_are_normalised_as_preprocess_does(machine, preset: str) -> None:
+    """From anywhere: the host, page-locked memory, the GPU, in any layout, batch after batch; to the last bit."""
+    model = build(preset)
+    plan = anp.compile(machine.move(model), max_batch=3, size=99)
+    for N in (3, 1, 2, 3):
+        pixels = photographs(N, model.in_channels)
+        x = normalise(pixels, PREPROCESSING[preset], np.empty((N, model.in_channels, 99, 99), np.float32))
+        expected = machine.fetch(plan(machine.place(x)))
+        room = plan.pinned_input(N)
+        room[:] = pixels
+        strided = np.repeat(pixels, 2, axis=1)[:, ::2]
+        for given in (pixels, strided, room, machine.place(pixels)):
+            assert np.array_equal(machine.fetch(plan(given)), expected)
+        another = plan.pinned_input(N)
+        another[:] = 255 - pixels
+        assert np.array_equal(machine.fetch(plan(room)), expected)
+
+
+def test_page_locked_buffers_take_turns() -> None:
+    with machine_called("shim") as machine:
+        plan = anp.compile(machine.move(build()), max_batch=2, size=99)
+        first, second, third = (plan.pinned_input(2) for _ in range(3))
+        assert np.shares_memory(first, third)
+        assert not np.shares_memory(first, second)
+        plan.queue.events.clear()
+        plan(second)
+        assert plan.queue.events[:2] == ["copy", "fence set"], "bytes in page-locked memory are sent from there"
+        plan.queue.events.clear()
+        plan.pinned_input(1)
+        assert plan.queue.events == ["fence wait"], "nobody may write to a buffer that the GPU still fetches"
+        larger = plan.pinned_input(2, (130, 130))
+        assert larger.shape == (2, 130, 130, 3)
+
+
+def test_the_loop_allocates_nothing() -> None:
+    with machine_called("shim") as machine:
+        plan = anp.compile(machine.move(build()), max_batch=2, size=99)
+        x, pixels, out = machine.place(images(2)), plan.pinned_input(2), machine.place(np.zeros((2, 10), np.float32))
+        pixels[:] = 7
+        for given in (x, pixels):
+            plan(given)
+        plan.queue.events.clear()
+        with mock.patch.object(ShimExecutor, "empty", side_effect=AssertionError("allocated in the loop")):
+            for _ in range(3):
+                assert plan(x, out=out) is out
+                assert plan(pixels, out=out) is out
+        assert plan.queue.events == ["copy", "graph", "copy", "copy", "fence set", "graph", "copy"] * 3
+
+
+def test_logits_are_handed_out_as_new_arrays(machine) -> None:
+    plan = anp.compile(machine.move(build()), max_batch=1, size=99)
+    x = [machine.place(images(1, seed=seed)) for seed in range(2)]
+    kept = plan(x[0])
+    before = machine.fetch(kept)
+    assert not np.array_equal(machine.fetch(plan(x[1])), before)
+    assert np.array_equal(machine.fetch(kept), before)
+    assert plan(x[0][:0]).shape == (0, 10)
+
+
+def test_inputs_of_any_layout_are_taken(machine) -> None:
+    plan = anp.compile(machine.move(build()), max_batch=2, size=99)
+    x = images(2)
+    expected = machine.fetch(plan(machine.place(x)))
+    last = machine.place(np.ascontiguousarray(x.transpose(0, 2, 3, 1))).transpose(0, 3, 1, 2)
+    assert np.array_equal(machine.fetch(plan(last)), expected)
+
+
+def zeros(*shape: int, dtype: type = np.float32) -> np.ndarray:
+    return np.zeros(shape, dtype)
+
+
+@pytest.mark.parametrize(
+    ("x", "there", "error", "message"),
+    [
+        (zeros(3, 3, 99, 99), True, anp.ArgumentError, "3 images, but it was compiled with max_batch=2"),
+        (zeros(1, 3, 99, 99), False, anp.BackendError, "x is on the CPU, not where the plan is; move it with cupy"),
+        (zeros(1, 3, 99, 99, dtype=np.float64), True, anp.DtypeError, "x must be float32 .* or uint8 .*, got float64"),
+        (zeros(1, 1, 99, 99), True, anp.ShapeError, r"\(N,3,H,W\), got shape \(1, 1, 99, 99\)"),
+        (zeros(3, 99, 99), True, anp.ShapeError, r"add the batch axis"),
+        (zeros(1, 3, 20, 20), True, anp.ShapeError, "20x20 is too small for 'torchvision': the smallest .* 63x63"),
+        (zeros(1, 3, 99, 99, dtype=np.uint8), False, anp.ShapeError, r"bytes must be \(N,H,W,3\), got shape"),
+        (zeros(1, 20, 20, 3, dtype=np.uint8), True, anp.ShapeError, "20x20 is too small"),
+        (zeros(99, 99, 3, dtype=np.uint8), False, anp.ShapeError, r"bytes must be \(N,H,W,3\)"),
+    ],
+)
+def test_wrong_inputs_are_named(machine, x: np.ndarray, there: bool, error: type, message: str) -> None:
+    plan = anp.compile(machine.move(build()), max_batch=2, size=99)
+    with pytest.raises(error, match=message) as caught:
+        plan(machine.place(x) if there else x)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("out", "there", "error", "message"),
+    [
+        (zeros(1, 10), False, anp.BackendError, "out is on the CPU"),
+        (zeros(1, 10, dtype=np.float64), True, anp.DtypeError, "out must be float32, got float64"),
+        (zeros(2, 10), True, anp.ShapeError, r"out must be \(1, 10\) in C order, got \(2, 10\)"),
+    ],
+)
+def test_wrong_outputs_are_named(machine, out: np.ndarray, there: bool, error: type, message: str) -> None:
+    plan = anp.compile(machine.move(build()), max_batch=2, size=99)
+    with pytest.raises(error, match=message):
+        plan(machine.place(images(1)), out=machine.place(out) if there else out)
+
+
+def test_wrong_compilations_are_named(machine) -> None:
+    model = build()
+    with pytest.raises(anp.ArgumentError, match="precision is for models on the GPU"):
+        anp.compile(model, precision="tf32")
+    machine.move(model)
+    for options, message in [
+        ({"precision": "half"}, "unknown matmul precision 'half'; choose one of strict, tf32, tf32x3"),
+        ({"exact": True, "precision": "tf32"}, "exact=True needs precision 'strict', got 'tf32'"),
+        ({"max_batch": 0}, "max_batch must be a positive int"),
+    ]:
+        with pytest.raises(anp.ArgumentError, match=message):
+            anp.compile(model, **options)
+    plan = anp.compile(model, max_batch=2, size=99)
+    with pytest.raises(anp.ArgumentError, match="pinned_input takes 1 to 2 images, got 3"):
+        plan.pinned_input(3)
+    model.preset = "mine"
+    with pytest.raises(anp.ArgumentError, match="no preprocessing is known for 'mine'; give x as float32"):
+        plan(photographs(1))
+    with pytest.raises(anp.DtypeError, match="the model is float64; plans are float32"):
+        anp.compile(model.astype("float64"))
+
+
+def test_a_layer_that_no_plan_knows(machine) -> None:
+    model = machine.move(build())
+    model.features.layers[1] = Layer()
+    with pytest.raises(anp.ArgumentError, match=r"no plan on the GPU for features.1 \(Layer\(\)\); call the model"):
+        anp.compile(model, size=99)
+
+
+def test_a_relu_after_something_else(machine) -> None:
+    """The authors' own configuration normalises and pools before the ReLU."""
+    model, double = build("paper"), build("paper", dtype="float64")
+    double.load_state_dict(model.state_dict())
+    for net in (model, double):
+        net.features.layers[1:4] = [net.features[2], net.features[3], net.features[1]]
+    x = images(2)
+    plan = anp.compile(machine.move(model), max_batch=2, size=99)
+    assert_close(machine.fetch(plan(machine.place(x))), double(x.astype(float)))
+
+
+def test_the_precision_in_force_is_taken(machine) -> None:
+    model = machine.move(build())
+    with matmul_precision("tf32x3"):
+        assert anp.compile(model, max_batch=1, size=99).precision == "tf32x3"
+        assert anp.compile(model, max_batch=1, size=99, precision="strict").precision == "strict"
+    assert anp.compile(model, max_batch=1, size=99).precision == "strict"
+
+
+def test_a_plan_prints_its_steps(machine) -> None:
+    text = repr(anp.compile(machine.move(build()), max_batch=4, size=99, precision="tf32"))
+    lines = text.splitlines()
+    assert lines[0] == "Plan on the GPU for up to 4 images of 99x99, float32, products tf32"
+    assert any(
+        "features.0" in line and "im2col + cuBLAS + bias + relu" in line and "4x4x24x24" in line for line in lines
+    )
+    assert any("features.2 " in line and "max 3x3/2" in line for line in lines)
+    assert "GFLOP an image" in lines[-1]
+    assert len(lines) == 2 + 14 + 1  # a header, a line a step, a sum
+
+
+def test_memory_is_little_more_than_what_is_needed_at_once() -> None:
+    model, weights = anp.alexnet(width=1 / 4, seed=0), Tape()
+    tape = Tape(weights)
+    prepared: dict = {name: weights.ghost(p.shape) for name, p in model.named_parameters()}
+    steps = list(steps_of(model, (224, 224), training=False))
+    with recording(weights):
+        prepared |= {n: s.prepare(prepared[n]) for s in steps if isinstance(s, Weighted) for n in [f"{s.name}.weight"]}
+    with recording(tape):
+        y = tape.enters((128, 3, 224, 224))
+        for step in steps:
+            y = step.forward(y, prepared, keep=False)
+    at_once = [sum(b.nbytes for b in tape.buffers if b.first <= i <= b.last) for i in range(len(tape.calls))]
+    assert tape.plan_memory() <= 1.05 * max(at_once)
+    assert max(at_once) < 0.2 * sum(b.nbytes for b in tape.buffers)
+
+
+def test_one_plan_in_several_threads(machine) -> None:
+    plan = anp.compile(machine.move(build()), max_batch=2, size=99)
+    xs = [machine.place(images(N, seed=N)) for N in (1, 2)]
+    expected = [machine.fetch(plan(x)) for x in xs]
+    wrong = []
+
+    def work(which: int) -> None:
+        for turn in range(4):
+            i = (which + turn) % 2
+            if not np.array_equal(machine.fetch(plan(xs[i])), expected[i]):
+                wrong.append((which, turn))
+
+    threads = [threading.Thread(target=work, args=(which,)) for which in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_dropout_does_nothing_in_inference(machine) -> None:
+    model = machine.move(build().train())
+    plan = anp.compile(model, max_batch=1, size=99)
+    x = images(1)
+    assert_close(machine.fetch(plan(machine.place(x))), truth(model, x))
+    assert all(layer.calls == 0 for _, layer in model.leaves() if isinstance(layer, Dropout))
