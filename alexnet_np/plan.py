@@ -2,7 +2,7 @@
 
 What it saves over calling the model: weights are packed, and transformed for Winograd, once; bias and ReLU are part of
 the step before them; images stay channels-last in buffers that are planned once and written again and again, each in
-the frame of zeros that its reader needs; and convolutions up to the next pooling take only as many images at a time as
+the frame of zeros that its reader needs; and the layers up to the next pooling take only as many images at a time as
 fit in the shared cache. Nothing is allocated in the loop but the logits that are handed out.
 
 The weights are copies: after training further, call `refresh()`.
@@ -10,8 +10,8 @@ The weights are copies: after training further, call `refresh()`.
 
 from __future__ import annotations
 
-import math
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ from alexnet_np.plan_steps import (
     Normalise,
     Rows,
     Step,
+    share,
 )
 
 if TYPE_CHECKING:
@@ -100,56 +101,69 @@ class Plan:
 
 
 class Program:
-    """The steps for one size of image, in stages: a stage's steps run one after another on a few images at a time."""
+    """The steps for one size of image. A chunk of the batch goes through the stages; then the whole through the dense.
+
+    A stage's steps run one after another on a few images at a time, whose buffers stay in the cache.
+    """
 
     def __init__(self, model: AlexNet, size: tuple[int, int], max_batch: int, exact: bool) -> None:
         self.size, self.max_batch, self.exact = (int(size[0]), int(size[1])), max_batch, exact
         self.stages: list[list[Step]] = [[]]
+        self.dense: list[Step] = []
         self._build(model)
-        self.passes = [self._images_at_a_time(stage) for stage in self.stages]
-        for stage, images in zip(self.stages, self.passes, strict=True):
-            for step in stage:
-                inner = isinstance(step.target, Buffer) and step is not stage[-1]
-                if inner:
-                    step.target.resident, step.target.images = False, images
-                step.target.allocate()
+        between = [stage[-1].target for stage in self.stages[:-1]]
+        inner = [[step.target for step in stage if step.target not in (*between, self.rows)] for stage in self.stages]
+        self.chunk = self._most(between, choices.CHUNK_BYTES, max_batch)
+        self.passes = [self._most(stage, choices.STAGE_BYTES, self.chunk) for stage in inner]
+        for buffer in between:
+            buffer.allocate(self.chunk)
+        for stage, images in zip(inner, self.passes, strict=True):
+            for buffer in stage:
+                buffer.allocate(images, whole_chunk=False)
+        share([buffer for stage in inner for buffer in stage])
+        for rows in (self.rows, *(step.target for step in self.dense)):
+            rows.allocate(max_batch)
         self._prepare()
+
+    @staticmethod
+    def _most(buffers: list[Buffer], room: int, limit: int) -> int:
+        """How many images at a time keep the largest of `buffers` within `room` bytes."""
+        return max(1, min(limit, room // max((buffer.image_bytes for buffer in buffers), default=1)))
 
     def _prepare(self) -> None:
         """Pack the dense weights, and meanwhile read every kernel from the disk: packing needs no Python.
 
-        A kernel is read when it first runs. So an image of zeros goes through the steps; but through the dense ones,
+        A kernel is read when it first runs. So an image of zeros goes through the stages; but through the dense steps,
         whose weights are not there yet, none.
         """
-        dense = [step for step in self.steps() if isinstance(step, Dense)]
-        self.load.x = np.zeros(math.prod(self.load.shape), np.float32)
         with ThreadPoolExecutor(1) as other:
-            packing = [other.submit(step.refresh) for step in dense]
-            for step in self.steps():
-                step.run(0, 0 if step in dense else 1)
+            packing = [other.submit(step.refresh) for step in self.dense]
+            self._run_stages(np.zeros((1, *self.load.shape), np.float32))
+            for step in self.dense:
+                step.run(0, 0)
             for packed in packing:
                 packed.result()
-        self.load.x = np.empty(0, np.float32)
 
     def run(self, x: Array) -> Array:
-        count = len(x)
-        self.load.x = np.require(x, np.float32, ["C", "W"]).reshape(-1)  # kernels are compiled for writeable arrays
-        for stage, images in zip(self.stages, self.passes, strict=True):
-            for first in range(0, count, images):
-                for step in stage:
-                    step.run(first, min(images, count - first))
-        self.load.x = np.empty(0, np.float32)  # not the caller's array, for longer than the call
+        x = np.require(x, np.float32, ["C", "W"])  # kernels are compiled for writeable arrays
+        for first, count in parts(len(x), self.chunk):
+            self.flatten.chunk = first
+            self._run_stages(x[first : first + count])
+        for step in self.dense:
+            step.run(0, len(x))
         logits = self.logits
-        return logits.array[: count * logits.stride].reshape(count, logits.stride)[:, : logits.features].copy()
+        return logits.array[: len(x) * logits.stride].reshape(len(x), logits.stride)[:, : logits.features].copy()
+
+    def _run_stages(self, x: Array) -> None:
+        self.load.x = x.reshape(-1)
+        for stage, images in zip(self.stages, self.passes, strict=True):
+            for first, count in parts(len(x), images):
+                for step in stage:
+                    step.run(first, count)
+        self.load.x = np.empty(0, np.float32)  # not the caller's array, for longer than the call
 
     def steps(self) -> list[Step]:
-        return [step for stage in self.stages for step in stage]
-
-    def _images_at_a_time(self, stage: list[Step]) -> int:
-        images = [step.target.image_bytes for step in stage if isinstance(step.target, Buffer)]
-        if not images:
-            return self.max_batch
-        return max(1, min(self.max_batch, choices.STAGE_BYTES // max(images)))
+        return [step for stage in (*self.stages, self.dense) for step in stage]
 
     def _build(self, model: AlexNet) -> None:
         named = [(name, layer) for name, layer in model.leaves() if not isinstance(layer, layers.Dropout)]
@@ -166,28 +180,27 @@ class Program:
                 at = self._convolution(name, layer, relu, entering, shape, at)
             elif isinstance(layer, layers.MaxPool2d):
                 at = self._add(MaxPool(name, self._pooling(layer, entering), at, self._buffer(name, shape)))
-                self.stages.append([])
             elif isinstance(layer, layers.LocalResponseNorm):
                 norm = ops.local_response_norm.find_geometry(**layer.arguments())
                 at = self._add(Normalise(name, norm, at, self._buffer(name, shape)))
             elif isinstance(layer, layers.AdaptiveAvgPool2d):
                 average = (name, entering[0], (shape[1], shape[2]))
             elif isinstance(layer, layers.Flatten) and average:
-                at = self._add(Flatten(*average, source=at, target=Rows(name, shape[0], self.max_batch)))
-                self.stages.append([])
+                self.flatten = Flatten(*average, source=at, target=Rows(name, shape[0]))
+                self.rows = at = self._add(self.flatten)
             elif isinstance(layer, layers.Linear):
-                at = self._add(Dense(name, layer, relu, at, Rows(name, shape[0], self.max_batch)))
+                self.dense.append(Dense(name, layer, relu, at, Rows(name, shape[0])))
+                at = self.dense[-1].target
             else:
                 raise ArgumentError(f"compile: no plan for {name} ({layer!r}) at this place; call the model itself")
         self.logits: Rows = at
-        self.stages = [stage for stage in self.stages if stage]
 
     def _add(self, step: Step) -> Any:
         self.stages[-1].append(step)
         return step.target
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> Buffer:
-        return Buffer(name, max(shape[0], LANES), shape[1], shape[2], self.max_batch)
+        return Buffer(name, max(shape[0], LANES), shape[1], shape[2])
 
     def _convolution(
         self, name: str, layer: layers.Conv2d, relu: bool, entering: tuple[int, ...], shape: tuple[int, ...], at: Any
@@ -206,8 +219,10 @@ class Program:
             channels = entering[0] * S * S
             folded = max(channels, LANES) if step.choice.algorithm == "winograd" else channels
             corner = (g.padding[0], g.padding[2]) if step.fold else (0, 0)
-            self.load = Load(entering, S, corner, Buffer("input", folded, pixels[0], pixels[1], self.max_batch))
+            self.load = Load(entering, S, corner, Buffer("input", folded, pixels[0], pixels[1]))
             at = self._add(self.load)
+        elif any(isinstance(step, MaxPool) for step in self.stages[-1]):
+            self.stages.append([])
         target = self._buffer(name, shape)
         step.connect(at, target)
         return self._add(step)
@@ -224,7 +239,7 @@ class Program:
         H, W = self.size
         lines = [f"Plan for up to {self.max_batch} images of {H}x{W}, float32{', exact' if self.exact else ''}"]
         lines.append(f"  {'step':<14}{'algorithm':<40}{'buffer':<26}{'at a time':>9}{'GFLOP/image':>13}{'weights':>10}")
-        for stage, images in zip(self.stages, self.passes, strict=True):
+        for stage, images in zip((*self.stages, self.dense), (*self.passes, self.max_batch), strict=True):
             for step in stage:
                 buffer = f"{step.target.images}x{step.target.layout} {megabytes(step.target.array.nbytes)}"
                 flops = f"{2e-9 * step.macs:.3f}" if step.macs else ""
@@ -232,10 +247,24 @@ class Program:
                 lines.append(f"  {step.name:<14}{step.algorithm:<40}{buffer:<26}{images:>9}{flops:>13}{weights:>10}")
         steps = self.steps()
         gigaflops = 2e-9 * sum(step.macs for step in steps)
-        buffers = megabytes(sum(step.target.array.nbytes for step in steps))
+        memory = {id(owner): owner.nbytes for owner in (owner_of(step.target.array) for step in steps)}
+        buffers = megabytes(sum(memory.values()))
         weights = megabytes(sum(step.weights.nbytes for step in steps))
         lines.append(f"  {gigaflops:.3f} GFLOP an image, {buffers} of buffers, {weights} of packed weights")
         return "\n".join(lines)
+
+
+def parts(count: int, most: int) -> Iterator[tuple[int, int]]:
+    """(first, length) of as few parts of `count` as have at most `most` each, all alike but for one."""
+    pieces = -(-count // most)
+    for i in range(pieces):
+        first, end = i * count // pieces, (i + 1) * count // pieces
+        yield first, end - first
+
+
+def owner_of(array: Array) -> Array:
+    """The array whose memory `array` shows."""
+    return array if array.base is None else array.base
 
 
 def megabytes(count: int) -> str:

@@ -26,7 +26,7 @@ from alexnet_np.ops.local_response_norm import Geometry as Norm
 NO_SWITCHES = np.zeros(1, np.uint8)
 
 
-@dataclass
+@dataclass(eq=False)
 class Buffer:
     """Channels-last images in frames of zeros. The frame is written once; only its inside is ever overwritten."""
 
@@ -34,10 +34,10 @@ class Buffer:
     C: int
     H: int
     W: int
-    images: int  # of the whole batch, or of what one pass of a stage works on
     before: int = 0
     after: int = 0
-    resident: bool = True  # holds the whole batch
+    images: int = 0
+    whole_chunk: bool = True  # holds the images of a whole chunk, not only of one pass
     array: Array = field(default_factory=lambda: np.empty(0, np.float32))
 
     def need_frame(self, before: int, after: int) -> None:
@@ -48,8 +48,8 @@ class Buffer:
         return framed(self.C, self.H, self.W, self.before, self.after)
 
     def at(self, first: int) -> Image:
-        """Where image `first` of the batch lies."""
-        return self.image.skip(first) if self.resident else self.image
+        """Where image `first` of the chunk lies, the first of a pass."""
+        return self.image.skip(first) if self.whole_chunk else self.image
 
     @property
     def layout(self) -> str:
@@ -60,17 +60,30 @@ class Buffer:
     def image_bytes(self) -> int:
         return 4 * self.image.image
 
-    def allocate(self) -> None:
-        self.array = np.zeros(self.images * self.image.image, np.float32)
+    def allocate(self, images: int, whole_chunk: bool = True) -> None:
+        self.images, self.whole_chunk = images, whole_chunk
+        self.array = np.zeros(images * self.image.image, np.float32)
 
 
-@dataclass
+def share(buffers: list[Buffer]) -> None:
+    """Let every other of `buffers` use the same memory: in a pass, each is done with when the next but one is written.
+
+    Those with frames keep their own, for the frames must stay zeros.
+    """
+    for i in (0, 1):
+        plain = [buffer for buffer in buffers[i::2] if not buffer.before and not buffer.after]
+        memory = np.empty(max((buffer.array.size for buffer in plain), default=0), np.float32)
+        for buffer in plain:
+            buffer.array = memory[: buffer.array.size]
+
+
+@dataclass(eq=False)
 class Rows:
     """A matrix, a row an image, with room for whole tiles."""
 
     name: str
     features: int
-    images: int
+    images: int = 0
     array: Array = field(default_factory=lambda: np.empty(0, np.float32))
 
     @property
@@ -81,12 +94,13 @@ class Rows:
     def layout(self) -> str:
         return str(self.stride)
 
-    def allocate(self) -> None:
-        self.array = np.zeros(self.images * self.stride, np.float32)
+    def allocate(self, images: int) -> None:
+        self.images = images
+        self.array = np.zeros(images * self.stride, np.float32)
 
 
 class Step:
-    """One line of the plan. `run(first, count)` computes images first..first+count of the batch."""
+    """One line of the plan. `run(first, count)` does images first..first+count of the chunk (Dense: of the batch)."""
 
     name = ""
     algorithm = ""
@@ -216,10 +230,11 @@ class Flatten(Step):
     def __init__(self, name: str, C: int, output: tuple[int, int], source: Buffer, target: Rows) -> None:
         self.name, self.C, self.output, self.source, self.target = name, C, output, source, target
         self.algorithm = "flatten" if output == (source.H, source.W) else f"average to {output[0]}x{output[1]}, flatten"
+        self.chunk = 0  # which image of the batch is the chunk's first
 
     def run(self, first: int, count: int) -> None:
         x, y = self.source, self.target
-        rows = y.array[first * y.stride :]
+        rows = y.array[(self.chunk + first) * y.stride :]
         with threads.parallel():
             avg_pool.pool_to_rows(x.array, x.at(first), count, self.C, *self.output, rows, y.stride)
 
