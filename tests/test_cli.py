@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 import alexnet_np as anp
@@ -387,6 +388,13 @@ def test_weights_inspect_finds_nan_on_request(tmp_path):
 # demo
 
 
+@pytest.fixture
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """Where demo writes its picture."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("in_a_folder_of_its_own")
 def test_demo_in_json(model, weights):
     found = run_json("demo", "--weights", weights)
     assert found["model"]["random_weights"] is False
@@ -396,8 +404,10 @@ def test_demo_in_json(model, weights):
     assert found["torch"]["relative_error"] < 1e-5
     assert found["torch"]["same_top5"] is True
     assert found["top"] == run_json("classify", CAT, "-w", weights)["results"][0]["top"]
+    assert found["garments"]["picture"] == "garments.png"
 
 
+@pytest.mark.usefixtures("in_a_folder_of_its_own")
 def test_demo_on_another_image_and_preset(tmp_path):
     model = anp.alexnet("d2l", width=1 / 16, seed=0)
     np.savez(tmp_path / "w.npz", **model.state_dict())
@@ -407,9 +417,27 @@ def test_demo_on_another_image_and_preset(tmp_path):
     assert "no such file" in fails("demo", "--image", "nowhere.jpg")
 
 
+@pytest.mark.usefixtures("in_a_folder_of_its_own")
 def test_demo_without_torch_says_so(weights, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     said = run("demo", "--weights", weights).stdout
     assert "Not compared with torchvision: torch cannot be imported" in said
     assert "pip install torch" in said
     assert run_json("demo", "--weights", weights)["torch"]["peer"] is None
+
+
+def test_demo_shows_the_garments(weights, tmp_path):
+    out = tmp_path / "shown.png"
+    found = run_json("demo", "--weights", weights, "--out", out)["garments"]
+    images = found["images"]
+    right = [image["top"][0]["label"] == image["label"] for image in images]
+    assert (len(images), sum(right), found["picture"]) == (20, found["right"], str(out))
+    with Image.open(out) as picture:
+        assert picture.format == "PNG" and picture.width > 10 * 128
+    said = run("demo", "--weights", weights, "--out", out).stdout
+    assert said.count("✓") == sum(right) and said.count("✗") == 20 - sum(right)
+    assert f"{sum(right)} of 20 test images of Fashion-MNIST" in said
+    assert str(out) in said
+    assert max(map(len, said.splitlines())) <= max(100, len(str(out)) + 20)
+    nowhere = tmp_path / "nowhere" / "shown.png"
+    assert "name another file with --out" in fails("demo", "--weights", weights, "--out", nowhere)

@@ -158,6 +158,7 @@ def test_evaluate_foreign_weights(pictures, tmp_path):
     loss, _ = ops.cross_entropy.forward(logits, np.array([0, 0, 0, 1, 1, 1]))
     assert found["loss"] == pytest.approx(float(loss), rel=1e-5)
     assert "name a folder of images with --data" in fails("evaluate", tmp_path / "foreign.npz")
+    assert "neither a run's folder nor a file nor one of" in fails("evaluate", tmp_path / "nowhere")
     (pictures / "val" / "third").mkdir()
     Image.new("RGB", (300, 300)).save(pictures / "val" / "third" / "0.jpg")
     assert "3 classes, where the network has 2" in fails(

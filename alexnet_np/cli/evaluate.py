@@ -13,7 +13,7 @@ from alexnet_np.backend import use_backend
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Backend, BatchSize, Json, Preset, load_network
 from alexnet_np.data.loader import Loader
-from alexnet_np.errors import ArgumentError, CheckpointError, DataError
+from alexnet_np.errors import ArgumentError, CheckpointError, DataError, WeightsError
 from alexnet_np.training.ablation import ablate as train_variants
 from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import evaluate as measure
@@ -22,6 +22,7 @@ from alexnet_np.training.pictures import draw_confusion, draw_curves, new_figure
 from alexnet_np.training.task import evaluation_augment, find_recipe_of
 from alexnet_np.training.trained import Trained, images_to_evaluate, open_trained
 from alexnet_np.training.variants import ABLATIONS
+from alexnet_np.weights import registry
 
 
 def evaluate(
@@ -45,6 +46,7 @@ def evaluate(
     """Top-1 and top-5 accuracy on images whose classes are known.
 
     Examples:
+      alexnet evaluate FASHION_MNIST_V1
       alexnet evaluate runs/d2l --confusion confusion.png
       alexnet evaluate IMAGENET1K_V1 --data imagenet/val --ten-crop
     """
@@ -74,13 +76,17 @@ def open_network(
     network: str, data: Path | None, preset: str | None, backend: str | None
 ) -> tuple[Trained, list[str] | None]:
     """What NETWORK names, and the classes it was trained to tell apart, where that is known, by folders' names."""
-    if Path(network).exists():
+    path = (registry.find(network) if network in registry.names() else None) or Path(network)
+    if path.exists():
         try:
-            trained = open_trained(Path(network), backend)
+            trained = open_trained(path, backend)
             return trained, trained.classes
         except CheckpointError:
-            if Path(network).is_dir():
+            if path.is_dir():
                 raise
+    elif network not in registry.names():
+        choices = ", ".join(registry.names())
+        raise WeightsError(f"{network}: neither a run's folder nor a file nor one of the published weights {choices}")
     if data is None:
         raise ArgumentError(f"{network}: not of a run of `alexnet train`, so name a folder of images with --data")
     loaded = load_network(preset, network, backend, seed=0, trained=True)

@@ -54,6 +54,19 @@ ENTRIES = {
         top5=79.066,
         source="torchvision's documentation of AlexNet_Weights.IMAGENET1K_V1",
     ),
+    "FASHION_MNIST_V1": Entry(
+        file="fashion_mnist_v1.safetensors",
+        url=None,
+        size=2_952_872,
+        sha256="b470a87d3ba3fb195324df63faf7ce6fad4cdbaafa80d806ef68f98a403a61d1",
+        format="safetensors",
+        preset="d2l",
+        width=0.125,
+        num_classes=10,
+        top1=92.07,
+        top5=99.92,
+        source="`alexnet evaluate FASHION_MNIST_V1`: the 10,000 test images; made as assets/README.md says",
+    ),
 }
 ALIASES = {"DEFAULT": "IMAGENET1K_V1"}  # as torchvision has it
 

@@ -1,0 +1,86 @@
+"""The second half of `alexnet demo`: real garments, told apart by the trained network that the package carries."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from alexnet_np.backend import one_line
+from alexnet_np.cli import show
+from alexnet_np.cli.images import Guess, best
+from alexnet_np.cli.options import load_network
+from alexnet_np.data.contact_sheet import Tile, contact_sheet
+from alexnet_np.data.garments import Garment, garments
+from alexnet_np.data.preprocess import preprocess
+from alexnet_np.errors import DataError
+from alexnet_np.layers import no_grad
+from alexnet_np.ops import softmax
+from alexnet_np.torch_net import to_numpy
+from alexnet_np.weights import registry
+from alexnet_np.weights.files import replacing
+
+WEIGHTS = "FASHION_MNIST_V1"
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Garments, and what the network took each of them for, best first."""
+
+    garments: list[Garment]
+    guesses: list[list[Guess]]
+
+    @property
+    def right(self) -> list[bool]:
+        return [guesses[0].label == garment.label for garment, guesses in self]
+
+    def __iter__(self) -> Any:
+        return zip(self.garments, self.guesses, strict=True)
+
+    def to_json(self, picture: Path) -> dict[str, Any]:
+        images = [{"test_image": g.number, "label": g.label, "top": list(map(asdict, top))} for g, top in self]
+        return {"weights": WEIGHTS, "right": sum(self.right), "images": images, "picture": str(picture)}
+
+
+def classify(backend: str | None) -> Classified:
+    network = load_network("d2l", WEIGHTS, backend, seed=0)
+    carried = garments()
+    x = np.stack([preprocess(garment.picture, preset="d2l") for garment in carried])
+    with no_grad():
+        probabilities = to_numpy(softmax.forward(network.model(network.place(x)))[0])
+    return Classified(carried, [best(row, network.labels(), 3) for row in probabilities])
+
+
+def draw(found: Classified, out: Path) -> None:
+    """The contact sheet, as a PNG. Raises DataError."""
+    tiles = [Tile(garment.picture, garment.label, top[0].label, top[0].probability) for garment, top in found]
+    try:
+        with replacing(out) as temporary:
+            contact_sheet(tiles, headline(found)).save(temporary, format="PNG")
+    except OSError as error:
+        raise DataError(
+            f"{out}: cannot be written: {error.strerror or one_line(error)}; name another file with --out"
+        ) from error
+
+
+def headline(found: Classified) -> str:
+    entry = registry.ENTRIES[WEIGHTS]
+    return (
+        f"{sum(found.right)} of {len(found.garments)} test images of Fashion-MNIST told right by {WEIGHTS} "
+        f"({entry.top1:.2f}% of all 10,000)"
+    )
+
+
+def table(found: Classified) -> Table:
+    """What each garment is, what it was taken for, and what else it might have been."""
+    made = show.table(">test image", "it is", "", "taken for", ">", "", "or")
+    for (garment, (first, *others)), right in zip(found, found.right, strict=True):
+        mark = Text("✓", "green") if right else Text("✗", "bold red")
+        rest = ", ".join(f"{guess.label} {guess.probability:.1%}" for guess in others if guess.probability >= 0.001)
+        sure = f"{first.probability:.1%}", show.bar(first.probability, 20)
+        made.add_row(str(garment.number), garment.label, mark, first.label, *sure, Text(rest, "dim"))
+    return made
