@@ -6,6 +6,8 @@ together they do not fit in the L2 cache. `Gpu` is all that a test has to put so
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable
 from itertools import cycle
 from typing import Any, Protocol
@@ -41,6 +43,9 @@ class Machine(Protocol):
 
     def overwrite(self) -> None:
         """Queue writes that leave nothing else in L2, and keep the device busy while `run` queues its work."""
+
+    def release(self) -> None:
+        """Give back the memory of what nobody refers to any more: CuPy and torch each keep it for themselves."""
 
     def about(self) -> dict[str, Any]: ...
 
@@ -78,6 +83,12 @@ class Gpu:
     def overwrite(self) -> None:
         for _ in range(WRITES):
             self.scratch.fill(0)
+
+    def release(self) -> None:
+        gc.collect()
+        self.cupy.get_default_memory_pool().free_all_blocks()
+        if "torch" in sys.modules:
+            sys.modules["torch"].cuda.empty_cache()
 
     def about(self) -> dict[str, Any]:
         """CPU and versions as everywhere, and the GPU's."""

@@ -62,11 +62,17 @@ def works(machine: Machine, batch: int, preset: str = "torchvision", width: floa
     eagerly = partial(eager, model)
     makers = {"cupy": eagerly, "cuda eager": eagerly, "cuda plan": partial(plan, model, batch)}
     for arithmetic, label in LABELS.items():
+        machine.release()
         name = f"inference, {preset}, batch {batch}, {label}"
         peer = partial(gpu_peers.inference, model=model, xs=xs, arithmetic=arithmetic, device=machine.torch_device)
-        clock = EventClock(machine)
-        everyone = contenders(machine, arithmetic, makers, peer, xs)
-        yield Work(name, 2.0 * counted.macs, moved, everyone, check(LOGITS[arithmetic]), clock)
+        yield Work(
+            name,
+            2.0 * counted.macs,
+            moved,
+            contenders(machine, arithmetic, makers, peer, xs),
+            check(LOGITS[arithmetic]),
+            EventClock(machine),
+        )
 
 
 def contenders(

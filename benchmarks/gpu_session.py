@@ -38,7 +38,7 @@ from cuda_shim.cases import CASES, IMPLEMENTATIONS, computed_by, run_case  # noq
 
 TOLERANCE = {"float32": 3e-6, "float64": 1e-13}  # of the largest value, as in tests/test_cuda_kernels.py
 LOGITS = {"strict": 1e-5, "tf32x3": 1e-5, "tf32": 1e-2}  # relative, L2
-GRADIENTS = {"strict": 2e-2, "tf32x3": 2e-2, "tf32": 1e-1}  # a kink may cost 1e-3 or so; a wrong gradient is about 1
+GRADIENTS = {"strict": 2e-2, "tf32x3": 2e-2, "tf32": 0.2}  # kinks: a unit that flips; a wrong gradient is about 1
 PRESETS = ("torchvision", "paper", "d2l")
 KERNEL_BATCHES, MODEL_BATCHES, TRAIN_BATCHES = (8, 128), (1, 32, 128), (128,)
 ROUNDS = 31
@@ -190,6 +190,7 @@ class Session:
             for row in self.report.rows[known:]:
                 times = f"{1e3 * row.median:9.4f} ms, floor {1e3 * row.floor:9.4f}"
                 print(f"{row.work:<58} {row.contender:<32} {row.missing or times}", flush=True)
+            del work  # and its arrays, before the next is made
             self.save()  # what was measured is kept, whatever ends the run
         self.save()
 

@@ -36,11 +36,17 @@ def works(machine: Machine, batch: int, preset: str = "torchvision", width: floa
     eagerly = partial(eager, model)
     makers = {"cupy": eagerly, "cuda eager": eagerly, "cuda plan": partial(plan, model, batch)}
     for arithmetic, label in LABELS.items():
+        machine.release()
         name = f"training step, {preset}, batch {batch}, {label}"
         given = {"model": model, "xs": xs, "target": target, "options": OPTIONS}
         peer = partial(gpu_peers.training, **given, arithmetic=arithmetic, device=machine.torch_device)
-        everyone = contenders(machine, arithmetic, makers, peer, xs, [target] * len(xs))
-        yield Work(name, *cost(model, x), everyone, lambda loss: plausible(to_numpy(loss)), EventClock(machine))
+        yield Work(
+            name,
+            *cost(model, x),
+            contenders(machine, arithmetic, makers, peer, xs, [target] * len(xs)),
+            lambda loss: plausible(to_numpy(loss)),
+            EventClock(machine),
+        )
 
 
 def eager(model: AlexNet, backend: str, arithmetic: str) -> Step:

@@ -35,11 +35,11 @@ def page(report: Report) -> str:
         ratio = f"{row.ratio:.2f}" if row.ratio else ""
         rates = f"{row.gflops:.0f}", f"{row.gbps:.0f}", milliseconds(row.floor), ratio
         lines.append((name, row.contender, *times, *rates))
-    return title(report).replace("\n", "  \n") + "\n\n" + table(heads, lines)
+    return f"{title(report)}\n\n{table(heads, lines)}"
 
 
 def against(cpu: Report, gpu: Report | None) -> str:
-    """Every kernel that `cpu` measured: FLOPs, bytes, and on each machine the floor and the medians in ms."""
+    """Every kernel that `cpu` measured: FLOPs, bytes, and on each machine the floor and the best times in ms."""
     heads = ["kernel", "MFLOP", "MB"]
     heads += [f"{device} {name}" for device, names in CONTENDERS.items() for name in ("floor", *names)]
     lines = []
@@ -62,7 +62,7 @@ def of_work(report: Report, work: str) -> dict[str, Row]:
 def cells(rows: dict[str, Row], device: str) -> list[str]:
     floor = milliseconds(next(iter(rows.values())).floor) if rows else NOT_MEASURED
     names = CONTENDERS[device]
-    return [floor, *(milliseconds(rows[name].median) if name in rows else NOT_MEASURED for name in names)]
+    return [floor, *(milliseconds(rows[name].best) if name in rows else NOT_MEASURED for name in names)]
 
 
 def milliseconds(seconds: float) -> str:
@@ -78,10 +78,10 @@ def table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def write_into(path: Path, text: str) -> None:
     """Put `text` between the marks in the file."""
     whole = path.read_text(encoding="utf-8")
-    found = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{text}{END}", whole, flags=re.DOTALL)
-    if BEGIN not in whole or END not in whole:
+    if not re.search(f"{BEGIN}.*{END}", whole, flags=re.DOTALL):
         raise SystemExit(f"{path}: nowhere to write: no {BEGIN} ... {END}")
-    path.write_text(found, encoding="utf-8")
+    written = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{text}{END}", whole, flags=re.DOTALL)
+    path.write_text(written, encoding="utf-8")
 
 
 def section(cpu: Report, gpu: Report | None) -> str:

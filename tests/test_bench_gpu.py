@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import cuda_shim
+import fake_gpu
 import numpy as np
 import pytest
 from fake_gpu import FakeGpu
@@ -27,8 +28,8 @@ NARROW: dict[str, Any] = {"preset": "d2l", "width": 1 / 32}
 
 @pytest.fixture
 def machine() -> Iterator[FakeGpu]:
-    with cuda_shim.as_backend():
-        yield FakeGpu()
+    with fake_gpu.machine() as made:
+        yield made
 
 
 def names(work: harness.Work) -> list[str]:
@@ -101,6 +102,8 @@ def test_a_call_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
     cupy: Any = ModuleType("cupy")
     cupy.__version__ = "14"
     cupy.empty = lambda bytes, dtype: SimpleNamespace(nbytes=bytes, fill=lambda value: did.append("fill"))
+    pool = SimpleNamespace(free_all_blocks=lambda: did.append("CuPy's"))
+    cupy.get_default_memory_pool = lambda: pool
     cupy.cuda = SimpleNamespace(runtime=runtime, Event=Event, get_elapsed_time=lambda start, stop: 2.5)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(gpu, "check_backend", lambda name: name)
@@ -112,6 +115,12 @@ def test_a_call_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
     machine.overwrite()
     machine.synchronize()
     assert did == ["fill"] * gpu.WRITES + ["all"]
+    did.clear()
+    torch: Any = ModuleType("torch")
+    torch.cuda = SimpleNamespace(empty_cache=lambda: did.append("torch's"))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    machine.release()
+    assert did == ["CuPy's", "torch's"]
     about = machine.about()
     assert (about["gpu"], about["l2_bytes"], about["versions"]["cupy"]) == ("A GPU", 300 << 20, "14")
     assert "onnxruntime" not in about["versions"]
@@ -187,8 +196,8 @@ def test_networks_have_their_contenders_and_agree(
 ) -> None:
     """In strict float32 and in TF32; a graph, which needs the device, is named as missing."""
     monkeypatch.setattr(gpu_peers, "PEERS", EAGER)
-    monkeypatch.setattr(bench, "plan", lambda model, batch, *where: bench.eager(model, *where))
     strict, tf32 = bench.works(machine, 2, **NARROW)
+    assert machine.did == ["release"] * 2
     peers = ["torch eager", "torch channels_last", "torch cudnn.benchmark"]
     graphs = ["torch CUDA graph", "torch CUDA graph, channels_last"]
     eager, plans = ["cupy", "cuda eager", "cuda eager, TF32x3"], ["cuda plan", "cuda plan, TF32x3"]
@@ -236,6 +245,18 @@ def test_torch_is_told_its_arithmetic(arithmetic: str, benchmark: bool) -> None:
         assert backends.cudnn.benchmark is benchmark
     finally:
         backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32, backends.cudnn.benchmark = before
+
+
+def test_every_compiled_peer_is_compiled_anew(machine: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else torch, after so many shapes and settings in one process, gives the function back to eager mode."""
+    torch, did = pytest.importorskip("torch"), []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: did.append("reset"))
+    monkeypatch.setattr(torch, "compile", lambda net: did.append("compile") or net)
+    monkeypatch.setattr(gpu_peers, "PEERS", [peer for peer in gpu_peers.PEERS if peer.how == "compiled"])
+    monkeypatch.setattr(gpu_model, "OURS", {"strict": (), "tf32": ()})
+    for bench in (gpu_model, gpu_train):
+        assert [names(work) for work in bench.works(machine, 1, **NARROW)] == [["torch compiled"]] * 2
+    assert did == ["reset", "compile"] * 4
 
 
 # The command

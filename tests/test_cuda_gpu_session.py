@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import cuda_shim
+import fake_gpu
 import numpy as np
 import pytest
 from fake_gpu import FakeGpu
 
+import alexnet_np as anp
 from alexnet_np.benchmarks import gpu, gpu_kernels
 from alexnet_np.benchmarks.bench_kernels import Case
 from alexnet_np.benchmarks.harness import Contender, Report, Work
@@ -21,26 +24,35 @@ pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ 
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def machine() -> Iterator[FakeGpu]:
+    with fake_gpu.machine() as made:
+        yield made
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     from alexnet_np.benchmarks import gpu_session
 
     monkeypatch.setattr(gpu_session, "measure_peaks", lambda machine: gpu.measure_peaks(machine, 16, 1024))
     monkeypatch.setattr(gpu_session, "ROUNDS", 3)
-    with cuda_shim.as_backend():
-        yield gpu_session
+    return gpu_session
 
 
-def test_verification_passes_and_reports_a_fault(session: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verification_passes_and_reports_a_fault(
+    session: ModuleType, machine: FakeGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
     few = [case for case in session.CASES if case.op in ("max_pool2d", "linear", "cross_entropy", "relu")]
     monkeypatch.setattr(session, "CASES", few)
-    assert list(session.verify(FakeGpu())) == []
+    assert list(session.verify(machine)) == []
     relu = session.IMPLEMENTATIONS["relu"]["cuda"]
     monkeypatch.setattr(relu, "compute", lambda x: np.abs(x))
-    faults = list(session.verify(FakeGpu()))
+    faults = list(session.verify(machine))
     assert any(fault.startswith("relu cuda 'any shape' float32 y: differs") for fault in faults)
 
 
-def test_a_session_writes_all_it_found(session: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_session_writes_all_it_found(
+    session: ModuleType, machine: FakeGpu, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A work that runs, one whose contender is wrong, one of ours that is missing: faults, which do not end it."""
 
     def wrong(result: Any) -> None:
@@ -53,7 +65,7 @@ def test_a_session_writes_all_it_found(session: ModuleType, monkeypatch: pytest.
         yield Work("absent", 1.0, 1.0, absent, None, gpu.EventClock(machine))
 
     monkeypatch.setattr(session, "works", works)
-    done = session.Session(FakeGpu(), tmp_path / "gpu.json")
+    done = session.Session(machine, tmp_path / "gpu.json")
     done.run(["kernels"])
     stored = json.loads((tmp_path / "gpu.json").read_text())
     assert stored["faults"] == ["wrong: AssertionError: a contender is wrong", "absent: cuda plan: no plan"]
@@ -64,6 +76,25 @@ def test_a_session_writes_all_it_found(session: ModuleType, monkeypatch: pytest.
     page = (tmp_path / "gpu.md").read_text()
     assert "| relu small, batch 2, forward | cupy | 1 | 1 | 0% |" in page
     assert "- absent: cuda plan: no plan" in page
+
+
+def test_plans_are_checked(session: ModuleType, machine: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every quantity of both plans in every arithmetic, within its limit; a plan that does not run is a line."""
+    monkeypatch.setattr(session, "PRESETS", ("d2l",))
+    found = list(session.check_plans(machine, batch=2, width=1 / 32))
+    assert all(each.same_bits for each in found)
+    exact = [each for each in found if not each.plan.endswith(", tf32")]  # which flips units, and these layers have few
+    assert not [fault for each in exact for fault in each.faults]
+    parameters = dict(anp.alexnet("d2l", width=1 / 32).named_parameters())
+    quantities = {precision: ["logits", "loss", *parameters, "loss of step 3"] for precision in session.PRECISIONS}
+    for precision, expected in quantities.items():
+        assert sorted(each.quantity for each in found if each.plan.endswith(f", {precision}")) == sorted(expected)
+    strict = [each.error for each in found if each.plan.endswith("strict") and each.error is not None]
+    assert 0 < max(strict) < 1e-5
+    monkeypatch.setattr(session, "infer", mock.Mock(side_effect=RuntimeError("no\nluck")))
+    monkeypatch.setattr(session, "train", lambda *_: {})
+    lines = [f"d2l, inference plan, {precision}: RuntimeError: no luck" for precision in session.PRECISIONS]
+    assert list(session.check_plans(machine, batch=1, width=1 / 32)) == lines
 
 
 def test_what_a_plan_can_get_wrong(session: ModuleType) -> None:

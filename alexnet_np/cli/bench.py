@@ -221,6 +221,7 @@ def _run(
             peers = [c.name for c in work.contenders if c.name.startswith(PEERS)]
             report.rows += harness.measure(work, report.peaks, peers, rounds, cold, status.update)
             described.append(harness.Work(work.name, work.flops, work.bytes, []))  # without its arrays
+            del work  # so that they can go before the next is made
     if out is not None:
         report.save(out)
     if roofline is not None:
