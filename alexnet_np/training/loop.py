@@ -158,7 +158,8 @@ class Trainer:
     def _end(self) -> None:
         """The finished network, in a file that says what it is and how it was made."""
         if self.folder is not None:
-            about = {"config": self.config.to_json(), "data": self.run.task.fingerprint(), "result": self.last}
+            state = self.run.state()
+            about = {key: state[key] for key in ("config", "data", "environment")} | {"result": self.last}
             path = self.folder / "weights.safetensors"
             try:
                 checkpoint.write(path, self.run.model.state_dict(), about)

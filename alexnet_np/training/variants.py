@@ -13,7 +13,11 @@ from alexnet_np.training.config import Config
 
 # ablation: variant -> the changes to a configuration that make it. The first is the paper's own.
 ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
-    "activation": {"ReLU": {}, "tanh": {"activation": "tanh"}, "sigmoid": {"activation": "sigmoid"}},
+    "activation": {  # without dropout: figure 1 was drawn without any regularisation
+        "ReLU": {"dropout": 0.0},
+        "tanh": {"dropout": 0.0, "activation": "tanh"},
+        "sigmoid": {"dropout": 0.0, "activation": "sigmoid"},
+    },
     "pooling": {"overlapping pooling, 3/2": {}, "plain pooling, 2/2": {"pooling": "plain"}},
     "lrn": {"with LRN": {}, "without LRN": {"lrn": False}},
     "dropout": {"with dropout": {}, "without dropout": {"dropout": 0.0}},
