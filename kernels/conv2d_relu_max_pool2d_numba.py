@@ -18,6 +18,7 @@ import numpy as np
 from alexnet_np import threads
 from alexnet_np.backend import Array
 from alexnet_np.kernels import conv2d_numba as conv2d
+from alexnet_np.kernels import conv2d_winograd_batch_numba as batch
 from alexnet_np.kernels import max_pool2d_channels_last_numba as max_pool2d
 from alexnet_np.kernels import memory, relu_numba
 from alexnet_np.kernels.image import channels_last, framed, lies_channels_last
@@ -36,7 +37,7 @@ def compute(
     """ReLU's output (N,F,OH,OW), and the pooling's if there is one."""
     if windows is None:
         return conv2d.compute(x, weight, bias, geometry, relu=True), None
-    if conv2d.winograd_for(x, weight, geometry) is None or not max_pool2d.fits(len(weight), windows):
+    if batch.fast_form(x, weight, geometry) is None or not max_pool2d.fits(len(weight), windows):
         y = conv2d.compute(x, weight, bias, geometry, relu=True)
         return y, Pooled(*max_pool2d.compute(y, windows))
     N, F = len(x), len(weight)
@@ -61,7 +62,7 @@ def gradients(
     windows: Windows | None,
 ) -> Gradients:
     """The convolution's dx, dweight and dbias for dy, the gradient of ReLU's output `y` or of the pooling's output."""
-    fast = conv2d.winograd_for(x, weight, geometry)
+    fast = batch.fast_form(x, weight, geometry)
     lies = fast is not None and dy.size and dy.dtype == np.float32 and lies_channels_last(y)
     if windows is not None:
         lies = lies and max_pool2d.fits(len(weight), windows) and max_pool2d.keeps(switches)
@@ -72,8 +73,8 @@ def gradients(
     N, F, H, W = y.shape
     given, rectified = channels_last(dy)[0].reshape(N, -1), y.transpose(0, 2, 3, 1)
     yi = framed(F, H, W)
-    backward = conv2d.Backward(x, weight, geometry, fast, needs)
-    for images in conv2d.cuts(N, yi.image):
+    backward = batch.Backward(x, weight, geometry, fast, needs)
+    for images in batch.cuts(N, yi.image):
         inner = memory.empty((images.stop - images.start, H, W, F))
         if windows is None:
             incoming = given[images].reshape(-1)

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from alexnet_np.kernels import choices, conv2d_numba
+from alexnet_np.kernels import choices, conv2d_numba, conv2d_winograd_batch_numba
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
 from alexnet_np.kernels import space_to_depth_numba as depth
 from alexnet_np.kernels.image import Image, framed
@@ -187,4 +187,4 @@ def test_filters_changed_in_place_are_transformed_again():
     np.testing.assert_allclose(conv2d_numba.compute(x, weight, None, geometry), 2 * before, rtol=1e-4, atol=1e-3)
     key = id(weight)
     del weight
-    assert key not in conv2d_numba._transformed
+    assert key not in conv2d_winograd_batch_numba._transformed

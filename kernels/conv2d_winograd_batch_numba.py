@@ -1,0 +1,211 @@
+"""A Winograd convolution of arrays, forward and backward, one slice of the batch after another.
+
+What lies between an array and the kernels of conv2d_winograd_numba.py and its gradients: which convolutions they can
+compute, the input folded where the stride is not 1, U kept while the weights stay as they are, and slices of the batch
+small enough for what is written to be read again from the cache.
+
+Parallel inside each slice. Measured (EPYC Zen 4, both cores): a training step of AlexNet at batch 128, its ReLU and
+pooling in the same slices (conv2d_relu_max_pool2d_numba.py), 1.45 s; with whole batches, one op after another, 1.84 s.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alexnet_np import threads
+from alexnet_np.backend import Array
+from alexnet_np.kernels import choices, memory
+from alexnet_np.kernels import conv2d_winograd_gradients_numba as adjoint
+from alexnet_np.kernels import conv2d_winograd_numba as winograd
+from alexnet_np.kernels import space_to_depth_numba as depth
+from alexnet_np.kernels.gemm_numba import WIDTH
+from alexnet_np.kernels.image import Image, channels_last, framed
+from alexnet_np.kernels.simd import LANES
+from alexnet_np.ops.conv2d import Geometry, Gradients, Needs
+
+
+class Fast(NamedTuple):
+    """A Winograd convolution: F(m,r) with stride 1, of x itself or (S > 1) of x with S x S pixels in the channels."""
+
+    m: int
+    r: int
+    S: int
+    C: int  # channels and filters of a group
+    F: int
+    padding: tuple[int, int]  # top, left; of the folded x: none
+
+
+def fast_form(x: Array, weight: Array, geometry: Geometry) -> Fast | None:
+    """How Winograd computes this convolution, or None where the table or its own limits say that it does not."""
+    if x.dtype != np.float32 or x.size == 0:
+        return None
+    (KH, KW), (SH, SW), G = geometry.kernel, geometry.stride, geometry.groups
+    C, F = weight.shape[1] * SH * SW, len(weight) // G
+    square = KH == KW and SH == SW and SH in depth.STRIDES and geometry.dilation == (1, 1)
+    if not square or min(C, F) < LANES or (SH > 1 and G > 1):
+        return None
+    conv = choices.Conv(x.shape[1], len(weight), KH, SH, 1, G, geometry.output, len(x))
+    choice = choices.choose(conv)
+    top, _, left, _ = geometry.padding
+    if choice.algorithm != "winograd" or max(top, left) >= choice.r * SH:
+        return None
+    return Fast(choice.m, choice.r, SH, C, F, (top, left) if SH == 1 else (0, 0))
+
+
+def cuts(N: int, floats: int) -> Iterator[slice]:
+    """The batch in slices that fit in the shared cache, an image being so many floats."""
+    step = max(1, choices.STAGE_BYTES // (4 * floats))
+    for first in range(0, N, step):
+        yield slice(first, min(first + step, N))
+
+
+def padded_bias(bias: Array | None, F: int) -> Array:
+    """The bias, or zeros, with the entries beyond F that whole panels of filters read."""
+    padded = np.zeros(F + WIDTH, np.float32)
+    padded[:F] = 0 if bias is None else bias
+    return padded
+
+
+def forward(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    geometry: Geometry,
+    fast: Fast,
+    relu: bool,
+    then: Callable[[Array, slice], None] | None,
+) -> Array:
+    """y (N,F,OH,OW); see conv2d_numba.compute."""
+    N, F = len(x), len(weight)
+    y = memory.empty((N, *geometry.output, F))
+    shift, u = padded_bias(bias, F), transformed(weight, fast, geometry.groups)
+    source, yi = Source(x, fast, geometry), framed(F, *geometry.output)
+    for images in cuts(N, max(yi.image, source.image.image)):
+        flat, xi = source.take(images)
+        out = y[images]
+        winograd.forward(
+            flat, xi, u, shift, int(relu), out.reshape(-1), yi, len(out), fast.C, fast.F,
+            fast.m, fast.r, fast.padding, choices.BLOCK_TILES, geometry.groups,
+        )  # fmt: skip
+        if then is not None:
+            then(y, images)
+    return y.transpose(0, 3, 1, 2)
+
+
+def folded(weight: Array, fast: Fast) -> Array:
+    return depth.filters_to_depth(weight, fast.S) if fast.S > 1 else weight
+
+
+_transformed: dict[int, tuple[Any, Array, Fast, Array]] = {}  # id of a weight: it, its values then, how, and U
+
+
+def transformed(weight: Array, fast: Fast, groups: int) -> Array:
+    """U, from the last call if the weight still has its values of then: comparing is quicker than transforming.
+
+    An array may be changed in place (an optimizer does), so its identity alone proves nothing.
+    """
+    reference, values, how, u = _transformed.get(id(weight), (None, None, None, None))
+    if reference is not None and reference() is weight and how == fast and np.array_equal(values, weight):
+        return u
+    u = winograd.packed_filters(folded(weight, fast), fast.m, groups)
+    key = id(weight)
+    _transformed[key] = (weakref.ref(weight, lambda _: _transformed.pop(key, None)), weight.copy(), fast, u)
+    return u
+
+
+class Source:
+    """The input of a Winograd convolution as its kernels take it, some images at a time."""
+
+    def __init__(self, x: Array, fast: Fast, geometry: Geometry) -> None:
+        self.x, self.fast, self.geometry = x, fast, geometry
+        if fast.S == 1:
+            self.flat, self.image = channels_last(x)
+        else:
+            self.flat = np.require(x, np.float32, ["C", "W"]).reshape(-1)
+            self.image = framed(fast.C, geometry.output[0] + fast.r - 1, geometry.output[1] + fast.r - 1)
+
+    def take(self, images: slice) -> tuple[Array, Image]:
+        """Flat memory, and where in it the images lie: x itself, or x folded, in memory that the next call may use."""
+        if self.fast.S == 1:
+            return self.flat, self.image.skip(images.start)
+        top, _, left, _ = self.geometry.padding
+        count = images.stop - images.start
+        folded = memory.empty((count * self.image.image,))
+        with threads.parallel():
+            depth.space_to_depth(
+                self.flat, images.start, count, *self.x.shape[1:], self.fast.S, top, left,
+                folded, self.image, self.fast.C,
+            )  # fmt: skip
+        return folded, self.image
+
+
+class Backward:
+    """The gradients of one Winograd convolution, gathered from one slice of the batch after another."""
+
+    def __init__(self, x: Array, weight: Array, geometry: Geometry, fast: Fast, needs: Needs) -> None:
+        _transformed.pop(id(weight), None)  # training: the weights are about to change, and memory is needed
+        self.x, self.weight, self.geometry, self.fast, self.needs = x, weight, geometry, fast, needs
+        N, C, H, W = x.shape
+        G = geometry.groups
+        self.source = Source(x, fast, geometry)
+        self.sums = np.empty((N, len(weight)), np.float32)  # over an image's pixels
+        u: list[Array | None] = [None] * G
+        if needs[0]:
+            u = list(winograd.packed_filters(folded(weight, fast), fast.m, G, adjoint=True).reshape(G, -1))
+            self.lanes = adjoint.whole_vectors(fast.C)  # channels of a group with which dx is computed
+            inner = self.source.image
+            self.image = framed(G * self.lanes, inner.H, inner.W)
+            self.dx = memory.empty((N, C, H, W) if fast.S > 1 else (N, H, W, G * self.lanes))
+        self.groups = [adjoint.Adjoint(fast.C, fast.F, fast.m, fast.r, fast.padding, u[g], needs[1]) for g in range(G)]
+
+    def add(self, dy: Array, yi: Image, images: slice) -> None:
+        """The share of `images`, whose dy is flat channels-last memory, as yi says."""
+        N, fast = images.stop - images.start, self.fast
+        if self.needs[2]:
+            with threads.parallel():
+                adjoint.sum_pixels(dy, yi, images.start, N, len(self.weight), self.sums)
+        if not (self.needs[0] or self.needs[1]):
+            return
+        x, xi = self.source.take(images)
+        dx, di = x, xi  # not written where it is not wanted
+        if self.needs[0]:
+            dx = memory.empty((N * self.image.image,)) if fast.S > 1 else self.dx[images].reshape(-1)
+            di = self.image
+        for g, group in enumerate(self.groups):
+            group.add(
+                x, xi.channels_from(g * fast.C), dy, yi.channels_from(g * fast.F),
+                dx, di.channels_from(g * self.lanes if self.needs[0] else 0), N, choices.GRADIENT_TILES,
+            )  # fmt: skip
+        if self.needs[0] and fast.S > 1:
+            top, _, left, _ = self.geometry.padding
+            out = self.dx[images].reshape(-1)
+            with threads.parallel():
+                depth.depth_to_space(dx, di, N, *self.x.shape[1:], fast.S, top, left, out)
+
+    def gradients(self) -> Gradients:
+        return (
+            self._input_gradient() if self.needs[0] else None,
+            self._weight_gradient() if self.needs[1] else None,
+            self.sums.sum(0) if self.needs[2] else None,
+        )
+
+    def _input_gradient(self) -> Array:
+        if self.fast.S > 1:
+            return self.dx
+        N, C, H, W = self.x.shape
+        dx = self.dx
+        if self.lanes > self.fast.C:
+            dx = dx.reshape(N, H, W, -1, self.lanes)[..., : self.fast.C].reshape(N, H, W, C)
+        return dx.transpose(0, 3, 1, 2)
+
+    def _weight_gradient(self) -> Array:
+        F, C, K, _ = self.weight.shape
+        fast = self.fast
+        total = memory.empty((F, fast.C, fast.r, fast.r))
+        for g, group in enumerate(self.groups):
+            group.write(total[g * fast.F : (g + 1) * fast.F])
+        return depth.filters_from_depth(total, fast.S, K) if fast.S > 1 else total
