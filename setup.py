@@ -37,6 +37,7 @@ setup(
         "numba>=0.61",
         "scipy-openblas32>=0.3.29",  # the BLAS that the Numba kernels call, explicit and the same everywhere
         "threadpoolctl>=3.5",  # one thread setting for Numba and for NumPy's BLAS
+        "safetensors>=0.4.3",
         "typer>=0.15",
         "rich>=13",
     ],
@@ -45,7 +46,7 @@ setup(
         "cuda12": ["cupy-cuda12x>=13"],
         "cuda13": ["cupy-cuda13x[ctk]>=13.6"],
         "verify": TORCH,
-        "test": [*TORCH, "pytest>=8", "hypothesis>=6.100", "safetensors>=0.4.3", "matplotlib>=3.8"],
+        "test": [*TORCH, "pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8"],
         "bench": [*TORCH, "onnx>=1.17", "onnxruntime>=1.20", "openvino>=2025.0", "matplotlib>=3.8"],
         "lint": ["ruff>=0.9", "mypy>=1.15"],
     },

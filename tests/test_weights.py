@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 import weight_files as wf  # noqa: E402
 
 import alexnet_np as anp  # noqa: E402
-from alexnet_np.errors import WeightsError  # noqa: E402
+from alexnet_np.errors import MissingPackageError, WeightsError  # noqa: E402
 
 
 def same(got, want) -> None:
@@ -260,6 +260,14 @@ alexnet_np.weights.read({str(path)!r})
 assert not {{"torch", "safetensors", "pickle5"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_safetensors_without_its_library(tmp_path, monkeypatch):
+    path = save_safetensors(tmp_path / "w.safetensors", wf.state_dict())
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(MissingPackageError, match="pip install safetensors"):
+        anp.weights.read(path)
 
 
 def test_read_into_a_model(tmp_path):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alexnet_np.backend import one_line
-from alexnet_np.errors import WeightsError
+from alexnet_np.errors import MissingPackageError, WeightsError
 
 if TYPE_CHECKING:
     from alexnet_np.weights.convert import inspect, write
@@ -63,11 +63,13 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Arrays are writable, and writing to them never changes the file. Those of a zip .pth and a .safetensors are memory
     maps: do not cut the file short while they live (replacing or deleting it does no harm), and copy what must outlive
     that. Damage is noticed where the format has checksums (zip .pth, .npz).
-    Raises WeightsError.
+    Raises WeightsError, and MissingPackageError for a .safetensors without its library.
     """
     path = Path(path)
     try:
         return _read(path)
+    except MissingPackageError:
+        raise
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     except OSError as error:
