@@ -21,7 +21,7 @@ import numpy as np
 from alexnet_np.backend import Array
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
 from alexnet_np.kernels.cuda_runtime import contiguous, current_executor, recording
-from alexnet_np.kernels.gemm_cuda import Prepared, check_precision, matmul_precision
+from alexnet_np.kernels.gemm_cuda import check_precision, matmul_precision
 from alexnet_np.kernels.tape_cuda import Tape
 from alexnet_np.models import AlexNet
 from alexnet_np.plan_cuda_input import Input
@@ -139,7 +139,7 @@ class CudaPlan:
         lines = [f"Plan on the GPU for up to {self.max_batch} images of {H}x{W}, float32, products {precision}"]
         lines.append(f"  {'step':<14}{'algorithm':<30}{'buffer':<28}{'launches':>9}{'GFLOP/image':>13}{'weights':>10}")
         for line in largest.lines:
-            weights = self.weights.nbytes(line.step.name)
+            weights = sum(array.nbytes for array in self.weights.arrays(line.step.name))
             flops = f"{2e-9 * line.step.macs:.3f}" if line.step.macs else ""
             buffer = f"{'x'.join(map(str, line.shape))} {megabytes(line.nbytes)}"
             lines.append(
@@ -168,10 +168,9 @@ class PreparedWeights:
                     self.prepared[name] = step.prepare(self.copies[name])
                     if bias in self.copies:
                         self.prepared[bias] = self.copies[bias]
-        for operand in self.prepared.values():
-            for array in operand if isinstance(operand, Prepared) else ():
-                if array is not None:
-                    self.tape.stays(array)
+        for step in steps:
+            for array in self.arrays(step.name):
+                self.tape.stays(array)
         self.total = self.tape.plan_memory()
         self.tape.put(plan.queue.allocate(self.total))
         self.calls = self.tape.bind(plan.queue)
@@ -190,10 +189,14 @@ class PreparedWeights:
         for call in self.calls:
             call()
 
-    def nbytes(self, step: str) -> int:
-        """What a step reads of weights each time."""
-        weight, bias = (self.prepared.get(f"{step}.{kind}") for kind in ("weight", "bias"))
-        return sum(array.nbytes for array in (*(weight or ()), bias) if array is not None)
+    def arrays(self, step: str) -> list[Array]:
+        """What is kept for a step."""
+        operand, bias = self.prepared.get(f"{step}.weight"), self.prepared.get(f"{step}.bias")
+        arrays = [] if bias is None else [bias]
+        if operand is not None:
+            split = operand.prepared.low is not None  # else the prepared weight is a view of the weight
+            arrays += [operand.weight, *(operand.prepared if split else ())]
+        return arrays
 
 
 class Line(NamedTuple):

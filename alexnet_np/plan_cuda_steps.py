@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from alexnet_np import layers, ops
 from alexnet_np.backend import Array
@@ -19,13 +19,23 @@ from alexnet_np.kernels import (
     conv2d_cuda,
     dropout_cuda,
     linear_cuda,
+    linear_rows_cuda,
     local_response_norm_cuda,
     max_pool2d_cuda,
     relu_cuda,
 )
+from alexnet_np.kernels.gemm_cuda import Prepared
 from alexnet_np.models import AlexNet
 
-Weights = Mapping[str, Any]  # "features.0.weight" -> Prepared; "features.0.bias" -> array
+
+class Operand(NamedTuple):
+    """A weight as it is, and as a product takes it."""
+
+    weight: Array
+    prepared: Prepared
+
+
+Weights = Mapping[str, Any]  # "features.0.weight" -> Operand; "features.0.bias" -> array
 
 
 class Step:
@@ -56,13 +66,16 @@ class Weighted(Step):
     def __init__(self, name: str, layer: layers.WeightedLayer, relu: bool) -> None:
         super().__init__(name, layer)
         self.relu = relu
-        self.algorithm = self.what + ("" if layer.bias is None else " + bias") + (" + relu" if relu else "")
+        self.say(self.what)
 
-    def prepare(self, weight: Array) -> Any:
-        """The weight as the product takes it."""
+    def say(self, what: str) -> None:
+        bias, relu = "" if self.layer.bias is None else " + bias", " + relu" if self.relu else ""
+        self.algorithm = what + bias + relu
+
+    def prepare(self, weight: Array) -> Operand:
         raise NotImplementedError
 
-    def operands(self, weights: Weights) -> tuple[Any, Array | None]:
+    def operands(self, weights: Weights) -> tuple[Operand, Array | None]:
         return weights[f"{self.name}.weight"], weights.get(f"{self.name}.bias")
 
     def before_relu(self, dy: Array) -> Array:
@@ -88,12 +101,12 @@ class Convolution(Weighted):
         )
         self.macs = layer.macs((1, *entering))
 
-    def prepare(self, weight: Array) -> Any:
-        return conv2d_cuda.prepare_filters(weight, self.geometry.groups)
+    def prepare(self, weight: Array) -> Operand:
+        return Operand(weight, conv2d_cuda.prepare_filters(weight, self.geometry.groups))
 
     def forward(self, x: Array, weights: Weights, keep: bool) -> Array:
-        self.x = x
-        self.y = conv2d_cuda.convolve(x, *self.operands(weights), self.geometry, self.relu)
+        operand, bias = self.operands(weights)
+        self.x, self.y = x, conv2d_cuda.convolve(x, operand.prepared, bias, self.geometry, self.relu)
         return self.y
 
     def backward(self, dy: Array, needs: bool, parameters: Weights) -> tuple[Array | None, dict[str, Array]]:
@@ -103,6 +116,8 @@ class Convolution(Weighted):
 
 
 class Dense(Weighted):
+    """By cuBLAS; for a few images a warp an output, which reads the weights as fast as memory gives them."""
+
     layer: layers.Linear
     what = "cuBLAS"
 
@@ -110,12 +125,17 @@ class Dense(Weighted):
         super().__init__(name, layer, relu)
         self.macs = math.prod(layer.weight.shape)
 
-    def prepare(self, weight: Array) -> Any:
-        return linear_cuda.prepare_weight(weight)
+    def prepare(self, weight: Array) -> Operand:
+        return Operand(weight, linear_cuda.prepare_weight(weight))
 
     def forward(self, x: Array, weights: Weights, keep: bool) -> Array:
+        operand, bias = self.operands(weights)
         self.x = x
-        self.y = linear_cuda.multiply(x, *self.operands(weights), self.relu)
+        if len(x) <= linear_rows_cuda.IMAGES:
+            self.say("a warp an output")
+            self.y = linear_rows_cuda.compute(x, operand.weight, bias, self.relu)
+        else:
+            self.y = linear_cuda.multiply(x, operand.prepared, bias, self.relu)
         return self.y
 
     def backward(self, dy: Array, needs: bool, parameters: Weights) -> tuple[Array | None, dict[str, Array]]:

@@ -25,9 +25,9 @@ from alexnet_np import layers
 from alexnet_np.backend import Array, as_array
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
 from alexnet_np.kernels import bias_relu_cuda, cross_entropy_cuda, sgd_cuda, upload_cuda
-from alexnet_np.kernels.cuda_runtime import contiguous, current_executor, empty, recording
+from alexnet_np.kernels.cuda_runtime import address, contiguous, current_executor, empty, recording
 from alexnet_np.kernels.gemm_cuda import check_precision, matmul_precision
-from alexnet_np.kernels.tape_cuda import Tape
+from alexnet_np.kernels.tape_cuda import VECTOR, Tape
 from alexnet_np.models import AlexNet
 from alexnet_np.ops.checks import pair
 from alexnet_np.plan_cuda import Replay, megabytes
@@ -198,8 +198,11 @@ class CudaTrainingPlan:
         if not self.queue.owns(array):
             where = self.queue.name_of(array)
             raise BackendError(f"training plan: {name} is {where} now; move the model back, or compile it anew")
-        if array.dtype != np.float32 or not array.flags.c_contiguous:
-            raise DtypeError(f"training plan: {name} must be float32 in C order, got {array.dtype}")
+        if array.dtype != np.float32 or not array.flags.c_contiguous or address(array) % VECTOR:
+            what = f"{array.dtype} with strides {array.strides} at {address(array):#x}"
+            raise DtypeError(
+                f"training plan: {name} must be float32, in C order and aligned to {VECTOR} bytes, got {what}"
+            )
 
     def _make_velocities(self) -> None:
         """For all that need one and have none."""

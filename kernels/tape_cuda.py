@@ -34,6 +34,7 @@ from alexnet_np.kernels.cublas import Cublas, Operand, Sides
 from alexnet_np.kernels.cuda_runtime import Kernel, Parameters, Shape, address, current_executor, is_array, relocated
 
 ALIGNMENT = 256  # bytes: what a GPU's own allocations are aligned to, so that any vector load is
+VECTOR = 16  # bytes: the widest load that a kernel makes
 GHOSTS = 1 << 40  # where made-up addresses start
 
 _lock = threading.Lock()
@@ -191,8 +192,9 @@ class Tape:
                 buffer.memory = memory
 
     def put_at(self, ghost: Array, real: Array) -> None:
-        """`ghost` is `real`, an array of its shape and dtype in C order."""
+        """`ghost` is `real`, an array of its shape and dtype in C order, aligned as what was recorded may rely on."""
         assert ghost.shape == real.shape and ghost.dtype == real.dtype and real.flags.c_contiguous
+        assert address(real) % VECTOR == 0
         buffer, _ = self._find(address(ghost))
         buffer.memory, buffer.offset = real.reshape(-1).view(np.uint8), 0
 

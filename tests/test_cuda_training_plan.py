@@ -20,7 +20,7 @@ from alexnet_np.data.preprocess import PREPROCESSING, normalise
 from alexnet_np.layers import Dropout
 from alexnet_np.plan_cuda_training import CudaTrainingPlan, compile_training
 
-N, SIZE, CLASSES = 3, (99, 99), 10
+N, SIZE, CLASSES = 5, (99, 99), 10
 CLOSE = 3e-6  # relative to the largest value of an array; tf32 is 1000 times coarser
 OPTIONS = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
 
@@ -35,9 +35,9 @@ def build(preset: str = "torchvision", dtype: str = "float32") -> Any:
     return anp.alexnet(preset, width=1 / 16, num_classes=CLASSES, seed=3, dtype=dtype).train()
 
 
-def batch(seed: int, C: int = 3, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
+def batch(seed: int, C: int = 3, size: tuple[int, int] = SIZE, count: int = N) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return rng.standard_normal((N, C, *size), np.float32), rng.integers(0, CLASSES, N)
+    return rng.standard_normal((count, C, *size), np.float32), rng.integers(0, CLASSES, count)
 
 
 class Both:
@@ -46,17 +46,18 @@ class Both:
     def __init__(self, machine: Any, preset: str = "torchvision", size: tuple[int, int] = SIZE, **options: Any) -> None:
         self.machine, self.size, self.smoothing = machine, size, options.pop("label_smoothing", 0.0)
         precision, self.bound = options.pop("precision", None), options.pop("bound", CLOSE)
+        self.count, self.compared = options.pop("count", N), options.pop("compared", "")  # names that begin so
         groups = options.pop("groups", lambda model: model.named_parameters())
         self.model, self.double = build(preset), build(preset, "float64")
         self.double.load_state_dict(self.model.state_dict())
         machine.move(self.model)
         self.optimizers = [anp.SGD(groups(m), **{**OPTIONS, **options}) for m in (self.model, self.double)]
         common = {"size": size, "label_smoothing": self.smoothing, "precision": precision}
-        self.plan = compile_training(self.model, self.optimizers[0], N, **common)
+        self.plan = compile_training(self.model, self.optimizers[0], self.count, **common)
         self.worst = 0.0
 
     def step(self, seed: int) -> None:
-        x, target = batch(seed, self.model.in_channels, self.size)
+        x, target = batch(seed, self.model.in_channels, self.size, self.count)
         loss = self.machine.fetch(self.plan(self.machine.place(x), target))
         expected, cache = anp.ops.cross_entropy.forward(
             self.double(x.astype(float)), target, label_smoothing=self.smoothing
@@ -68,21 +69,23 @@ class Both:
         }
         self.optimizers[1].step()
         assert loss.shape == ()
-        self.close(loss, expected, "loss")
+        self.close(loss, expected, self.compared, "loss")
         assert set(gradients) <= set(self.plan.gradients)
         for name, gradient in gradients.items():
-            self.close(self.plan.gradients[name], gradient, f"gradient of {name}")
+            self.close(self.plan.gradients[name], gradient, name, "gradient")
         for (name, p), q in zip(self.model.named_parameters(), self.double.parameters(), strict=True):
-            self.close(p.data, q.data, name)
+            self.close(p.data, q.data, name, "itself")
         assert set(self.optimizers[0].velocities) == set(self.optimizers[1].velocities)
         for name, velocity in self.optimizers[1].velocities.items():
-            self.close(self.optimizers[0].velocities[name], velocity, f"velocity of {name}")
+            self.close(self.optimizers[0].velocities[name], velocity, name, "velocity")
 
-    def close(self, actual: Any, expected: np.ndarray, what: str) -> None:
+    def close(self, actual: Any, expected: np.ndarray, name: str, what: str) -> None:
+        if not name.startswith(self.compared):
+            return
         actual = self.machine.fetch(actual) if not isinstance(actual, np.ndarray) else np.array(actual)
         error = np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-30)
         assert actual.shape == expected.shape
-        assert error <= self.bound, f"{what} differs by {error:.1e} of its largest value"
+        assert error <= self.bound, f"{name} {what} differs by {error:.1e} of its largest value"
         self.worst = max(self.worst, error)
 
     def both(self, act: Any) -> None:
@@ -101,12 +104,25 @@ def test_steps_agree_with_float64(machine: Any, preset: str) -> None:
         both.both(lambda _, optimizer: optimizer.param_groups[0].update(lr=optimizer.param_groups[0]["lr"] / 2))
 
 
-@pytest.mark.parametrize(("precision", "bound"), [("tf32x3", CLOSE), ("tf32", 0.1)])  # another pixel may win a pooling
-def test_precisions(machine: Any, precision: str, bound: float) -> None:
-    both = Both(machine, precision=precision, bound=bound)
+def test_tf32x3_is_as_exact_as_strict(machine: Any) -> None:
+    both = Both(machine, precision="tf32x3")
     for seed in range(2):
         both.step(seed)
-    assert precision != "tf32" or both.worst > 1e-5, "tf32 does not show: another arithmetic was used"
+
+
+def test_tf32_is_coarser(machine: Any) -> None:
+    """Where another unit or pixel wins, gradients before it differ by far more than rounding: the last layers only."""
+    both = Both(machine, precision="tf32", bound=3e-2, compared="classifier.6")
+    both.step(0)
+    assert both.worst > 1e-5, "tf32 does not show: another arithmetic was used"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_small_batches(machine: Any, count: int) -> None:
+    """Whose dense layers are computed in another way."""
+    both = Both(machine, count=count)
+    for seed in range(2):
+        both.step(seed)
 
 
 def test_another_size_of_image(machine: Any) -> None:
@@ -221,7 +237,7 @@ def test_dropout_of_probability_nought_and_one(machine: Any) -> None:
 def test_bytes_and_targets_from_anywhere(machine: Any) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (N, *SIZE, 3), np.uint8)
     x = normalise(pixels, PREPROCESSING["torchvision"], np.empty((N, 3, *SIZE), np.float32))
-    target = np.array([3, 9, 0])
+    target = np.array([3, 9, 0, 9, 1])
     model = machine.move(build())
     step = compile_training(model, anp.SGD(model.named_parameters(), lr=0.0), N, SIZE)
     room = step.pinned_input()
@@ -286,13 +302,13 @@ def test_the_loop_allocates_nothing_but_the_loss() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"x": np.zeros((2, 3, 99, 99), np.float32)}, anp.ShapeError, "is for 3 images of 99x99, got 2 of 99x99"),
-        ({"x": np.zeros((3, 3, 99, 98), np.float32)}, anp.ShapeError, "is for 3 images of 99x99, got 3 of 99x98"),
-        ({"x": np.zeros((3, 3, 99, 99))}, anp.DtypeError, "x must be float32 .* got float64"),
-        ({"target": np.zeros(3)}, anp.DtypeError, "target must be integers, got float64"),
-        ({"target": np.zeros((3, 1), int)}, anp.ShapeError, r"target must be \(3,\), got \(3, 1\)"),
-        ({"target": np.array([0, 10, 1])}, anp.ArgumentError, r"target 10 is out of 0...9"),
-        ({"target": np.array([0, -1, 1])}, anp.ArgumentError, r"target -1 is out of 0...9"),
+        ({"x": np.zeros((2, 3, 99, 99), np.float32)}, anp.ShapeError, "is for 5 images of 99x99, got 2 of 99x99"),
+        ({"x": np.zeros((5, 3, 99, 98), np.float32)}, anp.ShapeError, "is for 5 images of 99x99, got 5 of 99x98"),
+        ({"x": np.zeros((5, 3, 99, 99))}, anp.DtypeError, "x must be float32 .* got float64"),
+        ({"target": np.zeros(5)}, anp.DtypeError, "target must be integers, got float64"),
+        ({"target": np.zeros((5, 1), int)}, anp.ShapeError, r"target must be \(5,\), got \(5, 1\)"),
+        ({"target": np.array([0, 10, 1, 2, 3])}, anp.ArgumentError, r"target 10 is out of 0...9"),
+        ({"target": np.array([0, 1, 2, 3, -1])}, anp.ArgumentError, r"target -1 is out of 0...9"),
     ],
 )
 def test_wrong_batches_are_named(machine: Any, change: dict, error: type, message: str) -> None:
@@ -314,6 +330,21 @@ def test_a_batch_on_the_host_is_refused(machine: Any) -> None:
     x, target = batch(0)
     with pytest.raises(anp.BackendError, match="training plan: features.0.weight is on the CPU now"):
         step(machine.place(x), target)
+
+
+def test_parameters_that_kernels_cannot_update_in_place(machine: Any) -> None:
+    model = machine.move(build())
+    optimizer, weight = anp.SGD(model.named_parameters(), **OPTIONS), model.classifier[6].weight
+    kept = weight.data
+    shifted = machine.place(np.zeros(kept.size + 1, np.float32))[1:].reshape(kept.shape)
+    for wrong in (
+        machine.place(np.zeros(kept.shape)),
+        machine.place(np.zeros(kept.shape[::-1], np.float32)).T,
+        shifted,
+    ):
+        weight.data = wrong
+        with pytest.raises(anp.DtypeError, match="classifier.6.weight must be float32, in C order and aligned to 16"):
+            compile_training(model, optimizer, N, SIZE)
 
 
 def test_wrong_compilations_are_named(machine: Any) -> None:
@@ -343,7 +374,7 @@ def test_a_plan_prints_its_steps(machine: Any) -> None:
     model = machine.move(build())
     step = compile_training(model, anp.SGD(model.named_parameters(), **OPTIONS), N, SIZE, label_smoothing=0.1)
     lines = repr(step).splitlines()
-    head = "Training plan on the GPU for 3 images of 99x99, float32, products strict, label smoothing 0.1"
+    head = "Training plan on the GPU for 5 images of 99x99, float32, products strict, label smoothing 0.1"
     assert lines[0] == head
     assert any("classifier.0" in line and "Philox, p = 0.5" in line for line in lines)
     assert "16 for SGD" in lines[-1]

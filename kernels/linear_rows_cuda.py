@@ -1,0 +1,30 @@
+"""The dense layer for a few images on the GPU: a warp an output, no cuBLAS; see linear_rows.cu.
+
+Float32 (or float64) throughout, whatever gemm_cuda.matmul_precision says. The gradients are linear_cuda's.
+"""
+
+import numpy as np
+
+from alexnet_np.backend import Array
+from alexnet_np.kernels.cuda_runtime import BLOCK, address, ceil_div, contiguous, empty, launch
+from alexnet_np.kernels.linear_cuda import gradients
+
+__all__ = ["IMAGES", "compute", "gradients"]
+
+IMAGES = 4  # that a row of weights serves at a time; with more, a product's tiles share the reading better
+WARPS = BLOCK // 32
+
+
+def compute(x: Array, weight: Array, bias: Array | None, relu: bool = False) -> Array:
+    """y = x · weightᵀ + bias, (N,in) · (in,out) -> (N,out); with `relu`, max(y, 0)."""
+    x, weight = contiguous(x), contiguous(weight)
+    bias = None if bias is None else contiguous(bias)
+    N, (F, K) = len(x), weight.shape
+    y = empty((N, F), x)
+    aligned = K % 4 == 0 and address(x) % 16 == 0 and address(weight) % 16 == 0
+    images = min(N, IMAGES) or 1
+    grid = (ceil_div(F, WARPS), ceil_div(N, images))
+    numbers = tuple(np.int32(v) for v in (N, F, K, relu))
+    defines = {"VECTOR": 4 if aligned else 1, "IMAGES": images}
+    launch("linear_rows", "linear_rows", grid, (BLOCK,), x, weight, bias, y, *numbers, real=x.dtype, **defines)
+    return y
