@@ -21,7 +21,7 @@ from alexnet_np.training.checkpoint import Checkpoints
 from alexnet_np.training.config import CHOICES
 from alexnet_np.training.evaluation import evaluate, log_probabilities
 from alexnet_np.training.metrics import read_events
-from alexnet_np.training.pictures import draw_confusion
+from alexnet_np.training.pictures import POINTS, draw_confusion, running_means
 
 TINY = shlex.split("--dataset synthetic --limit 20 --image-size 67 --width 0.03125 -b 8 --epochs 2 --backend numpy")
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -195,6 +195,19 @@ def test_curves_of_several_runs(trained, tmp_path):
     assert "nothing to draw yet" in fails("curves", tmp_path)
     (tmp_path / "metrics.jsonl").write_text('{"kind": "start"}\nnonsense\n{}\n')
     assert "line 2 is not a metric" in fails("curves", tmp_path)
+
+
+@pytest.mark.parametrize(("batches", "window"), [(1, 1), (90, 3), (6000, 200)])
+def test_a_training_curve_is_a_running_mean(batches, window):
+    events = [
+        {"epoch": 1 + i // 30, "batch": 1 + i % 30, "batches": 30, "loss": i, "accuracy": i / batches}
+        for i in range(batches)
+    ]
+    at, losses, errors = running_means(events)
+    assert losses[0] == pytest.approx((window - 1) / 2) and at[0] == pytest.approx((window + 1) / 2 / 30)
+    np.testing.assert_allclose(losses, 30 * at - 1)
+    np.testing.assert_allclose(errors, 100 * (1 - losses / batches))
+    assert 1 <= len(at) <= 2 * POINTS
 
 
 def test_tensorboard(trained, tmp_path):
