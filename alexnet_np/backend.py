@@ -43,7 +43,7 @@ IMPLEMENTATIONS = {
     "linear": {"numba": KERNELS + "linear_numba", "cuda": KERNELS + "linear_cuda"},
     "softmax": {"numba": OPS + "softmax", "cuda": KERNELS + "softmax_cuda"},
     "log_softmax": {"numba": OPS + "log_softmax", "cuda": KERNELS + "log_softmax_cuda"},
-    "cross_entropy": {"numba": OPS + "cross_entropy", "cuda": KERNELS + "cross_entropy_cuda"},
+    "cross_entropy": {"numba": KERNELS + "cross_entropy_numba", "cuda": KERNELS + "cross_entropy_cuda"},
 }
 for _op, _modules in IMPLEMENTATIONS.items():  # the array versions serve both devices, so they need no row of their own
     _modules["numpy"] = _modules["cupy"] = OPS + _op

@@ -11,7 +11,9 @@ How wide a vector is, and how large a GEMM tile, is data chosen from the host's 
 
 from __future__ import annotations
 
+import functools
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -100,7 +102,7 @@ class Emitter:
         """LANES floats from pointer + offset."""
         address = self.builder.bitcast(self.at(pointer, offset), VECTOR.as_pointer())
         loaded = self.builder.load(address, align=4)
-        return loaded if self.vector == VECTOR else self.builder.fpext(loaded, self.vector)
+        return self.widen(loaded)
 
     def store(self, value: ir.Value, pointer: ir.Value, offset: Any = 0) -> None:
         address = self.builder.bitcast(self.at(pointer, offset), VECTOR.as_pointer())
@@ -135,6 +137,41 @@ class Emitter:
 
     def power(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self._call("llvm.pow", a, b)
+
+    def exp(self, a: ir.Value) -> ir.Value:
+        """e**a of floats a <= 0, within 1.5 units in the last place; 0 below -87.7; NaN of NaN.
+
+        a = k*log(2) + r with |r| <= log(2)/2; 2**k is written as bits, e**r is Taylor's sum to the 7th power.
+        """
+        low = self.constant(-88.0)
+        a = self.builder.select(self.builder.fcmp_ordered("<", a, low), low, a)
+        k = self._call("llvm.rint", self.times(a, 1 / math.log(2)))
+        high = 355 / 512  # log(2) in so few bits that k * high is exact
+        r = self.fma(k, self.constant(high - math.log(2)), self.fma(k, self.constant(-high), a))
+        power = self.constant(1 / math.factorial(7))
+        for n in range(6, -1, -1):
+            power = self.fma(power, r, self.constant(1 / math.factorial(n)))
+        name = f"llvm.fptosi.sat.v{LANES}i32.v{LANES}f32"  # NaN becomes 0; what it multiplies stays NaN
+        convert = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(INTS, [VECTOR]), name)
+        exponent = self.builder.add(self.builder.call(convert, [k]), ir.Constant(INTS, [127] * LANES))
+        bits = self.builder.shl(exponent, ir.Constant(INTS, [23] * LANES))
+        return self.builder.fmul(power, self.builder.bitcast(bits, VECTOR))
+
+    def larger(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """The larger of a and b, and b where either is NaN."""
+        return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
+
+    def equal(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.fcmp_ordered("==", a, b)
+
+    def widen(self, a: ir.Value) -> ir.Value:
+        """Floats as what arithmetic is done in."""
+        return a if self.vector == VECTOR else self.builder.fpext(a, self.vector)
+
+    def across(self, combine: Callable[[ir.Value, ir.Value], ir.Value], a: ir.Value) -> ir.Value:
+        """One number from the lanes of `a`, combined one after another."""
+        lanes = [self.builder.extract_element(a, ir.IntType(32)(i)) for i in range(LANES)]
+        return functools.reduce(combine, lanes)
 
     def relu(self, a: ir.Value) -> ir.Value:
         """max(a, 0) that keeps NaN: "not below zero" is true for it."""
