@@ -27,6 +27,7 @@ import numpy as np
 
 import alexnet_np as anp
 from alexnet_np.backend import one_line
+from alexnet_np.errors import AlexNetError
 from alexnet_np.kernels.gemm_cuda import PRECISIONS
 from alexnet_np.models import AlexNet
 
@@ -220,7 +221,11 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="the JSON file to write; the Markdown goes beside it")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="default: all")
     arguments = parser.parse_args()
-    session = Session(Gpu(), arguments.out)
+    try:
+        session = Session(Gpu(), arguments.out)
+    except AlexNetError as error:
+        print(f"gpu_session: {error}", file=sys.stderr)
+        return 1
     session.run(arguments.stages)
     return 1 if session.faults else 0
 

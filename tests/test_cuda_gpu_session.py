@@ -19,6 +19,7 @@ import alexnet_np as anp
 from alexnet_np.benchmarks import gpu, gpu_kernels
 from alexnet_np.benchmarks.bench_kernels import Case
 from alexnet_np.benchmarks.harness import Contender, Report, Work
+from alexnet_np.errors import BackendError
 
 pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
 
@@ -95,6 +96,16 @@ def test_plans_are_checked(session: ModuleType, machine: FakeGpu, monkeypatch: p
     monkeypatch.setattr(session, "train", lambda *_: {})
     lines = [f"d2l, inference plan, {precision}: RuntimeError: no luck" for precision in session.PRECISIONS]
     assert list(session.check_plans(machine, batch=1, width=1 / 32)) == lines
+
+
+def test_without_a_gpu_one_line_says_so(
+    session: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gpu, "check_backend", mock.Mock(side_effect=BackendError("no driver")))
+    monkeypatch.setattr("sys.argv", ["gpu_session", str(tmp_path / "gpu.json")])
+    assert session.main() == 1
+    assert capsys.readouterr() == ("", "gpu_session: no driver\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_plan_can_get_wrong(session: ModuleType) -> None:

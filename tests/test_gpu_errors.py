@@ -20,6 +20,7 @@ import alexnet_np as anp
 from alexnet_np import backend, ops
 from alexnet_np.cli.app import app
 from alexnet_np.errors import BackendError
+from alexnet_np.kernels.cuda_runtime import clear_errors
 
 RUNTIME, PTX = "cupy_backends.cuda.api.runtime", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"
 DEVICE_ERRORS = [  # what cudaGetDeviceCount fails with, in CuPy's words, and in ours
@@ -109,6 +110,23 @@ def test_a_driver_or_device_that_cannot_be_used(cupy: Any, name: str, kind: str,
     assert (result.exit_code, result.stdout) == (1, "")
     assert words in result.stderr
     assert result.stderr.splitlines()[-1].startswith("alexnet: ")
+
+
+def test_cupys_own_classes() -> None:
+    """Not stand-ins: what CuPy itself makes of CUDA's error numbers."""
+    runtime = pytest.importorskip("cupy_backends.cuda.api.runtime")
+    memory = pytest.importorskip("cupy.cuda.memory")
+    compiler = pytest.importorskip("cupy.cuda.compiler")
+    for error, words in [
+        (runtime.CUDARuntimeError(35), "no NVIDIA driver, or one too old for this CUDA"),
+        (runtime.CUDARuntimeError(100), "no NVIDIA GPU is visible"),
+        (runtime.CUDARuntimeError(101), "there is no GPU of that number"),
+        (runtime.CUDARuntimeError(2), "out of GPU memory"),
+        (memory.OutOfMemoryError(1024, 4096, 0), "out of GPU memory; .*Out of memory allocating 1,024 bytes"),
+        (compiler.CompileException("x.cu(1): error", "", "x.cu", ()), "the kernel did not compile for this GPU"),
+    ]:
+        with refused(BackendError, f"what: {words}"), clear_errors("what"):
+            raise error
 
 
 def test_no_device(cupy: Any) -> None:
