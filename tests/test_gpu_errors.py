@@ -251,8 +251,10 @@ for name in ("numba", "typer", "rich", "scipy_openblas32", "threadpoolctl", "tor
 import numpy as np
 import alexnet_np as anp
 from alexnet_np import backend
-for name in set(dir(anp)) - {"compile"}:  # whose plans for the CPU are Numba's
+for name in dir(anp):
     getattr(anp, name)
+for name in ("plan_cuda", "plan_cuda_training"):
+    importlib.import_module(f"alexnet_np.{name}")
 for modules in backend.IMPLEMENTATIONS.values():
     for which in ("numpy", "cupy", "cuda"):
         importlib.import_module(modules[which])

@@ -9,11 +9,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from cuda_shim import DeviceArray, ShimExecutor, compiler, to_device
 
 from alexnet_np import plan
 from alexnet_np.backend import available_backends
 from alexnet_np.kernels.cuda_runtime import use_executor
+from cuda_shim import DeviceArray, ShimExecutor, compiler, to_device
 
 PARAMETERS = ["shim", pytest.param("gpu", marks=pytest.mark.gpu)]
 
