@@ -18,7 +18,7 @@ TORCH_INDEX ?=
 CUDA ?= 13
 ARGS ?=
 
-EXTRAS_demo = files,plots
+EXTRAS_demo = plots
 EXTRAS_test = test
 EXTRAS_bench = bench
 EXTRAS_lint = lint
