@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import weakref
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -39,6 +40,8 @@ class Cublas:
     def __init__(self, library: ctypes.CDLL, stream: int, workspace: int, bytes: int, owner: Any = None) -> None:
         self.library, self.owner, self.handle = library, owner, ctypes.c_void_p()
         self.call("cublasCreate_v2", ctypes.byref(self.handle))
+        # Destroyed with this object, but not by a process that ends: CUDA may be gone by then.
+        weakref.finalize(self, library.cublasDestroy_v2, self.handle).atexit = False
         self.call("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))  # takes any workspace away, so goes first
         self.call("cublasSetWorkspace_v2", self.handle, ctypes.c_void_p(workspace), ctypes.c_size_t(bytes))
 

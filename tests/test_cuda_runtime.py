@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
 import re
 import sys
@@ -257,6 +258,19 @@ def test_what_cublas_refuses_is_an_error() -> None:
 
 
 @needs_gpp
+def test_a_handle_is_destroyed_with_its_object() -> None:
+    executor = ShimExecutor()
+    handle = executor.cublas(np.zeros(1))
+    gc.collect()  # those of other tests
+    destroyed = ctypes.c_int.in_dll(handle.library, "destroyed_handles")
+    before = destroyed.value
+    del handle
+    executor.handle = None
+    gc.collect()
+    assert destroyed.value == before + 1
+
+
+@needs_gpp
 def test_the_stand_in_for_cublas_has_cublas_prototypes() -> None:
     """Compiled against NVIDIA's header, where it is installed: a difference in any parameter is a compile error."""
     nvidia = importlib.util.find_spec("nvidia")
@@ -273,7 +287,7 @@ def test_the_stand_in_for_cublas_has_cublas_prototypes() -> None:
 def test_the_real_cublas_loads_and_refuses_clearly_without_a_gpu() -> None:
     cupy = pytest.importorskip("cupy")
     library = cublas.load_cublas()
-    for name in ("Create_v2", "SetStream_v2", "SetWorkspace_v2", "GemmStridedBatchedEx", "GetStatusName"):
+    for name in ("Create_v2", "Destroy_v2", "SetStream_v2", "SetWorkspace_v2", "GemmStridedBatchedEx", "GetStatusName"):
         assert getattr(library, f"cublas{name}")
     try:
         cupy.cuda.runtime.getDeviceCount()

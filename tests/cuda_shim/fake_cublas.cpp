@@ -1,4 +1,4 @@
-// The five cuBLAS entry points that cublas.py calls, on host memory: column-major, strided batches, transposes, and TF32
+// The six cuBLAS entry points that cublas.py calls, on host memory: column-major, strided batches, transposes, and TF32
 // as the tensor cores take it (operands cut to 10 fraction bits). With CUBLAS_HEADER the real header checks the prototypes.
 #include <cstdint>
 #include <cstring>
@@ -46,6 +46,13 @@ static int handle;
 
 cublasStatus_t cublasCreate_v2(cublasHandle_t* out) {
     *out = (cublasHandle_t)&handle;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+int destroyed_handles = 0;
+
+cublasStatus_t cublasDestroy_v2(cublasHandle_t) {
+    destroyed_handles++;
     return CUBLAS_STATUS_SUCCESS;
 }
 
