@@ -6,14 +6,15 @@ float32, torch's own float32 error stands beside ours: it is what the arithmetic
 float32 has kinks: where a value before a ReLU is within rounding of 0, or two values under a max pool within rounding
 of each other, two correct implementations decide differently, and from there on one unit's gradient differs wholly.
 So layers are judged one by one, each implementation given the SAME x and the SAME dy (the truth's, rounded to float32):
-then all decide alike, and the errors are those of that layer's own arithmetic. The whole net runs end to end as well;
-there the logits are judged against torch's error, and the float32 gradients only as coarsely as kinks demand.
+then all decide alike, and the errors are those of that layer's own arithmetic. The whole net runs end to end as well.
+There the logits are compared as they are, but for the float32 gradients the truth and torch decide at every kink as the
+model did: the same ReLUs pass, the same pixels win (`held`).
 The numba backend's convolutions may be Winograd's, which is faster and rounds more: they have a limit of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np.backend import Array, array_module, as_array, current_backend
-from alexnet_np.layers import Conv2d, Layer
+from alexnet_np.layers import Conv2d, Layer, MaxPool2d, ReLU
 from alexnet_np.models import AlexNet
 from alexnet_np.torch_net import Arrays, TorchNet, import_torch, import_torchvision, to_numpy, torch_module
 
@@ -32,7 +33,8 @@ __all__ = ["Comparison", "LayerReport", "Report", "TorchNet", "import_torch", "i
 FLOAT32_RATIO = 1.5
 FLOAT32_FLOOR = 4 * float(np.finfo(np.float32).eps)  # a GEMM sums hundreds of products in its BLAS's own order: 2-3 eps
 FLOAT32_WINOGRAD = 2e-5  # it adds and subtracts before it multiplies, on the numba backend: up to 7e-6 was measured
-FLOAT32_NET_GRADIENT = 2e-2  # a kink may cost 1e-3 or so, and more in a narrow net; a wrong gradient is about 1
+FLOAT32_NET_GRADIENT = 1e-5  # it has gone through every layer
+FLOAT32_NET_WINOGRAD = 1e-4
 FLOAT64_LAYER = 1e-12
 FLOAT64_NET = 1e-10
 
@@ -118,9 +120,46 @@ def _compare_net(
     ours = {"logits": logits, "dx": model.backward(array_module(x).asarray(dlogits))}
     ours.update({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     inputs, dys, truth = judges.truth.run(to_numpy(x), dlogits)
-    theirs = None if judges.torch is None else judges.torch.run(to_numpy(x), dlogits)[2]
+    theirs = None
+    if judges.torch is not None:
+        theirs = {"logits": judges.torch(to_numpy(x))}
+        for net, arrays in ((judges.truth, truth), (judges.torch, theirs)):
+            with held(net, model):
+                gradients = net.run(to_numpy(x), dlogits)[2]
+            arrays.update({quantity: array for quantity, array in gradients.items() if quantity != "logits"})
     floors = {quantity: _net_floor(quantity, str(model.dtype), judges.winograd) for quantity in ours}
     return inputs, dys, _compare(ours, theirs, truth, floors)
+
+
+@contextmanager
+def held(net: TorchNet, model: AlexNet) -> Iterator[None]:
+    """Inside, `net` decides at every ReLU and max pool as `model` did in its last forward."""
+    torch, handles = import_torch(), []
+
+    def replace(name: str, compute: Callable[[Any], Any]) -> None:
+        handles.append(net.modules[name].register_forward_hook(lambda module, given, y: compute(given[0])))
+
+    for name, layer in model.leaves():
+        if isinstance(layer, ReLU):
+            passed = torch.from_numpy(~(to_numpy(layer.kept()) <= 0))
+            replace(name, lambda x, passed=passed: x * passed)
+        elif isinstance(layer, MaxPool2d):
+            winners = torch.from_numpy(_winners(layer.kept()))
+            replace(name, lambda x, at=winners: x.flatten(2).gather(2, at.flatten(2)).view(at.shape))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _winners(pooled: Any) -> np.ndarray:
+    """Which pixel of its map each window of a max pool took: row * width + column."""
+    (_, KW), (SH, SW), (PH, PW), (DH, DW), (OH, OW) = pooled.geometry
+    row, column = np.divmod(to_numpy(pooled.switches).astype(np.int64), KW)
+    row = row * DH + np.arange(OH)[:, None] * SH - PH
+    column = column * DW + np.arange(OW) * SW - PW
+    return row * pooled.x.shape[3] + column
 
 
 def _compare_layer(name: str, layer: Layer, x: np.ndarray, dy: np.ndarray, judges: _Judges, like: Array) -> LayerReport:
@@ -158,7 +197,9 @@ def _rounding(dtype: str, winograd: bool) -> float:
 def _net_floor(quantity: str, dtype: str, winograd: bool) -> float:
     if dtype == "float64":
         return FLOAT64_NET
-    return _rounding(dtype, winograd) if quantity == "logits" else FLOAT32_NET_GRADIENT
+    if quantity == "logits":
+        return _rounding(dtype, winograd)
+    return FLOAT32_NET_WINOGRAD if winograd else FLOAT32_NET_GRADIENT
 
 
 def relative_error(a: np.ndarray, truth: np.ndarray) -> float:

@@ -11,6 +11,7 @@ from alexnet_np.models import PRESETS
 from alexnet_np.verify import (
     FLOAT32_WINOGRAD,
     TorchNet,
+    held,
     import_torch,
     import_torchvision,
     relative_error,
@@ -132,6 +133,36 @@ def test_a_network_wired_wrongly_of_right_layers_is_found_end_to_end():
     assert report.first_divergence is None
     assert [c.quantity for c in report.net if not c.ok] == ["logits"]
     assert not report.ok
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_a_gradient_that_is_a_little_wrong_is_found_end_to_end_because_kinks_are_held(backend):
+    model = narrow(backend=backend)
+    assert all(c.ok for c in run(model, N=8, size=100).net)
+    model.classifier[1].register_full_backward_hook(lambda layer, dx, dy: dx * np.float32(1.001))
+    wrong = [c.quantity for c in run(model, N=8, size=100).net if not c.ok]
+    assert wrong == ["dx", *(name for name, _ in model.named_parameters() if name.startswith("features"))]
+
+
+def test_torch_decides_as_the_model_did_while_held():
+    model = narrow(dtype="float64").eval()
+    x = random_input(model)
+    net = TorchNet(model, "float64")
+    plain = net(x)
+    model(x)
+    with held(net, model):
+        assert relative_error(net(x), plain) < 1e-12
+    model.features[1].keep(np.ones_like(model.features[1].kept()))  # as if every ReLU had let pass
+    pooled = model.features[2].kept()
+    model.features[2].keep(pooled._replace(switches=np.full_like(pooled.switches, 5)))  # row 1, column 2 of each window
+    first = torch.nn.Sequential(*[net.modules[f"features.{i}"] for i in range(3)])
+    with torch.no_grad(), held(net, model):
+        found = first(torch.from_numpy(x)).numpy()
+    height, width = pooled.geometry.output
+    with torch.no_grad():
+        taken = first[0](torch.from_numpy(x))[:, :, 1::2, 2::2][:, :, :height, :width].numpy()
+    assert relative_error(found, taken) == 0
+    assert relative_error(net(x), plain) == 0  # and decides for itself again
 
 
 # It leaves the model alone
