@@ -93,6 +93,20 @@ def test_a_probability_of_0_costs_nothing_even_at_minus_infinity(backend):  # to
     np.testing.assert_allclose(dx, [[1 / 4 - 1 / 2, 0, 3 / 4 - 1 / 2]], rtol=1e-14)
 
 
+def test_nan_stays_in_its_row_and_out_of_the_loss_of_an_ignored_one(backend):
+    logits = np.array([[0.0, np.nan, 1.0], [0.0, 0.0, 0.0], [np.nan, 1.0, 2.0]])
+    for dtype in (np.float32, np.float64):
+        keywords = {"reduction": "none"}
+        y, _ = run(ops.cross_entropy, [logits, np.array([0, 1, -100])], keywords, np.ones(3), backend, dtype=dtype)
+        np.testing.assert_allclose(y, [np.nan, np.log(3), 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 300.0])
+def test_exponentials_of_any_size(backend, rng, scale):
+    arrays = [scale * rng.standard_normal((64, 33)), indices(rng, (64, 33))]
+    check_op(ops.cross_entropy, arrays, {"reduction": "none"}, implementation=backend, smooth=False)
+
+
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "uint64"])
 def test_any_integer_is_an_index(backend, rng, kind):
     logits, target = rng.standard_normal((6, 5)), indices(rng, (6, 5))
