@@ -318,7 +318,7 @@ class AlexNet(Layer):
         return {name: parameter.data for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
-        """Copy arrays into the parameters of the same names; returns (missing, unexpected) names.
+        """Copy arrays into the parameters of the same names, in place; returns (missing, unexpected) names.
 
         With strict, both must be empty. Raises WeightsError listing what is missing, unexpected or of a wrong shape.
         """
@@ -330,7 +330,11 @@ class AlexNet(Layer):
             if name not in missing:
                 array = as_array(mapping[name], name)
                 array = array.get() if on_gpu(array) else array
-                parameter.data = _place(np.array(array, dtype=parameter.data.dtype, order="C"), on_gpu(parameter.data))
+                data = parameter.data
+                if on_gpu(data):
+                    parameter.data = _place(np.array(array, dtype=data.dtype, order="C"), gpu=True)
+                else:
+                    np.copyto(data, array, casting="unsafe")
         return missing, unexpected
 
     def astype(self, dtype: Any) -> AlexNet:

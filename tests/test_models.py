@@ -319,6 +319,15 @@ def test_a_state_dict_round_trip_copies():
     assert other.dtype == "float64"  # the model's own, whatever the mapping holds
 
 
+def test_a_state_dict_is_loaded_into_the_memory_that_is_there():
+    model, given = narrow(seed=1), narrow(seed=2).state_dict()
+    before = model.state_dict()
+    model.load_state_dict({name: array[..., ::-1][..., ::-1].astype("float64") for name, array in given.items()})
+    for name, array in model.state_dict().items():
+        assert array is before[name]
+        np.testing.assert_array_equal(array, given[name])
+
+
 def test_a_state_dict_that_does_not_fit_is_refused_whole():
     model = narrow()
     state = {name: array + 1 for name, array in model.state_dict().items()}

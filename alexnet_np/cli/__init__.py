@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 
 def main() -> None:
@@ -13,6 +14,8 @@ def main() -> None:
         if (error.name or "").split(".")[0] not in ("typer", "click", "rich"):
             raise
         sys.exit("alexnet: the command line needs the packages typer and rich: pip install typer rich")
+    # Pillow warns of an enormous image, which we then refuse in one line (alexnet_np/data/preprocess.py).
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     for stream in sys.stdout, sys.stderr:  # a file's name may hold what the terminal cannot show
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
