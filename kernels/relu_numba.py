@@ -1,7 +1,8 @@
 """ReLU in memory order, whatever the axes' order is, by all threads: one read and one write of memory.
 
-Where it follows a convolution in an inference plan it costs nothing: it is part of the convolution (conv2d_winograd).
-Chunks of memory run in parallel. Semantics: alexnet_np/ops/relu.py.
+Where it follows a convolution it costs nothing: it is part of the convolution (conv2d_winograd). In vector code by
+hand: Numba's loops stay scalar where one array may be the other. Chunks of memory run in parallel.
+Semantics: alexnet_np/ops/relu.py.
 """
 
 from __future__ import annotations
@@ -20,12 +21,9 @@ from alexnet_np.ops import relu as array_version
 CHUNK = 1 << 16
 
 
-@parallel_kernel
-def rectify(x, y):
-    for chunk in prange((x.size + CHUNK - 1) // CHUNK):
-        first = np.int64(chunk) * CHUNK
-        for i in range(first, min(first + CHUNK, x.size)):
-            y[i] = np.float32(0) if x[i] < 0 else x[i]
+def emit_rectify(e: Emitter, x: ir.Value, y: ir.Value, count: ir.Value) -> None:
+    """y[i] = max(x[i], 0)."""
+    e.vectors(count, lambda i: e.store(e.relu(e.load(x, i)), y, i))
 
 
 def emit_mask(e: Emitter, dy: ir.Value, y: ir.Value, dx: ir.Value, count: ir.Value) -> None:
@@ -38,17 +36,29 @@ def emit_mask(e: Emitter, dy: ir.Value, y: ir.Value, dx: ir.Value, count: ir.Val
     e.vectors(count, body)
 
 
-mask = vector_function("relu_mask", (POINTER, POINTER, POINTER, INTEGER), {0: emit_mask})
+rectify_vectors = vector_function("relu_rectify", (POINTER, POINTER, INTEGER), {0: emit_rectify})
+mask_vectors = vector_function("relu_mask", (POINTER, POINTER, POINTER, INTEGER), {0: emit_mask})
+
+
+@parallel_kernel
+def rectify(x, y):
+    for chunk in prange((x.size + CHUNK - 1) // CHUNK):
+        first = np.int64(chunk) * CHUNK
+        count = min(CHUNK, x.size - first)
+        if count >= LANES:
+            rectify_vectors(0, x, first, y, first, count)
+        else:
+            for i in range(first, first + count):
+                y[i] = np.float32(0) if x[i] < 0 else x[i]
 
 
 @parallel_kernel
 def rectify_gradient(dy, y, dx):
-    """In vector code by hand, because in place (dx is dy) Numba's loop would not be vectorised."""
     for chunk in prange((y.size + CHUNK - 1) // CHUNK):
         first = np.int64(chunk) * CHUNK
         count = min(CHUNK, y.size - first)
         if count >= LANES:
-            mask(0, dy, first, y, first, dx, first, count)
+            mask_vectors(0, dy, first, y, first, dx, first, count)
         else:
             for i in range(first, first + count):
                 dx[i] = np.float32(0) if y[i] <= 0 else dy[i]
