@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,16 +142,19 @@ def held(net: TorchNet, model: AlexNet) -> Iterator[None]:
 
     for name, layer in model.leaves():
         if isinstance(layer, ReLU):
-            passed = torch.from_numpy(~(to_numpy(layer.kept()) <= 0))
-            replace(name, lambda x, passed=passed: x * passed)
+            replace(name, torch.from_numpy(~(to_numpy(layer.kept()) <= 0)).mul)
         elif isinstance(layer, MaxPool2d):
-            winners = torch.from_numpy(_winners(layer.kept()))
-            replace(name, lambda x, at=winners: x.flatten(2).gather(2, at.flatten(2)).view(at.shape))
+            replace(name, partial(_take, torch.from_numpy(_winners(layer.kept()))))
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _take(winners: Any, x: Any) -> Any:
+    """Of every map the pixels whose places `winners` (a tensor, N,C,OH,OW) has."""
+    return x.flatten(2).gather(2, winners.flatten(2)).view(winners.shape)
 
 
 def _winners(pooled: Any) -> np.ndarray:
