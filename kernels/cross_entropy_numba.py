@@ -6,11 +6,17 @@
    The gradient dy * (exp d / (sum of exp d) * (sum of T) - T) takes two more passes over the row, in the cache too.
 3. exp in vector lanes (simd.py) instead of a call a number.
 
-Rows run in parallel; each is copied into room for whole vectors, filled up with logits of minus infinity.
+Rows run in parallel. What of a row does not fill a vector is copied to where one has room, filled up with logits of
+minus infinity: they count nothing.
 Source: the shifted exponentials: Goodfellow, Bengio, Courville, "Deep Learning" (2016), sec. 4.1.
+Measured (EPYC Zen 4, both cores), 128 rows of 1000, best: 0.10 ms forward and backward alike with the threads awake
+(0.26 in a first version that copied whole rows); taking turns with others 0.25 and 0.31, where the array version takes
+0.43 and 0.41, torch 0.15 and 0.34. Error of the gradient 7e-8, the array version's 2.4e-7.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -24,91 +30,128 @@ from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_fun
 from alexnet_np.ops import cross_entropy as array_version
 
 
-def largest(e: Emitter, x: ir.Value, vectors: ir.Value) -> ir.Value:
+class Row(NamedTuple):
+    """A row in memory: vectors that lie there whole, and where the rest of it has been copied to."""
+
+    start: ir.Value
+    whole: ir.Value  # vectors
+    rest: ir.Value
+
+    def at(self, e: Emitter, i: ir.Value) -> ir.Value:
+        """Where vector i lies."""
+        return e.select(e.less(i, self.whole), e.at(self.start, e.mul(i, LANES)), self.rest)
+
+
+def largest(e: Emitter, x: Row, vectors: ir.Value) -> ir.Value:
     """The largest of x, in every lane; NaN does not count."""
     most = e.variable(e.constant(float("-inf")))
     with e.loop(vectors) as i:
-        e.set(most, e.larger(e.load(x, e.mul(i, LANES)), e.get(most)))
+        e.set(most, e.larger(e.load(x.at(e, i)), e.get(most)))
     return e.spread(e.across(e.larger, e.get(most)))
 
 
-def emit_loss(e: Emitter, x: ir.Value, t: ir.Value, vectors: ir.Value, loss: ir.Value) -> None:
+def emit_loss(
+    e: Emitter,
+    logits: ir.Value,
+    logits_rest: ir.Value,
+    coefficients: ir.Value,
+    coefficients_rest: ir.Value,
+    whole: ir.Value,
+    vectors: ir.Value,
+    loss: ir.Value,
+) -> None:
     """loss[0] = log(sum of exp d) * (sum of t) - sum of t*d for d = x - max x; where t is 0, t*d is."""
+    x, t = Row(logits, whole, logits_rest), Row(coefficients, whole, coefficients_rest)
     wide, top = e.in_double(), largest(e, x, vectors)
     exponentials, mass, dot = (e.variable(wide.constant(0.0)) for _ in range(3))
     with e.loop(vectors) as i:
-        at = e.mul(i, LANES)
-        d, c = e.minus(e.load(x, at), top), e.load(t, at)
+        d, c = e.minus(e.load(x.at(e, i)), top), e.load(t.at(e, i))
         e.set(exponentials, e.plus(e.get(exponentials), wide.widen(e.exp(d))))
         e.set(mass, e.plus(e.get(mass), wide.widen(c)))
         term = e.product(wide.widen(c), wide.widen(d))
         e.set(dot, e.plus(e.get(dot), e.select(e.equal(c, e.constant(0.0)), wide.constant(0.0), term)))
     total, share, sum_of_terms = (e.across(e.plus, e.get(slot)) for slot in (exponentials, mass, dot))
     logarithm = e.builder.call(e.builder.module.declare_intrinsic("llvm.log", [ir.DoubleType()]), [total])
-    weighted = e.product(logarithm, share)
-    none = e.equal(share, ir.Constant(ir.DoubleType(), 0.0))  # an ignored row, whatever is in it
-    weighted = e.select(none, ir.Constant(ir.DoubleType(), 0.0), weighted)
+    zero = ir.Constant(ir.DoubleType(), 0.0)
+    weighted = e.select(e.equal(share, zero), zero, e.product(logarithm, share))  # an ignored row may hold NaN
     e.builder.store(e.builder.fptrunc(e.minus(weighted, sum_of_terms), ir.FloatType()), loss)
 
 
 def emit_gradient(
-    e: Emitter, x: ir.Value, t: ir.Value, vectors: ir.Value, dy: ir.Value, dx: ir.Value
+    e: Emitter,
+    logits: ir.Value,
+    logits_rest: ir.Value,
+    coefficients: ir.Value,
+    coefficients_rest: ir.Value,
+    whole: ir.Value,
+    vectors: ir.Value,
+    dy: ir.Value,
+    dlogits: ir.Value,
+    dlogits_rest: ir.Value,
 ) -> None:
     """dx = dy[0] * (exp d / (sum of exp d) * (sum of t) - t) for d = x - max x."""
+    x, t = Row(logits, whole, logits_rest), Row(coefficients, whole, coefficients_rest)
+    dx = Row(dlogits, whole, dlogits_rest)
     wide, top = e.in_double(), largest(e, x, vectors)
     exponentials, mass = (e.variable(wide.constant(0.0)) for _ in range(2))
     with e.loop(vectors) as i:
-        at = e.mul(i, LANES)
-        power = e.exp(e.minus(e.load(x, at), top))
-        e.store(power, dx, at)
+        power = e.exp(e.minus(e.load(x.at(e, i)), top))
+        e.store(power, dx.at(e, i))
         e.set(exponentials, e.plus(e.get(exponentials), wide.widen(power)))
-        e.set(mass, e.plus(e.get(mass), wide.widen(e.load(t, at))))
+        e.set(mass, e.plus(e.get(mass), wide.widen(e.load(t.at(e, i)))))
     total, share = (e.across(e.plus, e.get(slot)) for slot in (exponentials, mass))
     factor = e.spread(e.builder.fptrunc(e.builder.fdiv(share, total), ir.FloatType()))
     scale = e.broadcast(dy)
     with e.loop(vectors) as i:
-        at = e.mul(i, LANES)
-        inner = e.fma(e.load(dx, at), factor, e.minus(e.constant(0.0), e.load(t, at)))
-        e.store(e.product(scale, inner), dx, at)
+        into = dx.at(e, i)
+        inner = e.fma(e.load(into), factor, e.minus(e.constant(0.0), e.load(t.at(e, i))))
+        e.store(e.product(scale, inner), into)
 
 
 P, I = POINTER, INTEGER  # noqa: E741
-loss_of_row = vector_function("cross_entropy_loss", (P, P, I, P), {0: emit_loss})
-gradient_of_row = vector_function("cross_entropy_gradient", (P, P, I, P, P), {0: emit_gradient})
+loss_of_row = vector_function("cross_entropy_loss", (P, P, P, P, I, I, P), {0: emit_loss})
+gradient_of_row = vector_function("cross_entropy_gradient", (P, P, P, P, I, I, P, P, P), {0: emit_gradient})
 
 
 @kernel
-def copy_row(row, C, rest, width, source, work, at):
-    for c in range(C):
-        work[at + c] = source[row * C + c]
-    for c in range(C, width):
-        work[at + c] = rest
+def copy_rest(rows, n, C, filler, work, at):
+    """What of row n does not fill a vector, and `filler` up to a whole one."""
+    first = C // LANES * LANES
+    for i in range(LANES):
+        work[at + i] = rows[n * C + first + i] if first + i < C else filler
 
 
 @parallel_kernel
-def losses_of_rows(logits, coefficients, rows, C, width, losses, work, workers):
-    """losses[n] for rows n of logits and coefficients (rows,C), flat; `work` has 2*width floats a worker."""
+def losses_of_rows(logits, coefficients, rows, C, losses, work, workers):
+    """losses[n] for rows n of logits and coefficients (rows,C), flat; `work` has 2*LANES floats a worker."""
     for worker in prange(workers):
         w = np.int64(worker)
-        x, t = 2 * width * w, 2 * width * w + width
+        x, t = 2 * LANES * w, (2 * w + 1) * LANES
         for n in range(w * rows // workers, (w + 1) * rows // workers):
-            copy_row(n, C, np.float32(-np.inf), width, logits, work, x)
-            copy_row(n, C, np.float32(0), width, coefficients, work, t)
-            loss_of_row(0, work, x, work, t, width // LANES, losses, n)
+            copy_rest(logits, n, C, np.float32(-np.inf), work, x)
+            copy_rest(coefficients, n, C, np.float32(0), work, t)
+            loss_of_row(
+                0, logits, n * C, work, x, coefficients, n * C, work, t, C // LANES, (C + LANES - 1) // LANES,
+                losses, n,
+            )  # fmt: skip
 
 
 @parallel_kernel
-def gradients_of_rows(dy, logits, coefficients, rows, C, width, dlogits, work, workers):
-    """dlogits (rows,C) for dy (rows,); `work` has 3*width floats a worker."""
+def gradients_of_rows(dy, logits, coefficients, rows, C, dlogits, work, workers):
+    """dlogits (rows,C) for dy (rows,); `work` has 3*LANES floats a worker."""
     for worker in prange(workers):
         w = np.int64(worker)
-        x, t, dx = 3 * width * w, 3 * width * w + width, 3 * width * w + 2 * width
+        x, t, dx = 3 * LANES * w, (3 * w + 1) * LANES, (3 * w + 2) * LANES
         for n in range(w * rows // workers, (w + 1) * rows // workers):
-            copy_row(n, C, np.float32(-np.inf), width, logits, work, x)
-            copy_row(n, C, np.float32(0), width, coefficients, work, t)
-            gradient_of_row(0, work, x, work, t, width // LANES, dy, n, work, dx)
-            for c in range(C):
-                dlogits[n * C + c] = work[dx + c]
+            copy_rest(logits, n, C, np.float32(-np.inf), work, x)
+            copy_rest(coefficients, n, C, np.float32(0), work, t)
+            gradient_of_row(
+                0, logits, n * C, work, x, coefficients, n * C, work, t, C // LANES, (C + LANES - 1) // LANES,
+                dy, n, dlogits, n * C, work, dx,
+            )  # fmt: skip
+            first = C // LANES * LANES
+            for i in range(C - first):
+                dlogits[n * C + first + i] = work[dx + i]
 
 
 def compute(logits: Array, coefficients: Array) -> Array:
@@ -116,10 +159,9 @@ def compute(logits: Array, coefficients: Array) -> Array:
         return array_version.compute(logits, coefficients)
     N, C, L = logits.shape
     losses = np.empty(N * L, np.float32)
-    width = -(-C // LANES) * LANES
     with threads.parallel() as workers:
-        work = threads.scratch(2 * width * workers)
-        losses_of_rows(as_rows(logits), as_rows(coefficients), N * L, C, width, losses, work, workers)
+        work = threads.scratch(2 * LANES * workers)
+        losses_of_rows(as_rows(logits), as_rows(coefficients), N * L, C, losses, work, workers)
     return losses.reshape(N, L)
 
 
@@ -130,10 +172,9 @@ def gradients(dy: Array, logits: Array, coefficients: Array) -> Array:
     N, C, L = logits.shape
     scales = np.broadcast_to(np.asarray(dy, np.float32), (N, 1, L))
     dlogits = memory.empty((N, L, C))
-    width = -(-C // LANES) * LANES
     with threads.parallel() as workers:
-        work = threads.scratch(3 * width * workers)
-        arguments = (as_rows(scales), as_rows(logits), as_rows(coefficients), N * L, C, width)
+        work = threads.scratch(3 * LANES * workers)
+        arguments = (as_rows(scales), as_rows(logits), as_rows(coefficients), N * L, C)
         gradients_of_rows(*arguments, dlogits.reshape(-1), work, workers)
     return dlogits.transpose(0, 2, 1)
 

@@ -139,7 +139,7 @@ class Emitter:
         return self._call("llvm.pow", a, b)
 
     def exp(self, a: ir.Value) -> ir.Value:
-        """e**a of floats a <= 0, within 1.5 units in the last place; 0 below -87.7; NaN of NaN.
+        """e**a of floats a <= 0, within one unit in the last place (0.94); 0 below -87.7; NaN of NaN.
 
         a = k*log(2) + r with |r| <= log(2)/2; 2**k is written as bits, e**r is Taylor's sum to the 7th power.
         """
