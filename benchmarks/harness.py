@@ -21,6 +21,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from alexnet_np.errors import ArgumentError
+
 PACKAGES = ("alexnet-np", "numpy", "numba", "scipy-openblas32", "torch", "torchvision", "onnxruntime", "openvino")
 SETTLE = 0.25  # seconds between turns: thread pools spin on after their work (OpenBLAS 0.1 s), on the next one's cores
 FLUSH_BYTES = 64 << 20  # more than the last-level cache of most machines
@@ -254,15 +256,20 @@ def compare(before: Report, after: Report) -> list[tuple[str, str, float, float,
 
 
 def roofline(report: Report, works: Iterable[Work], path: Path) -> None:
-    """A PNG: each contender's rate over its work's arithmetic intensity, under this machine's measured roof."""
+    """A PNG: each contender's rate over its work's arithmetic intensity, under this machine's measured roof.
+
+    Raises ArgumentError where no work counts FLOPs: there is nothing to draw.
+    """
+    intensity = {work.name: work.flops / work.bytes for work in works if work.flops and work.bytes}
+    if not intensity:
+        raise ArgumentError("roofline: none of these kernels counts FLOPs; draw it with conv2d or linear among them")
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    intensity = {work.name: work.flops / work.bytes for work in works if work.bytes}
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    reach = [0.25, *sorted(intensity.values()), 4 * max(intensity.values(), default=64.0)]
+    reach = [0.25, *sorted(intensity.values()), 4 * max(intensity.values())]
     grid = np.geomspace(min(reach), max(reach), 200)
     roof = np.minimum(report.peaks["gflops"], grid * report.peaks["gbps"])
     axes.plot(grid, roof, color="black", label="measured roof")
