@@ -1,6 +1,6 @@
 """From the start of a process to an inference plan's first logits (torchvision's net, batch 1): cold and warm.
 
-    python -m benchmarks.cold_start [--runs N] [--json FILE]
+    python -m alexnet_np.benchmarks.cold_start [--runs N] [--json FILE]
 
 Cold: nothing compiled yet (NUMBA_CACHE_DIR is an empty folder). Warm: what the cold run left on the disk. Every run is
 a process of its own, timed part by part; the table has the medians. The last line leaves out reading the weights, which

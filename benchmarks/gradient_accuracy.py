@@ -1,6 +1,6 @@
 """How exact the whole network's float32 gradients are: each CPU backend's and torch's, against float64.
 
-    python -m benchmarks.gradient_accuracy [--batch 8] [--preset torchvision] [--json FILE]
+    python -m alexnet_np.benchmarks.gradient_accuracy [--batch 8] [--preset torchvision] [--json FILE]
 
 Errors are relative, in the L2 norm, of all parameters' gradients and the input's. All runs decide at every ReLU and max
 pool as the backend's own forward did (alexnet_np/verify.py): where a value is within rounding of a kink, two correct

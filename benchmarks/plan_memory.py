@@ -1,6 +1,6 @@
 """Peak memory of inference, torchvision's net: our plan and our eager backends beside PyTorch.
 
-    python -m benchmarks.plan_memory [--batch 128] [--json FILE]
+    python -m alexnet_np.benchmarks.plan_memory [--batch 128] [--json FILE]
 
 The peak resident size of a process of its own for each contender, everything counted: interpreter, libraries, the
 network (of random numbers; reading a file is measured by bench_load), the batch, and several runs over it, since
