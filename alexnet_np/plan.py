@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alexnet_np import ops
+from alexnet_np import layers, ops
 from alexnet_np.backend import on_gpu
 from alexnet_np.errors import ArgumentError, DtypeError
 from alexnet_np.models import AlexNet
@@ -45,3 +46,22 @@ def compile(
     from alexnet_np.plan_cpu import Plan  # only now: a GPU needs no Numba
 
     return Plan(model, max_batch, exact, sides)
+
+
+Shape = tuple[int, ...]
+
+
+def layers_of(model: AlexNet, size: tuple[int, int]) -> Iterator[tuple[str, layers.Layer, bool, Shape, Shape]]:
+    """Of each layer its name, itself, whether the ReLU after it is part of it, and the shapes of its input and output.
+
+    The shapes are of one image, for images of `size`. A ReLU that is part of the layer before does not come by itself.
+    """
+    named = list(model.leaves())
+    shape: Shape = (model.in_channels, *size)
+    while named:
+        name, layer = named.pop(0)
+        entering, shape = shape, layer.output_shape((1, *shape))[1:]
+        relu = isinstance(layer, layers.WeightedLayer) and bool(named) and isinstance(named[0][1], layers.ReLU)
+        if relu:
+            named.pop(0)
+        yield name, layer, relu, entering, shape

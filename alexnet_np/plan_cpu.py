@@ -23,6 +23,7 @@ from alexnet_np.errors import ArgumentError, DtypeError
 from alexnet_np.kernels import choices
 from alexnet_np.kernels.simd import LANES
 from alexnet_np.models import AlexNet
+from alexnet_np.plan import layers_of
 from alexnet_np.plan_steps import (
     Buffer,
     Convolution,
@@ -134,16 +135,11 @@ class Program:
         return [step for stage in (*self.stages, self.dense) for step in stage]
 
     def _build(self, model: AlexNet) -> None:
-        named = [(name, layer) for name, layer in model.leaves() if not isinstance(layer, layers.Dropout)]
-        shape: tuple[int, ...] = (model.in_channels, *self.size)
         at: Any = None
         average: tuple[str, int, tuple[int, int]] | None = None
-        while named:
-            name, layer = named.pop(0)
-            entering, shape = shape, layer.output_shape((1, *shape))[1:]
-            relu = isinstance(layer, layers.WeightedLayer) and bool(named) and isinstance(named[0][1], layers.ReLU)
-            if relu:
-                named.pop(0)
+        for name, layer, relu, entering, shape in layers_of(model, self.size):
+            if isinstance(layer, layers.Dropout):
+                continue
             if isinstance(layer, layers.Conv2d):
                 at = self._convolution(name, layer, relu, entering, shape, at)
             elif isinstance(layer, layers.MaxPool2d):
@@ -237,5 +233,3 @@ def owner_of(array: Array) -> Array:
 
 def megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
-
-

@@ -26,6 +26,7 @@ from alexnet_np.kernels import (
 )
 from alexnet_np.kernels.gemm_cuda import Prepared
 from alexnet_np.models import AlexNet
+from alexnet_np.plan import layers_of
 
 
 class Operand(NamedTuple):
@@ -239,14 +240,7 @@ class Flatten(Step):
 
 def steps_of(model: AlexNet, size: tuple[int, int], training: bool) -> Iterator[Step]:
     """The steps for images of `size`. Raises ArgumentError for a layer that no plan knows."""
-    named = list(model.leaves())
-    shape: tuple[int, ...] = (model.in_channels, *size)
-    while named:
-        name, layer = named.pop(0)
-        entering, shape = shape, layer.output_shape((1, *shape))[1:]
-        relu = isinstance(layer, layers.WeightedLayer) and bool(named) and isinstance(named[0][1], layers.ReLU)
-        if relu:
-            named.pop(0)
+    for name, layer, relu, entering, _ in layers_of(model, size):
         step = find_step(name, layer, relu, entering)
         changes_nothing = isinstance(step, Average) and step.output == entering[1:]
         changes_nothing |= isinstance(step, Dropout) and (not training or step.layer.p == 0)

@@ -1,7 +1,7 @@
 """Which BLAS the array operations call (NumPy's), said aloud, and its threads.
 
-The fast kernels have their own matrix product (gemm_numba.py); BLAS serves `np.matmul`, which the array operations and
-the large products of training's fully connected layers go through, whatever NumPy was built with.
+The fast kernels have their own matrix product (gemm_numba.py), in training too; BLAS serves `np.matmul`, which the
+array operations go through, whatever NumPy was built with.
 """
 
 from __future__ import annotations
