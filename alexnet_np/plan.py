@@ -65,3 +65,7 @@ def layers_of(model: AlexNet, size: tuple[int, int]) -> Iterator[tuple[str, laye
         if relu:
             named.pop(0)
         yield name, layer, relu, entering, shape
+
+
+def megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"

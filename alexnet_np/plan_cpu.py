@@ -23,7 +23,7 @@ from alexnet_np.errors import ArgumentError, DtypeError
 from alexnet_np.kernels import choices
 from alexnet_np.kernels.simd import LANES
 from alexnet_np.models import AlexNet
-from alexnet_np.plan import layers_of
+from alexnet_np.plan import layers_of, megabytes
 from alexnet_np.plan_steps import (
     Buffer,
     Convolution,
@@ -229,7 +229,3 @@ def parts(count: int, most: int) -> Iterator[tuple[int, int]]:
 def owner_of(array: Array) -> Array:
     """The array whose memory `array` shows."""
     return array if array.base is None else array.base
-
-
-def megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"

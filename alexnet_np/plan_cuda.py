@@ -24,6 +24,7 @@ from alexnet_np.kernels.cuda_runtime import contiguous, current_executor, record
 from alexnet_np.kernels.gemm_cuda import check_precision, matmul_precision
 from alexnet_np.kernels.tape_cuda import Tape
 from alexnet_np.models import AlexNet
+from alexnet_np.plan import megabytes
 from alexnet_np.plan_cuda_input import Input
 from alexnet_np.plan_cuda_steps import Step, Weighted, steps_of
 
@@ -226,7 +227,3 @@ class Program:
         tape.put(plan.room(self.nbytes))
         self.x, self.logits = tape.real(x), tape.real(y)
         self.replay = Replay(tape, plan.queue)
-
-
-def megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"

@@ -30,7 +30,8 @@ from alexnet_np.kernels.gemm_cuda import check_precision, matmul_precision
 from alexnet_np.kernels.tape_cuda import VECTOR, Tape
 from alexnet_np.models import AlexNet
 from alexnet_np.ops.checks import pair
-from alexnet_np.plan_cuda import Replay, megabytes
+from alexnet_np.plan import megabytes
+from alexnet_np.plan_cuda import Replay
 from alexnet_np.plan_cuda_input import Input
 from alexnet_np.plan_cuda_steps import Dropout, Weighted, steps_of
 from alexnet_np.training.sgd import OPTIONS, SGD
