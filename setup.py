@@ -10,9 +10,14 @@ from setuptools import setup
 
 PACKAGES = [
     "alexnet_np",
+    "alexnet_np.benchmarks",
     "alexnet_np.cli",
     "alexnet_np.data",
+    "alexnet_np.kernels",
+    "alexnet_np.kernels.cpu",
+    "alexnet_np.kernels.gpu",
     "alexnet_np.ops",
+    "alexnet_np.plan",
     "alexnet_np.study",
     "alexnet_np.training",
     "alexnet_np.weights",
@@ -28,7 +33,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=[*PACKAGES, "alexnet_np.kernels", "alexnet_np.benchmarks"],
+    packages=PACKAGES,
     package_dir={"alexnet_np.kernels": "kernels", "alexnet_np.benchmarks": "benchmarks"},
     package_data={"alexnet_np": ["assets/*", "assets/garments/*", "py.typed"], "alexnet_np.kernels": ["*.cu", "*.cuh"]},
     install_requires=[

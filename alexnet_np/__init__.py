@@ -1,8 +1,8 @@
 """AlexNet, to study, to check against and to measure with: every layer's forward and backward by hand.
 
-    N  images in a batch        KH, KW  kernel height and width
-    C  channels                 OH, OW  output height and width
-    H, W  height and width      F  filters (output channels)
+N  images in a batch        KH, KW  kernel height and width
+C  channels                 OH, OW  output height and width
+H, W  height and width      F  filters (output channels)
 """
 
 from __future__ import annotations

@@ -12,18 +12,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from alexnet_np.errors import BackendError, DtypeError
-
-Array = Any  # a numpy.ndarray or a cupy.ndarray
+from alexnet_np.device import Array, on_gpu
+from alexnet_np.errors import BackendError, one_line
 
 BACKENDS = {"numpy": "cpu", "numba": "cpu", "cupy": "gpu", "cuda": "gpu"}
 
@@ -32,11 +28,11 @@ BACKENDS = {"numpy": "cpu", "numba": "cpu", "cupy": "gpu", "cuda": "gpu"}
 OPS, KERNELS = "alexnet_np.ops.", "alexnet_np.kernels."
 IMPLEMENTATIONS = {
     "conv2d": {"numba": KERNELS + "conv2d_numba", "cuda": KERNELS + "conv2d_cuda"},
-    "max_pool2d": {"numba": KERNELS + "max_pool2d_channels_last_numba", "cuda": KERNELS + "max_pool2d_cuda"},
+    "max_pool2d": {"numba": KERNELS + "max_pool2d_nhwc_numba", "cuda": KERNELS + "max_pool2d_cuda"},
     "adaptive_avg_pool2d": {"numba": OPS + "adaptive_avg_pool2d", "cuda": KERNELS + "adaptive_avg_pool2d_cuda"},
     "relu": {"numba": KERNELS + "relu_numba", "cuda": KERNELS + "relu_cuda"},
     "local_response_norm": {
-        "numba": KERNELS + "local_response_norm_channels_last_numba",
+        "numba": KERNELS + "local_response_norm_nhwc_numba",
         "cuda": KERNELS + "local_response_norm_cuda",
     },
     "dropout": {"numba": KERNELS + "dropout_numba", "cuda": KERNELS + "dropout_cuda"},
@@ -52,37 +48,6 @@ _usable = {"numpy"}  # backends found usable so far
 _chosen: ContextVar[str | None] = ContextVar("alexnet_np_backend", default=None)
 
 
-def on_gpu(x: Any) -> bool:
-    """True for a CuPy array. Never imports CuPy: an array of it can only exist once somebody else has."""
-    cupy = sys.modules.get("cupy")
-    return cupy is not None and isinstance(x, cupy.ndarray)
-
-
-def array_module(x: Any) -> ModuleType:
-    """The module whose functions work on `x`: `numpy` or `cupy`."""
-    return sys.modules["cupy"] if on_gpu(x) else np
-
-
-def as_array(x: Any, name: str) -> Array:
-    """`x` as a NumPy or CuPy array, without a copy where it lends its memory (`__dlpack__`, then `__array__`)."""
-    if isinstance(x, np.ndarray) or on_gpu(x):
-        return x
-    try:
-        if hasattr(x, "__dlpack_device__"):
-            cuda = int(x.__dlpack_device__()[0]) == 2  # kDLCUDA
-            return importlib.import_module("cupy").from_dlpack(x) if cuda else np.from_dlpack(x)
-        if hasattr(x, "__array__"):
-            return np.asarray(x)
-    except Exception as error:
-        raise DtypeError(f"{name}: a {type(x).__name__} that cannot be read as an array: {one_line(error)}") from error
-    raise DtypeError(f"{name} must be an array, got {type(x).__name__}; use numpy.asarray(..., dtype='float32')")
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message on one line, for messages that quote another's."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def available_backends() -> dict[str, bool | str]:
     """Each backend: True, or one line saying why it cannot be used here."""
     return {name: _why_unavailable(name) or True for name in BACKENDS}
@@ -96,11 +61,11 @@ def _why_unavailable(name: str) -> str | None:
         return f"{package} is not installed (pip install {'numba' if name == 'numba' else 'cupy-cuda13x[ctk]'})"
     if BACKENDS[name] == "cpu":
         return None
-    from alexnet_np.kernels import cuda_runtime  # which imports this module
+    from alexnet_np.kernels.gpu import runtime  # which imports this module
 
     try:
-        with cuda_runtime.clear_errors("CUDA"):
-            devices = cuda_runtime.import_cupy().cuda.runtime.getDeviceCount()
+        with runtime.clear_errors("CUDA"):
+            devices = runtime.import_cupy().cuda.runtime.getDeviceCount()
     except Exception as error:  # a missing, an old and a broken driver; a CuPy that does not load
         return one_line(error)
     return None if devices else "no CUDA device"
@@ -172,7 +137,7 @@ class _OnGpu:
             try:
                 return function(*arguments)
             except Exception as error:
-                from alexnet_np.kernels.cuda_runtime import clear_errors  # which imports this module
+                from alexnet_np.kernels.gpu.runtime import clear_errors  # which imports this module
 
                 with clear_errors(self.what):
                     raise error

@@ -39,3 +39,8 @@ class DataError(AlexNetError, OSError, ValueError):
 
 class CheckpointError(AlexNetError, OSError, ValueError):
     """A training checkpoint is missing, damaged, or of another configuration."""
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line, for messages that quote another's."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import layers, ops
-from alexnet_np.backend import KERNELS, Array, current_backend, use_backend
+from alexnet_np.backend import KERNELS, current_backend, use_backend
+from alexnet_np.device import Array
 from alexnet_np.ops.checks import gradient
 
 FUSED = {"numba": KERNELS + "conv2d_relu_max_pool2d_numba"}  # backend: who computes these layers together

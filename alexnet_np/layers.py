@@ -12,7 +12,8 @@ from typing import Any, overload
 import numpy as np
 
 from alexnet_np import fusion, ops
-from alexnet_np.backend import Array, use_backend
+from alexnet_np.backend import use_backend
+from alexnet_np.device import Array
 from alexnet_np.errors import AlexNetError, ArgumentError, ShapeError
 
 Shape = tuple[int, ...]

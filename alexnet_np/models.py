@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np.backend import BACKENDS, Array, as_array, check_backend, on_gpu
+from alexnet_np.backend import BACKENDS, check_backend
+from alexnet_np.device import Array, as_array, on_gpu
 from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
 from alexnet_np.initialisation import initialise
 from alexnet_np.layers import (
@@ -373,8 +374,8 @@ def _place(array: Array, gpu: bool) -> Array:
     """`array` on the GPU or on the CPU."""
     if gpu == on_gpu(array):
         return array
-    from alexnet_np.kernels import cuda_runtime
+    from alexnet_np.kernels.gpu import runtime
 
     if not gpu:
-        return cuda_runtime.to_cpu(array)
-    return cuda_runtime.to_gpu(array, cuda_runtime.import_cupy().cuda.runtime.getDevice())
+        return runtime.to_cpu(array)
+    return runtime.to_gpu(array, runtime.import_cupy().cuda.runtime.getDevice())

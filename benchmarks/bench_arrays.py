@@ -30,7 +30,7 @@ with anp.no_grad():
 """,
     "torch": """
 import torch
-from alexnet_np.verify import import_torchvision
+from alexnet_np.study.verify import import_torchvision
 model = import_torchvision().models.alexnet().eval()
 x = torch.rand({batch}, 3, 224, 224)
 with torch.no_grad():
@@ -55,7 +55,7 @@ def times() -> dict[str, float]:
     import torch
 
     import alexnet_np as anp
-    from alexnet_np.verify import import_torchvision
+    from alexnet_np.study.verify import import_torchvision
 
     model = anp.alexnet("torchvision", seed=0).eval()
     peer = import_torchvision().models.alexnet().eval()

@@ -23,9 +23,7 @@ from .harness import Contender, Report, Work, machine, measure, measure_peaks, t
 
 ERROR = 1e-4  # relative, L2
 PEERS = ("torch contiguous", "torch channels_last")
-ROWS = {"direct": choices.Row("direct")} | {
-    f"winograd {m}": choices.Row("winograd", tiles=(m,)) for m in (3, 4, 5, 6)
-}
+ROWS = {"direct": choices.Row("direct")} | {f"winograd {m}": choices.Row("winograd", tiles=(m,)) for m in (3, 4, 5, 6)}
 
 
 def works(batch: int) -> list[Work]:

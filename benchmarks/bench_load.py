@@ -22,7 +22,7 @@ import numpy as np
 
 from alexnet_np import weights
 from alexnet_np.data.loading import find_images, load_batches
-from alexnet_np.verify import import_torch, import_torchvision
+from alexnet_np.study.verify import import_torch, import_torchvision
 
 from .harness import Contender, Work
 

@@ -15,7 +15,8 @@ import numpy as np
 
 import alexnet_np as anp
 from alexnet_np import ops
-from alexnet_np.backend import BACKENDS, Array, available_backends, use_backend
+from alexnet_np.backend import BACKENDS, available_backends, use_backend
+from alexnet_np.device import Array
 from alexnet_np.models import AlexNet
 from alexnet_np.study.summary import summary
 from alexnet_np.training.sgd import SGD

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from alexnet_np.backend import Array, check_backend, on_gpu
-from alexnet_np.kernels.cuda_runtime import clear_errors, empty, to_gpu
+from alexnet_np.backend import check_backend
+from alexnet_np.device import Array, on_gpu
 from alexnet_np.kernels.gemm_cuda import gemm, matmul_precision
+from alexnet_np.kernels.gpu.runtime import clear_errors, empty, to_gpu
 
 from . import harness
 

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 import alexnet_np as anp
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.kernels import conv2d_cuda, conv2d_implicit_cuda
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.layers import Parameter
 from alexnet_np.ops.conv2d import Geometry, find_geometry
+from alexnet_np.study.verify import import_torch
 from alexnet_np.training.sgd import torch_rule
-from alexnet_np.verify import import_torch
 
 from .bench_kernels import CASES, Calls, Case, Problem, our_calls, pose, torch_calls
 from .bench_train import OPTIONS

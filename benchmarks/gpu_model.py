@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import alexnet_np as anp
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.models import AlexNet
 from alexnet_np.study.summary import summary

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.models import AlexNet
-from alexnet_np.verify import import_torch
+from alexnet_np.study.verify import import_torch
 
 from .gpu import in_turn
 from .peers import torch_net

@@ -26,8 +26,7 @@ from typing import Any
 import numpy as np
 
 import alexnet_np as anp
-from alexnet_np.backend import one_line
-from alexnet_np.errors import AlexNetError
+from alexnet_np.errors import AlexNetError, one_line
 from alexnet_np.kernels.gemm_cuda import PRECISIONS
 from alexnet_np.models import AlexNet
 

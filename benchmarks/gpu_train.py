@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 import alexnet_np as anp
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.models import AlexNet
 
@@ -60,7 +60,7 @@ def eager(model: AlexNet, backend: str, arithmetic: str) -> Step:
 
 
 def plan(model: AlexNet, batch: int, backend: str, arithmetic: str) -> Step:
-    from alexnet_np.plan_cuda_training import compile_training
+    from alexnet_np.plan.cuda_training import compile_training
 
     own = on(model, backend).train()
     optimizer = anp.SGD(own.named_parameters(), **OPTIONS)

@@ -3,7 +3,7 @@
     python -m alexnet_np.benchmarks.gradient_accuracy [--batch 8] [--preset torchvision] [--json FILE]
 
 Errors are relative, in the L2 norm, of all parameters' gradients and the input's. All runs decide at every ReLU and max
-pool as the backend's own forward did (alexnet_np/verify.py): where a value is within rounding of a kink, two correct
+pool as the backend's own forward did (study/verify.py): where a value is within rounding of a kink, two correct
 runs decide differently, and what is measured then is that choice and no longer the arithmetic. The last column is the
 error without that.
 """
@@ -18,8 +18,8 @@ import numpy as np
 
 import alexnet_np as anp
 from alexnet_np.models import AlexNet
-from alexnet_np.torch_net import TorchNet
-from alexnet_np.verify import relative_error, verify
+from alexnet_np.study.torch_net import TorchNet
+from alexnet_np.study.verify import relative_error, verify
 
 BACKENDS = ("numpy", "numba")
 

@@ -27,7 +27,7 @@ with anp.no_grad():
 """
 TORCH = """
 import torch
-from alexnet_np.torch_net import import_torchvision
+from alexnet_np.study.torch_net import import_torchvision
 order = torch.{order}
 model = import_torchvision().models.alexnet().eval().to(memory_format=order)
 x = torch.rand({batch}, 3, 224, 224).contiguous(memory_format=order)

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from alexnet_np.backend import Array
-from alexnet_np.kernels.cuda_runtime import ceil_div, empty, launch, launch_each
+from alexnet_np.device import Array
+from alexnet_np.kernels.gpu.runtime import ceil_div, empty, launch, launch_each
 
 
 def add_bias_relu(y: Array, bias: Array | None, relu: bool = False) -> None:

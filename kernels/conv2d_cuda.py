@@ -5,10 +5,10 @@ The arithmetic of the products is gemm_cuda.matmul_precision's. The signatures o
 
 import numpy as np
 
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.kernels.bias_relu_cuda import sum_columns, sum_rows
-from alexnet_np.kernels.cuda_runtime import Window, contiguous, empty, launch_each, zeros
 from alexnet_np.kernels.gemm_cuda import Prepared, gemm, prepare
+from alexnet_np.kernels.gpu.runtime import Window, contiguous, empty, launch_each, zeros
 from alexnet_np.ops.conv2d import Geometry, Needs, slices
 
 

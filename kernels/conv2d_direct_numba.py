@@ -18,9 +18,9 @@ import numpy as np
 from numba import prange
 
 from alexnet_np import threads
+from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.simd import LANES
 from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, pack, tile
-from alexnet_np.kernels.jit import parallel_kernel
-from alexnet_np.kernels.simd import LANES
 
 
 @parallel_kernel

@@ -20,9 +20,9 @@ import numpy as np
 from numba import prange
 
 from alexnet_np import threads
-from alexnet_np.backend import Array
-from alexnet_np.kernels.jit import kernel, parallel_kernel
-from alexnet_np.kernels.openblas import gemm
+from alexnet_np.device import Array
+from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.openblas import gemm
 from alexnet_np.ops.conv2d import TERMS, Geometry, Gradients, Needs
 
 BLOCK_BYTES = 2 << 20

@@ -3,9 +3,9 @@
 Float32 (or float64) throughout, whatever gemm_cuda.matmul_precision says. The gradients are conv2d_cuda's.
 """
 
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.kernels.conv2d_cuda import gradients, to_ints, to_window
-from alexnet_np.kernels.cuda_runtime import ceil_div, contiguous, empty, launch
+from alexnet_np.kernels.gpu.runtime import ceil_div, contiguous, empty, launch
 from alexnet_np.ops.conv2d import Geometry
 
 __all__ = ["compute", "gradients"]

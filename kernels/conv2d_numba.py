@@ -11,14 +11,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.kernels import conv2d_direct_numba as direct
 from alexnet_np.kernels import conv2d_im2col_numba as im2col
+from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
 from alexnet_np.kernels import conv2d_winograd_batch_numba as batch
-from alexnet_np.kernels import memory
-from alexnet_np.kernels import space_to_depth_numba as depth
-from alexnet_np.kernels.image import channels_last, filled_up, framed, packed
-from alexnet_np.kernels.simd import LANES
+from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.image import channels_last, filled_up, framed, packed
+from alexnet_np.kernels.cpu.simd import LANES
 from alexnet_np.ops.conv2d import Geometry, Gradients, Needs
 
 

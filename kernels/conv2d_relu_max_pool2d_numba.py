@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from alexnet_np import threads
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.kernels import conv2d_numba as conv2d
 from alexnet_np.kernels import conv2d_winograd_batch_numba as batch
-from alexnet_np.kernels import max_pool2d_channels_last_numba as max_pool2d
-from alexnet_np.kernels import memory, relu_numba
-from alexnet_np.kernels.image import channels_last, framed, lies_channels_last
+from alexnet_np.kernels import max_pool2d_nhwc_numba as max_pool2d
+from alexnet_np.kernels import relu_numba
+from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.image import channels_last, framed, lies_channels_last
 from alexnet_np.ops.conv2d import Geometry, Gradients, Needs
 from alexnet_np.ops.max_pool2d import Geometry as Windows
 

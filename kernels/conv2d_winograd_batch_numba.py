@@ -17,14 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np import threads
-from alexnet_np.backend import Array
-from alexnet_np.kernels import choices, memory
+from alexnet_np.device import Array
+from alexnet_np.kernels import choices
+from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
 from alexnet_np.kernels import conv2d_winograd_gradients_numba as adjoint
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
-from alexnet_np.kernels import space_to_depth_numba as depth
+from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.image import Image, channels_last, framed
+from alexnet_np.kernels.cpu.simd import LANES
 from alexnet_np.kernels.gemm_numba import WIDTH
-from alexnet_np.kernels.image import Image, channels_last, framed
-from alexnet_np.kernels.simd import LANES
 from alexnet_np.ops.conv2d import Geometry, Gradients, Needs
 
 

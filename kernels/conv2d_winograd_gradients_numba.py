@@ -22,23 +22,21 @@ from llvmlite import ir
 from numba import prange
 
 from alexnet_np import threads
-from alexnet_np.backend import Array
-from alexnet_np.kernels import memory
+from alexnet_np.device import Array
 from alexnet_np.kernels.conv2d_winograd_numba import transform_tiles
-from alexnet_np.kernels.gemm_numba import WIDTH, gemm, gemm_transposed, padded_width
-from alexnet_np.kernels.image import Image
-from alexnet_np.kernels.jit import kernel, parallel_kernel
-from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
-from alexnet_np.kernels.winograd_tiles_numba import (
+from alexnet_np.kernels.conv2d_winograd_tiles_numba import (
     filter_adjoint_tile,
     input_adjoint_tile,
     output_adjoint_tile,
 )
+from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.image import Image
+from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
+from alexnet_np.kernels.gemm_numba import WIDTH, gemm, gemm_transposed, padded_width
 
 
-def emit_column_sums(
-    e: Emitter, x: ir.Value, row: ir.Value, rows: ir.Value, y: ir.Value, channels: ir.Value
-) -> None:
+def emit_column_sums(e: Emitter, x: ir.Value, row: ir.Value, rows: ir.Value, y: ir.Value, channels: ir.Value) -> None:
     """y[c] = sum over i < rows of x[i*row + c]."""
 
     def body(c: ir.Value) -> None:

@@ -23,11 +23,11 @@ import numpy as np
 from numba import prange
 
 from alexnet_np import threads
-from alexnet_np.kernels import memory
+from alexnet_np.kernels.conv2d_winograd_tiles_numba import input_tile, output_tile, transform_filters
+from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.simd import LANES
 from alexnet_np.kernels.gemm_numba import WIDTH, gemm, padded_width
-from alexnet_np.kernels.jit import kernel, parallel_kernel
-from alexnet_np.kernels.simd import LANES
-from alexnet_np.kernels.winograd_tiles_numba import input_tile, output_tile, transform_filters
 
 
 class Scratch(NamedTuple):

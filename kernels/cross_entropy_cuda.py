@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from alexnet_np.backend import Array, array_module
-from alexnet_np.kernels.cuda_runtime import BLOCK, contiguous, empty, launch
+from alexnet_np.device import Array, array_module
+from alexnet_np.kernels.gpu.runtime import BLOCK, contiguous, empty, launch
 
 
 def compute(logits: Array, coefficients: Array) -> Array:

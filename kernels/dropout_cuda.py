@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from alexnet_np.backend import Array
-from alexnet_np.kernels.cuda_runtime import BLOCK, ceil_div, contiguous, empty, launch, launch_each
+from alexnet_np.device import Array
+from alexnet_np.kernels.gpu.runtime import BLOCK, ceil_div, contiguous, empty, launch, launch_each
 
 WORDS = 4  # elements a thread decides: the words of a Philox block
 

@@ -10,9 +10,9 @@ import numpy as np
 from numba import prange
 
 from alexnet_np import threads
-from alexnet_np.backend import Array
-from alexnet_np.kernels import memory
-from alexnet_np.kernels.jit import kernel, parallel_kernel
+from alexnet_np.device import Array
+from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
 from alexnet_np.kernels.relu_numba import in_memory_order
 from alexnet_np.ops import dropout as array_version
 from alexnet_np.random import M0, M1, MASK, ROUNDS, W0, W1

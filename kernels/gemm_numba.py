@@ -22,8 +22,8 @@ from functools import partial
 import numpy as np
 from llvmlite import ir
 
-from alexnet_np.kernels.jit import kernel
-from alexnet_np.kernels.simd import INTEGER, LANES, MACHINE, POINTER, Emitter, vector_function
+from alexnet_np.kernels.cpu.jit import kernel
+from alexnet_np.kernels.cpu.simd import INTEGER, LANES, MACHINE, POINTER, Emitter, vector_function
 
 ROWS = MACHINE.rows
 WIDTH = MACHINE.vectors * LANES  # columns of a tile, and of a packed panel

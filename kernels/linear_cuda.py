@@ -1,9 +1,9 @@
 """The dense layer on the GPU: cuBLAS, then bias (and ReLU) in one pass. The signatures of alexnet_np/ops/linear.py."""
 
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.kernels.bias_relu_cuda import add_bias_relu, sum_columns
-from alexnet_np.kernels.cuda_runtime import contiguous, empty
 from alexnet_np.kernels.gemm_cuda import Prepared, gemm, prepare
+from alexnet_np.kernels.gpu.runtime import contiguous, empty
 from alexnet_np.ops.linear import Needs
 
 

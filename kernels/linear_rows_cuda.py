@@ -5,8 +5,8 @@ Float32 (or float64) throughout, whatever gemm_cuda.matmul_precision says. The g
 
 import numpy as np
 
-from alexnet_np.backend import Array
-from alexnet_np.kernels.cuda_runtime import BLOCK, address, ceil_div, contiguous, empty, launch
+from alexnet_np.device import Array
+from alexnet_np.kernels.gpu.runtime import BLOCK, address, ceil_div, contiguous, empty, launch
 from alexnet_np.kernels.linear_cuda import gradients
 
 __all__ = ["IMAGES", "compute", "gradients"]

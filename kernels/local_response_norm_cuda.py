@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np.backend import Array
-from alexnet_np.kernels.cuda_runtime import BLOCK, ceil_div, contiguous, empty, launch, launch_each
+from alexnet_np.device import Array
+from alexnet_np.kernels.gpu.runtime import BLOCK, ceil_div, contiguous, empty, launch, launch_each
 from alexnet_np.ops.local_response_norm import Geometry
 
 RUN = 16  # channels a thread walks: RUN in local_response_norm.cu

@@ -1,6 +1,6 @@
 """Log-softmax on the GPU, by the kernels of softmax.cu. The signatures of alexnet_np/ops/log_softmax.py."""
 
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.kernels import softmax_cuda
 
 

@@ -1,7 +1,7 @@
 """ReLU on the GPU; see relu.cu. The signatures of alexnet_np/ops/relu.py."""
 
-from alexnet_np.backend import Array
-from alexnet_np.kernels.cuda_runtime import contiguous, empty, launch_each
+from alexnet_np.device import Array
+from alexnet_np.kernels.gpu.runtime import contiguous, empty, launch_each
 
 
 def compute(x: Array) -> Array:

@@ -12,10 +12,10 @@ from llvmlite import ir
 from numba import prange
 
 from alexnet_np import threads
-from alexnet_np.backend import Array
-from alexnet_np.kernels import memory
-from alexnet_np.kernels.jit import parallel_kernel
-from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
+from alexnet_np.device import Array
+from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.ops import relu as array_version
 
 CHUNK = 1 << 16

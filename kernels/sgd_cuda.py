@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from alexnet_np.backend import Array
-from alexnet_np.kernels.cuda_runtime import contiguous, launch_each
+from alexnet_np.device import Array
+from alexnet_np.kernels.gpu.runtime import contiguous, launch_each
 
 
 def step(

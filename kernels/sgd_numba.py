@@ -12,8 +12,8 @@ import numpy as np
 from numba import prange
 
 from alexnet_np import threads
-from alexnet_np.backend import Array
-from alexnet_np.kernels.jit import parallel_kernel
+from alexnet_np.device import Array
+from alexnet_np.kernels.cpu.jit import parallel_kernel
 from alexnet_np.kernels.relu_numba import in_memory_order, same_layout
 
 CHUNK = 1 << 16

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from alexnet_np.backend import Array
-from alexnet_np.kernels.cuda_runtime import BLOCK, contiguous, empty, launch, launch_each
+from alexnet_np.device import Array
+from alexnet_np.kernels.gpu.runtime import BLOCK, contiguous, empty, launch, launch_each
 
 
 def compute(x: Array, dim: int, logarithm: bool = False) -> Array:

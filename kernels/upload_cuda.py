@@ -6,8 +6,8 @@ import ctypes
 
 import numpy as np
 
-from alexnet_np.backend import Array
-from alexnet_np.kernels.cuda_runtime import launch
+from alexnet_np.device import Array
+from alexnet_np.kernels.gpu.runtime import launch
 
 WORDS = 64  # a launch takes so many: WORDS in upload.cu
 

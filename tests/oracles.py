@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_np.backend import BACKENDS, IMPLEMENTATIONS, array_module, available_backends, use_backend
+from alexnet_np.backend import BACKENDS, IMPLEMENTATIONS, available_backends, use_backend
+from alexnet_np.device import array_module
 
 FLOAT64 = 1e-12
 """Largest float64 difference from torch, relative to the largest value: thousands of roundings, where both sides make

@@ -12,13 +12,13 @@ from alexnet_np import ops
 from alexnet_np.backend import (
     BACKENDS,
     IMPLEMENTATIONS,
-    as_array,
     available_backends,
     check_backend,
     current_backend,
     implementation,
     use_backend,
 )
+from alexnet_np.device import as_array
 from alexnet_np.errors import BackendError, DtypeError
 
 x = np.ones((1, 1, 4, 4), "float32")

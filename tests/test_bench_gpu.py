@@ -221,9 +221,7 @@ def test_without_torch_every_peer_is_named_as_missing(machine: FakeGpu, monkeypa
         assert all(contender.run is None and "torch" in contender.missing for contender in work.contenders)
 
 
-def test_a_plan_that_cannot_be_made_is_named_with_the_reason(
-    machine: FakeGpu, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plan_that_cannot_be_made_is_named_with_the_reason(machine: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*_: Any) -> None:
         raise RuntimeError("no plan\nfor this")
 

@@ -22,8 +22,8 @@ import pytest
 from cuda_shim import Recorder
 from cuda_shim.cases import launch_everything
 
-from alexnet_np.kernels import cuda_runtime
-from alexnet_np.kernels.cuda_runtime import HERE, Kernel, compile_options, source
+from alexnet_np.kernels.gpu import runtime
+from alexnet_np.kernels.gpu.runtime import HERE, Kernel, compile_options, source
 
 NVRTC, NVCC = importlib.util.find_spec("cupy") is not None, shutil.which("nvcc")
 ALL_BUILDS = 90
@@ -48,7 +48,7 @@ def architectures() -> list[int]:
 def builds() -> list[Kernel]:
     """One kernel of each build (file, dtype, defines) that the cases launch."""
     recorder = Recorder()
-    with cuda_runtime.use_executor(recorder), np.errstate(all="ignore"):
+    with runtime.use_executor(recorder), np.errstate(all="ignore"):
         launch_everything()
     return sorted({(kernel.stem, kernel.defines): kernel for kernel in sorted(recorder.launched)}.values())
 

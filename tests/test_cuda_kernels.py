@@ -33,16 +33,9 @@ from cuda_shim.cases import (
 from alexnet_np import ops
 from alexnet_np.data import preprocess
 from alexnet_np.errors import DtypeError, ShapeError
-from alexnet_np.kernels import (
-    conv2d_cuda,
-    conv2d_implicit_cuda,
-    cuda_runtime,
-    linear_cuda,
-    normalise_cuda,
-    relu_cuda,
-    upload_cuda,
-)
+from alexnet_np.kernels import conv2d_cuda, conv2d_implicit_cuda, linear_cuda, normalise_cuda, relu_cuda, upload_cuda
 from alexnet_np.kernels.gemm_cuda import matmul_precision
+from alexnet_np.kernels.gpu import runtime
 from alexnet_np.ops import conv2d
 
 pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
@@ -67,7 +60,7 @@ def test_a_kernel_agrees_with_the_array_operations_in_every_order(case: Case, na
         expected = run_case(case, dtype if case.op in EXACT else "float64")
     results = {}
     for order in ORDERS:
-        with cuda_runtime.use_executor(ShimExecutor(order)), computed_by(case.op, IMPLEMENTATIONS[case.op][name]):
+        with runtime.use_executor(ShimExecutor(order)), computed_by(case.op, IMPLEMENTATIONS[case.op][name]):
             results[order] = run_case(case, dtype)
     for key, value in expected.items():
         actual = results["forward"][key]
@@ -84,7 +77,7 @@ def test_a_kernel_agrees_with_the_array_operations_in_every_order(case: Case, na
 @pytest.fixture
 def shim() -> ShimExecutor:
     executor = ShimExecutor()
-    with cuda_runtime.use_executor(executor):
+    with runtime.use_executor(executor):
         yield executor
 
 
@@ -93,7 +86,7 @@ def test_every_kernel_of_every_file_runs(shim: ShimExecutor) -> None:
         launch_everything()
     written = {
         (path.stem, kernel)
-        for path in cuda_runtime.HERE.glob("*.cu")
+        for path in runtime.HERE.glob("*.cu")
         for kernel in cuda_shim.global_functions(path.read_text())
     }
     assert written == {(kernel.stem, kernel.name) for kernel in shim.launched}
@@ -144,7 +137,7 @@ def expected_of_plan_kernels(dtype: str) -> dict[str, np.ndarray]:
 def test_what_only_plans_launch(dtype: str) -> None:
     results = {}
     for order in ORDERS:
-        with cuda_runtime.use_executor(ShimExecutor(order)):
+        with runtime.use_executor(ShimExecutor(order)):
             results[order] = run_plan_kernels(dtype)
             expected = expected_of_plan_kernels(dtype)
     for key, value in expected.items():
@@ -203,7 +196,7 @@ def test_fused_relu_lets_nan_through(shim: ShimExecutor) -> None:
 
 @pytest.mark.parametrize("op", ["conv2d", "max_pool2d", "local_response_norm", "linear", "softmax"])
 def test_wide_indices(monkeypatch: pytest.MonkeyPatch, shim: ShimExecutor, op: str) -> None:
-    monkeypatch.setattr(cuda_runtime, "LONG", 1)
+    monkeypatch.setattr(runtime, "LONG", 1)
     case = next(c for c in CASES if c.op == op)
     expected = run_case(case, "float64")
     with computed_by(op, next(iter(IMPLEMENTATIONS[op].values()))):

@@ -20,12 +20,12 @@ from cuda_shim.machines import machine_called
 
 import alexnet_np as anp
 from alexnet_np.data.preprocess import PREPROCESSING, normalise
-from alexnet_np.kernels.cuda_runtime import recording
 from alexnet_np.kernels.gemm_cuda import matmul_precision
-from alexnet_np.kernels.tape_cuda import Tape
+from alexnet_np.kernels.gpu.runtime import recording
+from alexnet_np.kernels.gpu.tape import Tape
 from alexnet_np.layers import Dropout, Layer
-from alexnet_np.plan_cuda import PROGRAMS, CudaPlan
-from alexnet_np.plan_cuda_steps import Weighted, steps_of
+from alexnet_np.plan.cuda import PROGRAMS, CudaPlan
+from alexnet_np.plan.cuda_steps import Weighted, steps_of
 
 CLOSE = {"strict": 1e-6, "tf32": 3e-3, "tf32x3": 1e-6}  # relative to the largest logit
 WIDTH = 1 / 16
@@ -363,9 +363,9 @@ import sys
 sys.modules["numba"] = sys.modules["cupy"] = sys.modules["typer"] = sys.modules["rich"] = None
 sys.path.insert(0, "tests")
 import numpy as np, alexnet_np as anp, cuda_shim
-from alexnet_np.kernels.cuda_runtime import use_executor
-from alexnet_np.plan_cuda import CudaPlan
-from alexnet_np.plan_cuda_training import compile_training
+from alexnet_np.kernels.gpu.runtime import use_executor
+from alexnet_np.plan.cuda import CudaPlan
+from alexnet_np.plan.cuda_training import compile_training
 model = anp.alexnet(width=1 / 16, num_classes=10, seed=3)
 for parameter in model.parameters():
     parameter.data = cuda_shim.to_device(parameter.data)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from alexnet_np.errors import BackendError
-from alexnet_np.kernels import queue_cuda
-from alexnet_np.kernels.cuda_runtime import CupyExecutor
-from alexnet_np.kernels.queue_cuda import CudaQueue
+from alexnet_np.kernels.gpu import queue
+from alexnet_np.kernels.gpu.queue import CudaQueue
+from alexnet_np.kernels.gpu.runtime import CupyExecutor
 
 
 class FakeArray:
@@ -87,8 +87,8 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     )
     cupy.current = current
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(queue_cuda, "load_cublas", lambda: None)
-    monkeypatch.setattr(queue_cuda, "Cublas", lambda library, stream, *rest, owner: log("cublas", stream, *rest))
+    monkeypatch.setattr(queue, "load_cublas", lambda: None)
+    monkeypatch.setattr(queue, "Cublas", lambda library, stream, *rest, owner: log("cublas", stream, *rest))
     return log
 
 

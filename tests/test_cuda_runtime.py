@@ -17,9 +17,10 @@ import pytest
 from cuda_shim import SHIM, Recorder, ShimExecutor
 
 from alexnet_np.errors import ArgumentError, BackendError
-from alexnet_np.kernels import cublas, cuda_runtime, gemm_cuda, relu_cuda
-from alexnet_np.kernels.cuda_runtime import CupyExecutor, Window, clear_errors, launch, launch_each, pack
+from alexnet_np.kernels import gemm_cuda, relu_cuda
 from alexnet_np.kernels.gemm_cuda import gemm, matmul_precision
+from alexnet_np.kernels.gpu import cublas, runtime
+from alexnet_np.kernels.gpu.runtime import CupyExecutor, Window, clear_errors, launch, launch_each, pack
 
 needs_gpp = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++")
 FLOAT = np.dtype("float32")
@@ -36,7 +37,7 @@ def test_arguments_are_packed_as_the_kernel_reads_them() -> None:
 
 
 def test_window_is_common_cuhs_window() -> None:
-    text = (cuda_runtime.HERE / "common.cuh").read_text()
+    text = (runtime.HERE / "common.cuh").read_text()
     body = text[text.index("struct Window {") : text.index("};")]
     names = re.findall(r"\b(?!int\b)\w+", re.sub("//.*", "", body.split("{")[1]))
     assert names == [name for name, _ in Window._fields_]
@@ -44,8 +45,8 @@ def test_window_is_common_cuhs_window() -> None:
 
 def test_an_index_is_wide_only_where_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
-    monkeypatch.setattr(cuda_runtime, "LONG", 100)
-    with cuda_runtime.use_executor(recorder):
+    monkeypatch.setattr(runtime, "LONG", 100)
+    with runtime.use_executor(recorder):
         relu_cuda.compute(np.zeros(99, np.float32))
         relu_cuda.compute(np.zeros(100, np.float64))
     builds = {tuple(value for _, value in kernel.defines) for kernel in recorder.launched}
@@ -54,14 +55,14 @@ def test_an_index_is_wide_only_where_it_must_be(monkeypatch: pytest.MonkeyPatch)
 
 def test_nothing_is_launched_over_nothing() -> None:
     recorder = Recorder()
-    with cuda_runtime.use_executor(recorder):
+    with runtime.use_executor(recorder):
         launch_each("relu", "relu_forward", 0, np.zeros(0, np.float32), np.zeros(0, np.float32), real=FLOAT)
     assert not recorder.launched
 
 
 def test_a_strided_array_is_refused() -> None:
     with (
-        cuda_runtime.use_executor(Recorder()),
+        runtime.use_executor(Recorder()),
         pytest.raises(BackendError, match="relu_forward takes arrays in C order"),
     ):
         launch("relu", "relu_forward", (1,), (32,), np.zeros((4, 4), np.float32).T, real=FLOAT)
@@ -77,7 +78,7 @@ def test_numpy_arrays_are_refused_without_the_shim() -> None:
 
 def test_without_cupy_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    for act in (lambda: relu_cuda.compute(np.zeros(3, np.float32)), lambda: cuda_runtime.to_gpu(np.zeros(3))):
+    for act in (lambda: relu_cuda.compute(np.zeros(3, np.float32)), lambda: runtime.to_gpu(np.zeros(3))):
         with pytest.raises(BackendError, match=r"cuda needs CuPy \(pip install"):
             act()
 
@@ -168,7 +169,7 @@ def fake_cupy(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 def test_a_launch_on_the_gpu(fake_cupy: Any) -> None:
     """One compilation for each build; the array's own device and the current stream; no shared memory on request."""
-    with cuda_runtime.use_executor(CupyExecutor()):
+    with runtime.use_executor(CupyExecutor()):
         for _ in range(2):
             relu_cuda.compute(FakeCupyArray(device=1, shape=(3, 200)))
     (code, options) = fake_cupy.modules[0]
@@ -184,21 +185,21 @@ def test_a_launch_on_the_gpu(fake_cupy: Any) -> None:
 
 def test_arrays_of_two_gpus(fake_cupy: Any) -> None:
     refused = pytest.raises(BackendError, match=r"relu_backward was given arrays of GPUs \[0, 1\]")
-    with cuda_runtime.use_executor(CupyExecutor()), refused:
+    with runtime.use_executor(CupyExecutor()), refused:
         relu_cuda.gradients(FakeCupyArray(0), FakeCupyArray(1))
 
 
 def test_a_mix_of_cpu_and_gpu_arrays(fake_cupy: Any) -> None:
     refused = pytest.raises(BackendError, match="cuda takes CuPy arrays, got a NumPy array")
-    with cuda_runtime.use_executor(CupyExecutor()), refused:
+    with runtime.use_executor(CupyExecutor()), refused:
         relu_cuda.gradients(np.zeros(4, np.float32), FakeCupyArray(0))
 
 
 def test_moving_to_a_gpu(fake_cupy: Any) -> None:
-    assert cuda_runtime.to_gpu(np.zeros(3, np.float32), device=1).device.id == 1
+    assert runtime.to_gpu(np.zeros(3, np.float32), device=1).device.id == 1
     for wrong in (2, -1):
         with pytest.raises(BackendError, match=f"there is no GPU {wrong}: this machine has 2"):
-            cuda_runtime.to_gpu(np.zeros(3, np.float32), device=wrong)
+            runtime.to_gpu(np.zeros(3, np.float32), device=wrong)
 
 
 def test_moving_to_a_gpu_that_is_not_there() -> None:
@@ -208,7 +209,7 @@ def test_moving_to_a_gpu_that_is_not_there() -> None:
     except RuntimeError:
         count = 0
     with pytest.raises(BackendError) as caught:
-        cuda_runtime.to_gpu(np.zeros(3, np.float32), device=count)
+        runtime.to_gpu(np.zeros(3, np.float32), device=count)
     assert "\n" not in str(caught.value)
 
 
@@ -234,7 +235,7 @@ def test_gemm(dtype: str, accumulate: bool, sides: tuple[int, int, int], layout:
         b = b[:1]
     out = rng.standard_normal((2, M, N)).astype(dtype) if accumulate else np.full((2, M, N), np.nan, dtype)
     expected = a.astype(float) @ b.astype(float) + (out if accumulate else 0)
-    with cuda_runtime.use_executor(ShimExecutor()):
+    with runtime.use_executor(ShimExecutor()):
         gemm(a, b, out, accumulate)
     np.testing.assert_allclose(out, expected, rtol=0, atol=1e-5 if dtype == "float32" else 1e-13)
 

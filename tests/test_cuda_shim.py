@@ -13,8 +13,8 @@ from cuda_shim import ORDERS, SHIM, ShimExecutor
 from cuda_shim.cases import launch_everything
 
 from alexnet_np.errors import BackendError
-from alexnet_np.kernels import cuda_runtime
-from alexnet_np.kernels.cuda_runtime import launch
+from alexnet_np.kernels.gpu import runtime
+from alexnet_np.kernels.gpu.runtime import launch
 
 pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
 
@@ -23,7 +23,7 @@ FLOAT = np.dtype("float32")
 
 def run_planted(kernel: str, *args: object, order: str = "forward", block: int = 32) -> np.ndarray:
     y = np.full(32, np.nan, np.float32)
-    with cuda_runtime.use_executor(ShimExecutor(order, folder=SHIM)):
+    with runtime.use_executor(ShimExecutor(order, folder=SHIM)):
         launch("planted", kernel, (1,), (block,), y, *args, real=FLOAT)
     return y
 
@@ -52,7 +52,7 @@ def test_a_block_beyond_the_kernels_bound() -> None:
     ("grid", "block"), [((2**31,), (32,)), ((1, 65536), (32,)), ((1,), (2048,)), ((1,), (8, 8, 128)), ((1,), (0,))]
 )
 def test_a_launch_beyond_the_limits(grid: tuple, block: tuple) -> None:
-    with cuda_runtime.use_executor(ShimExecutor(folder=SHIM)), pytest.raises(BackendError, match="races: invalid grid"):
+    with runtime.use_executor(ShimExecutor(folder=SHIM)), pytest.raises(BackendError, match="races: invalid grid"):
         launch("planted", "races", grid, block, np.zeros(32, np.float32), real=FLOAT)
 
 
@@ -62,7 +62,7 @@ def test_a_launch_beyond_the_limits(grid: tuple, block: tuple) -> None:
         ((np.float32(1),), "argument 1 is f4, the kernel takes i4"),
         ((1.0,), "argument 1 is f4, the kernel takes i4"),
         ((np.int64(1),), "argument 1 is i8, the kernel takes i4"),
-        ((cuda_runtime.Window(),), "argument 1 is s52, the kernel takes i4"),
+        ((runtime.Window(),), "argument 1 is s52, the kernel takes i4"),
         ((None,), "argument 1 is null, the kernel takes i4"),
         ((), "takes 2 arguments, the launcher gives 1"),
     ],
@@ -74,7 +74,7 @@ def test_arguments_that_are_not_the_kernels(args: tuple, message: str) -> None:
 
 def test_an_array_of_another_dtype() -> None:
     refused = pytest.raises(AssertionError, match=r"\*f8, the kernel takes \*f4")
-    with cuda_runtime.use_executor(ShimExecutor(folder=SHIM)), refused:
+    with runtime.use_executor(ShimExecutor(folder=SHIM)), refused:
         launch("planted", "races", (1,), (32,), np.zeros(32), real=FLOAT)
 
 
@@ -111,5 +111,5 @@ def test_every_kernel_under_the_sanitizers() -> None:
 
 
 def run_everything() -> None:
-    with cuda_runtime.use_executor(ShimExecutor()), np.errstate(all="ignore"):
+    with runtime.use_executor(ShimExecutor()), np.errstate(all="ignore"):
         launch_everything(("float32",))

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from cuda_shim import ShimExecutor, to_device
 
-from alexnet_np.kernels import cuda_runtime, relu_cuda
-from alexnet_np.kernels.cuda_runtime import recording, zeros
+from alexnet_np.kernels import relu_cuda
 from alexnet_np.kernels.gemm_cuda import gemm, matmul_precision
-from alexnet_np.kernels.tape_cuda import ALIGNMENT, Launch, Product, Tape, Zero
+from alexnet_np.kernels.gpu import runtime
+from alexnet_np.kernels.gpu.runtime import recording, zeros
+from alexnet_np.kernels.gpu.tape import ALIGNMENT, Launch, Product, Tape, Zero
 
 needs_gpp = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
 
@@ -47,7 +48,7 @@ def test_an_array_of_nobody() -> None:
 
 def test_other_threads_are_not_recorded() -> None:
     tape, recorder = Tape(), cuda_shim.Recorder()
-    with cuda_runtime.use_executor(recorder), recording(tape):
+    with runtime.use_executor(recorder), recording(tape):
         other = threading.Thread(target=lambda: relu_cuda.compute(np.zeros(3, np.float32)))
         other.start()
         other.join()
@@ -101,7 +102,7 @@ def test_a_tape_runs_on_the_memory_it_is_put_on(precision: str) -> None:
         gemm(relu_cuda.compute(a)[None], b[None], out)
         y = tape.leaves(relu_cuda.compute(out))
     executor = ShimExecutor()
-    with cuda_runtime.use_executor(executor):
+    with runtime.use_executor(executor):
         queue = executor.queue(to_device(np.zeros(1)))
         tape.put(queue.allocate(tape.plan_memory()))
         calls = tape.bind(queue)
@@ -128,7 +129,7 @@ def test_arrays_from_outside_and_of_another_tape() -> None:
     tape.put_at(own, real)
     with recording(tape):
         y, z = tape.leaves(relu_cuda.compute(weights)), tape.leaves(relu_cuda.compute(own))
-    with cuda_runtime.use_executor(ShimExecutor()):
+    with runtime.use_executor(ShimExecutor()):
         tape.put(to_device(np.zeros(tape.plan_memory(), np.uint8)))
         for call in tape.bind(None):
             call()

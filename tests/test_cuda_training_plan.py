@@ -18,7 +18,7 @@ from cuda_shim.machines import machine_called
 import alexnet_np as anp
 from alexnet_np.data.preprocess import PREPROCESSING, normalise
 from alexnet_np.layers import Dropout
-from alexnet_np.plan_cuda_training import CudaTrainingPlan, compile_training
+from alexnet_np.plan.cuda_training import CudaTrainingPlan, compile_training
 
 N, SIZE, CLASSES = 5, (99, 99), 10
 CLOSE = 3e-6  # relative to the largest value of an array; tf32 is 1000 times coarser

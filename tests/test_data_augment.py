@@ -11,7 +11,7 @@ from alexnet_np.data.augment import IMAGENET_COLOUR, CenterCrop, ColourNoise, Ra
 from alexnet_np.data.dataset import ArrayDataset
 from alexnet_np.data.preprocess import PREPROCESSING
 from alexnet_np.errors import ShapeError
-from alexnet_np.verify import import_torchvision
+from alexnet_np.study.verify import import_torchvision
 
 BYTES = PREPROCESSING["paper"]._replace(mean=(0, 0, 0))  # leaves the pixels as they are
 rng = np.random.default_rng(0)

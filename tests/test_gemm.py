@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from alexnet_np.kernels.cpu.simd import MACHINES, host
 from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, gemm, gemm_naive, gemm_transposed, pack, padded_width
-from alexnet_np.kernels.simd import MACHINES, host
 
 SHAPES = [(1, 1, 1), (1, WIDTH, 5), (ROWS, WIDTH, 4), (ROWS + 1, WIDTH + 1, 13), (2 * ROWS + 5, 3 * WIDTH - 1, 66)]
 ERROR = 1e-6  # relative to the largest element: float32 sums of up to 66 products

@@ -20,7 +20,7 @@ import alexnet_np as anp
 from alexnet_np import backend, ops
 from alexnet_np.cli.app import app
 from alexnet_np.errors import BackendError
-from alexnet_np.kernels.cuda_runtime import clear_errors
+from alexnet_np.kernels.gpu.runtime import clear_errors
 
 RUNTIME, PTX = "cupy_backends.cuda.api.runtime", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"
 DEVICE_ERRORS = [  # what cudaGetDeviceCount fails with, in CuPy's words, and in ours
@@ -191,9 +191,7 @@ def test_a_gpu_lost_on_the_way_back(cupy: Any, model: Any, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 @pytest.mark.parametrize("name", ["cupy", "cuda"])
-def test_out_of_memory_inside_an_op(
-    cupy: Any, monkeypatch: pytest.MonkeyPatch, name: str, direction: str
-) -> None:
+def test_out_of_memory_inside_an_op(cupy: Any, monkeypatch: pytest.MonkeyPatch, name: str, direction: str) -> None:
     x = on_gpu(np.ones((2, 3), np.float32))
     module = {"cupy": "alexnet_np.ops.relu", "cuda": "alexnet_np.kernels.relu_cuda"}[name]
     y, cache = ops.relu.forward(x)

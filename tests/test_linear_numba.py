@@ -46,8 +46,6 @@ def test_packed_weights(M, N, K, relu):
     y = np.full((M, ldy), np.nan, np.float32)
     with threads.parallel() as workers:
         linear_numba.pack_weight(weight.reshape(-1), N, K, packed)
-        linear_numba.forward(
-            rows.reshape(-1), ldx, packed, wide, relu, y.reshape(-1), ldy, M, N, K, 100, workers
-        )
+        linear_numba.forward(rows.reshape(-1), ldx, packed, wide, relu, y.reshape(-1), ldy, M, N, K, 100, workers)
     expected = linear.compute(*(a.astype(np.float64) for a in (x, weight, bias)))
     assert_close(y[:, :N], np.maximum(expected, 0) if relu else expected)

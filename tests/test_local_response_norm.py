@@ -6,7 +6,7 @@ from oracles import channels_last, check_op, implementations, locked, refused, r
 from alexnet_np import ops
 from alexnet_np.errors import ArgumentError, ShapeError
 
-backend = implementations("local_response_norm_numba")
+backend = implementations("local_response_norm_nchw_numba")
 
 STRONG = {"alpha": 1.3, "k": 0.7}  # with torch's default alpha of 1e-4 a wrong window would go unnoticed
 
@@ -28,7 +28,10 @@ def test_usual_constants(backend, rng, keywords):
 def test_version_one_agrees_with_torch(rng, version, size):
     x = rng.standard_normal((2, 7, 3, 2))
     check_op(
-        ops.local_response_norm, [x], {"size": size, **STRONG}, implementation=f"local_response_norm_numba:{version}"
+        ops.local_response_norm,
+        [x],
+        {"size": size, **STRONG},
+        implementation=f"local_response_norm_nchw_numba:{version}",
     )
 
 

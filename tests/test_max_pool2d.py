@@ -10,7 +10,7 @@ from alexnet_np.backend import BACKENDS
 from alexnet_np.errors import ArgumentError, ShapeError
 
 draws = np.random.default_rng(0)
-backend = implementations("max_pool2d_numba")
+backend = implementations("max_pool2d_nchw_numba")
 
 # x, keywords
 CASES = {
@@ -58,7 +58,7 @@ def test_agrees_with_torch(backend, rng, case):
 @pytest.mark.parametrize("case", ["unbatched", "ceil, dilation", "ceil, last window would start in the padding"])
 def test_version_one_agrees_with_torch(rng, version, case):
     shape, keywords = CASES[case]
-    check_op(ops.max_pool2d, [distinct(rng, shape)], keywords, implementation=f"max_pool2d_numba:{version}")
+    check_op(ops.max_pool2d, [distinct(rng, shape)], keywords, implementation=f"max_pool2d_nchw_numba:{version}")
 
 
 @pytest.mark.parametrize("layout", [channels_last, strided, locked])
@@ -95,7 +95,9 @@ def test_awkward_values_go_where_torch_sends_them(backend, content, padding, lay
 @pytest.mark.parametrize("content", ["ties", "some -inf", "some NaN"])
 def test_version_one_on_awkward_values(version, content):
     keywords = {"kernel_size": 3, "stride": 2, "padding": 1}
-    check_op(ops.max_pool2d, [AWKWARD[content]], keywords, implementation=f"max_pool2d_numba:{version}", smooth=False)
+    check_op(
+        ops.max_pool2d, [AWKWARD[content]], keywords, implementation=f"max_pool2d_nchw_numba:{version}", smooth=False
+    )
 
 
 def assert_switches_are_torchs_indices(backend, x, keywords, layout=strided):

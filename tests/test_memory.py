@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from alexnet_np.kernels import memory
+from alexnet_np.kernels.cpu import memory
 
 MB = (1 << 18,)  # floats
 

@@ -12,7 +12,7 @@ import pytest
 import alexnet_np as anp
 from alexnet_np.layers import Linear, Sequential
 from alexnet_np.models import PRESETS
-from alexnet_np.verify import import_torchvision
+from alexnet_np.study.verify import import_torchvision
 
 
 @cache

@@ -7,7 +7,7 @@ import pytest
 from oracles import refused
 
 from alexnet_np.errors import MissingPackageError
-from alexnet_np.kernels import openblas
+from alexnet_np.kernels.cpu import openblas
 from alexnet_np.ops.conv2d import TERMS
 
 

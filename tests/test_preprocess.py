@@ -14,7 +14,7 @@ from alexnet_np.data import preprocess as module
 from alexnet_np.data.labels import FASHION_MNIST, imagenet_categories
 from alexnet_np.data.preprocess import PREPROCESSING, preprocess, read_image
 from alexnet_np.errors import ArgumentError, DtypeError, ImageError
-from alexnet_np.verify import import_torchvision
+from alexnet_np.study.verify import import_torchvision
 
 CAT = Path(module.__file__).parent.parent / "assets" / "cat.jpg"
 GREY_MODES = ["1", "L", "LA", "I", "F", "I;16", "I;16B"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import alexnet_np as anp
-from alexnet_np.verify import import_torchvision
+from alexnet_np.study.verify import import_torchvision
 from alexnet_np.weights import registry
 
 torch = pytest.importorskip("torch")

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import alexnet_np as anp
+from alexnet_np import download
 from alexnet_np.errors import MissingPackageError, WeightsError
-from alexnet_np.weights import fetch, registry
+from alexnet_np.weights import registry
 
 NAME = "IMAGENET1K_V1"
 WANT = {"features.0.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "features.0.bias": np.ones(2, np.float32)}
@@ -189,8 +190,8 @@ def test_a_server_that_does_not_stop_is_left(tmp_path, published, content, monke
     def counting(*_):
         yield received.append
 
-    monkeypatch.setattr(fetch, "progress_bar", counting)
-    monkeypatch.setattr(fetch, "CHUNK", 100)
+    monkeypatch.setattr(download, "progress_bar", counting)
+    monkeypatch.setattr(download, "CHUNK", 100)
     Handler.bodies = {"/good": (200, content + bytes(1 << 20), len(content) + (1 << 20))}
     refused("more than")
     assert sum(received) <= len(content) + 100

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from alexnet_np.kernels import choices, conv2d_numba, conv2d_winograd_batch_numba
+from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
-from alexnet_np.kernels import space_to_depth_numba as depth
-from alexnet_np.kernels.image import Image, framed
-from alexnet_np.kernels.winograd_tiles_numba import FAMILIES
-from alexnet_np.kernels.winograd_transforms import POINTS, finite_points, from_points, polynomial, transforms
+from alexnet_np.kernels.conv2d_winograd_tiles_numba import FAMILIES
+from alexnet_np.kernels.conv2d_winograd_transforms import POINTS, finite_points, from_points, polynomial, transforms
+from alexnet_np.kernels.cpu.image import Image, framed
 from alexnet_np.ops import conv2d
 
 ERROR = 1e-4  # largest error of a layer relative to the output's standard deviation: 3x what F(5,3) shows

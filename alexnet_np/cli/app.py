@@ -14,9 +14,8 @@ import typer
 from typer.core import TyperGroup
 
 import alexnet_np
-from alexnet_np.backend import one_line
 from alexnet_np.cli import bench, demo, images, study, train, weights
-from alexnet_np.errors import AlexNetError
+from alexnet_np.errors import AlexNetError, one_line
 
 
 class OneLineErrors(TyperGroup):

@@ -19,9 +19,9 @@ from alexnet_np.data.preprocess import preprocess
 from alexnet_np.errors import MissingPackageError
 from alexnet_np.ops import softmax
 from alexnet_np.study.timing import LayerTime, time_layers
+from alexnet_np.study.torch_net import TorchNet, to_numpy
+from alexnet_np.study.verify import relative_error
 from alexnet_np.study.walk import Walk, walk
-from alexnet_np.torch_net import TorchNet, to_numpy
-from alexnet_np.verify import relative_error
 
 
 def register(app: typer.Typer) -> None:

@@ -10,19 +10,18 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from alexnet_np.backend import one_line
 from alexnet_np.cli import show
 from alexnet_np.cli.images import Guess, best
 from alexnet_np.cli.options import load_network
 from alexnet_np.data.contact_sheet import Tile, contact_sheet
 from alexnet_np.data.garments import Garment, garments
 from alexnet_np.data.preprocess import preprocess
-from alexnet_np.errors import DataError
+from alexnet_np.errors import DataError, one_line
+from alexnet_np.files import replacing
 from alexnet_np.layers import no_grad
 from alexnet_np.ops import softmax
-from alexnet_np.torch_net import to_numpy
+from alexnet_np.study.torch_net import to_numpy
 from alexnet_np.weights import registry
-from alexnet_np.weights.files import replacing
 
 WEIGHTS = "FASHION_MNIST_V1"
 

@@ -14,17 +14,17 @@ import numpy as np
 import typer
 from rich.text import Text
 
-from alexnet_np.backend import Array, one_line
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Backend, BatchSize, Json, Network, Preset, Seed, Weights, load_network
 from alexnet_np.data.loading import find_images, load_batches
 from alexnet_np.data.preprocess import source_name
-from alexnet_np.errors import ArgumentError, DataError, ImageError, MissingPackageError
+from alexnet_np.device import Array
+from alexnet_np.errors import ArgumentError, DataError, ImageError, MissingPackageError, one_line
+from alexnet_np.files import replacing
 from alexnet_np.layers import ReLU, no_grad
 from alexnet_np.models import AlexNet
 from alexnet_np.ops import softmax
-from alexnet_np.torch_net import to_numpy
-from alexnet_np.weights.files import replacing
+from alexnet_np.study.torch_net import to_numpy
 
 Paths = Annotated[
     list[str], typer.Argument(metavar="IMAGE", help="Image files, folders, or - for one image on standard input.")

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from alexnet_np.backend import BACKENDS, Array, array_module
+from alexnet_np.backend import BACKENDS
 from alexnet_np.data.labels import FASHION_MNIST, imagenet_categories
+from alexnet_np.device import Array, array_module
 from alexnet_np.errors import ArgumentError, WeightsError
 from alexnet_np.layers import Linear
 from alexnet_np.models import PRESETS, AlexNet, alexnet, check_preset

@@ -18,9 +18,9 @@ from alexnet_np.cli.options import Backend, BatchSize, Json, Network, Preset, Se
 from alexnet_np.data.preprocess import preprocess
 from alexnet_np.errors import AlexNetError
 from alexnet_np.study.summary import summary as summarise
+from alexnet_np.study.verify import FLOAT32_FLOOR, FLOAT32_RATIO, FLOAT32_WINOGRAD, FLOAT64_LAYER, Comparison, Report
+from alexnet_np.study.verify import verify as compare
 from alexnet_np.study.walk import walk as walk_through
-from alexnet_np.verify import FLOAT32_FLOOR, FLOAT32_RATIO, FLOAT32_WINOGRAD, FLOAT64_LAYER, Comparison, Report
-from alexnet_np.verify import verify as compare
 
 Size = Annotated[int, typer.Option("--size", help="Side of the square input, in pixels.", min=1)]
 

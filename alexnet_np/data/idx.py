@@ -16,12 +16,11 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from alexnet_np.backend import one_line
 from alexnet_np.data.dataset import ArrayDataset
 from alexnet_np.data.labels import FASHION_MNIST
-from alexnet_np.errors import AlexNetError, ArgumentError, DataError
+from alexnet_np.download import fetch
+from alexnet_np.errors import AlexNetError, ArgumentError, DataError, one_line
 from alexnet_np.weights import registry
-from alexnet_np.weights.fetch import fetch
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np.backend import one_line
 from alexnet_np.data.background import batches_in_background
 from alexnet_np.data.loading import images_below
 from alexnet_np.data.preprocess import find_recipe, read_pixels
-from alexnet_np.errors import AlexNetError, DataError
-from alexnet_np.weights.files import replacing
+from alexnet_np.errors import AlexNetError, DataError, one_line
+from alexnet_np.files import replacing
 
 Progress = Callable[[int, int], None]  # images done, images in all
 

@@ -19,8 +19,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from alexnet_np.backend import one_line
-from alexnet_np.errors import ArgumentError, DtypeError, ImageError
+from alexnet_np.errors import ArgumentError, DtypeError, ImageError, one_line
 
 ImageSource = str | os.PathLike | bytes | IO[bytes] | Image.Image
 

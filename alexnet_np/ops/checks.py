@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np.backend import Array, as_array, on_gpu
+from alexnet_np.device import Array, as_array, on_gpu
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
 
 

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_np.backend import Array, array_module, as_array, implementation, on_gpu
+from alexnet_np.backend import implementation
+from alexnet_np.device import Array, array_module, as_array, on_gpu
 from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
 from alexnet_np.ops import log_softmax
 from alexnet_np.ops.checks import float_arrays, gradient

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from alexnet_np.backend import Array, array_module, as_array, implementation
+from alexnet_np.backend import implementation
+from alexnet_np.device import Array, array_module, as_array
 from alexnet_np.errors import ArgumentError, ShapeError
 from alexnet_np.ops.checks import float_arrays, gradient, integer
 from alexnet_np.random import uniform

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.errors import ArgumentError
 from alexnet_np.ops.checks import axis, float_arrays, gradient
 

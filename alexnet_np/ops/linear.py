@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from alexnet_np.backend import Array, array_module, implementation
+from alexnet_np.backend import implementation
+from alexnet_np.device import Array, array_module
 from alexnet_np.errors import ShapeError
 from alexnet_np.ops.checks import float_arrays, gradient
 

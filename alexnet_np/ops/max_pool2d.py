@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_np.backend import Array, array_module, implementation
+from alexnet_np.backend import implementation
+from alexnet_np.device import Array, array_module
 from alexnet_np.errors import ArgumentError, ShapeError
 from alexnet_np.ops.checks import batched, float_arrays, gradient, pair
 

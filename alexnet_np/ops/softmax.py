@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from alexnet_np.backend import Array, array_module, implementation
+from alexnet_np.backend import implementation
+from alexnet_np.device import Array, array_module
 from alexnet_np.ops.checks import axis, float_arrays, gradient
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from alexnet_np.backend import Array, array_module
+from alexnet_np.device import Array, array_module
 from alexnet_np.ops.checks import float_arrays, gradient
 
 

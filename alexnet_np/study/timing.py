@@ -9,7 +9,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from alexnet_np.backend import as_array, on_gpu
+from alexnet_np.device import as_array, on_gpu
 from alexnet_np.errors import ArgumentError
 from alexnet_np.layers import no_grad
 from alexnet_np.models import AlexNet

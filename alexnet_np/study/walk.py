@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.layers import Layer, Shape, no_grad
 from alexnet_np.models import AlexNet
 

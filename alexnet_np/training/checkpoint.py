@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np.backend import on_gpu, one_line
-from alexnet_np.errors import CheckpointError
+from alexnet_np.device import on_gpu
+from alexnet_np.errors import CheckpointError, one_line
+from alexnet_np.files import replacing
 from alexnet_np.weights import safetensors_file
-from alexnet_np.weights.files import replacing
 
 Tensors = Mapping[str, Any]
 

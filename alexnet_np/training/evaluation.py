@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np import ops
-from alexnet_np.backend import Array, array_module, on_gpu
+from alexnet_np.device import Array, array_module, on_gpu
 from alexnet_np.errors import ArgumentError
 from alexnet_np.layers import no_grad
 from alexnet_np.models import AlexNet

@@ -20,8 +20,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from alexnet_np.backend import Array, one_line, use_backend
-from alexnet_np.errors import CheckpointError
+from alexnet_np.backend import use_backend
+from alexnet_np.device import Array
+from alexnet_np.errors import CheckpointError, one_line
 from alexnet_np.training import checkpoint
 from alexnet_np.training.checkpoint import Checkpoints
 from alexnet_np.training.config import Config

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from alexnet_np.backend import one_line
-from alexnet_np.errors import CheckpointError, DataError
+from alexnet_np.errors import CheckpointError, DataError, one_line
 
 Event = dict[str, Any]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from alexnet_np.errors import ArgumentError, DataError, MissingPackageError
+from alexnet_np.files import replacing
 from alexnet_np.training.metrics import Event
-from alexnet_np.weights.files import replacing
 
 MOST_CLASSES = 50  # in a confusion matrix that can still be read
 SMOOTHING = 1 / 30  # of a run's batches are averaged for a point of its training curve

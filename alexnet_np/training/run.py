@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import __version__, ops
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.errors import AlexNetError, CheckpointError
 from alexnet_np.layers import Dropout
 from alexnet_np.threads import get_num_threads

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np.backend import Array, array_module, as_array, current_backend, on_gpu, use_backend
+from alexnet_np.backend import current_backend, use_backend
+from alexnet_np.device import Array, array_module, as_array, on_gpu
 from alexnet_np.errors import ArgumentError, CheckpointError
 from alexnet_np.layers import Parameter
 

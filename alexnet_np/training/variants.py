@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.layers import Dropout, Layer, LocalResponseNorm, MaxPool2d, ReLU
 from alexnet_np.models import AlexNet
 from alexnet_np.ops import sigmoid, tanh

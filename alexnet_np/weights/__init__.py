@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_np.backend import one_line
-from alexnet_np.errors import MissingPackageError, WeightsError
+from alexnet_np.errors import MissingPackageError, WeightsError, one_line
 
 if TYPE_CHECKING:
     from alexnet_np.weights.convert import inspect, write

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_np.backend import as_array, on_gpu, one_line
-from alexnet_np.errors import WeightsError
+from alexnet_np.device import as_array, on_gpu
+from alexnet_np.errors import WeightsError, one_line
+from alexnet_np.files import replacing
+from alexnet_np.text import quoted
 from alexnet_np.weights import numpy_file, read, safetensors_file
-from alexnet_np.weights.files import replacing
-from alexnet_np.weights.text import quoted
 
 # The weights of every layer but the last, whose outputs are the classes of whoever trained it.
 SHAPES = {

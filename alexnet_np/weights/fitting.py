@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np.backend import array_module, as_array
+from alexnet_np.device import array_module, as_array
 from alexnet_np.errors import WeightsError
-from alexnet_np.weights.text import listed, quoted
+from alexnet_np.text import listed, quoted
 
 Shape = tuple[int, ...]
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from alexnet_np.errors import WeightsError
-from alexnet_np.weights.text import quoted
+from alexnet_np.text import quoted
 from alexnet_np.weights.zips import BoundedFile
 
 CHUNK = 1 << 20

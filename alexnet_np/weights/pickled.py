@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
 from alexnet_np.errors import WeightsError
+from alexnet_np.text import quoted
 from alexnet_np.weights.tensors import Storage, Tensor
-from alexnet_np.weights.text import quoted
 
 MAX_PICKLE = 16 << 20  # bytes; AlexNet's is 1.4 kB, a network's of a thousand layers some 100 kB
 MAX_STEPS = 1_000_000  # AlexNet's takes 450

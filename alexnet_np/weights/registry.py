@@ -15,11 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet_np.backend import one_line
-from alexnet_np.errors import WeightsError
+from alexnet_np.download import fetch
+from alexnet_np.errors import WeightsError, one_line
+from alexnet_np.files import replacing
 from alexnet_np.weights import read
-from alexnet_np.weights.fetch import fetch
-from alexnet_np.weights.files import replacing
 
 ASSETS = Path(__file__).parent.parent / "assets"  # what the package carries
 

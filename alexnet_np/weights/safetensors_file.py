@@ -16,8 +16,8 @@ from types import ModuleType
 import numpy as np
 
 from alexnet_np.errors import MissingPackageError, WeightsError
+from alexnet_np.text import quoted
 from alexnet_np.weights.tensors import numbers
-from alexnet_np.weights.text import quoted
 
 MAX_HEADER = 4 << 20  # bytes; AlexNet's has 1.3 kB
 DTYPES = {

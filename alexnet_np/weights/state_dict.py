@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from alexnet_np.errors import WeightsError
+from alexnet_np.text import quoted
 from alexnet_np.weights.pickled import Parameter
 from alexnet_np.weights.tensors import Tensor
-from alexnet_np.weights.text import quoted
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")  # nn.DataParallel and its distributed twin; torch.compile

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np.errors import WeightsError
-from alexnet_np.weights.text import quoted
+from alexnet_np.text import quoted
 
 MAX_REPEATED = 1 << 20  # elements in a tensor that repeats its storage's by a stride of 0
 

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from alexnet_np.errors import WeightsError
+from alexnet_np.text import quoted
 from alexnet_np.weights import pickled
 from alexnet_np.weights.state_dict import tensors_of
 from alexnet_np.weights.tensors import Storage, Tensor, numbers, views
-from alexnet_np.weights.text import quoted
 
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001

@@ -21,10 +21,10 @@ from zipfile import ZIP_STORED
 import numpy as np
 
 from alexnet_np.errors import WeightsError
+from alexnet_np.text import quoted
 from alexnet_np.weights import pickled
 from alexnet_np.weights.state_dict import tensors_of
 from alexnet_np.weights.tensors import Storage, numbers, views
-from alexnet_np.weights.text import quoted
 from alexnet_np.weights.zips import directory
 
 LOCAL_HEADER, LENGTHS = 30, 26  # bytes of a member's own header; where in it the lengths of the two fields after it are

@@ -6,8 +6,7 @@ import io
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
-from alexnet_np.backend import one_line
-from alexnet_np.errors import WeightsError
+from alexnet_np.errors import WeightsError, one_line
 
 MAX_DIRECTORY = 4 << 20  # bytes, some 50 000 members; zipfile's own objects take a dozen times as much memory
 

@@ -1,4 +1,4 @@
-"""Runs the project's CUDA kernels on the CPU: an executor for cuda_runtime that takes NumPy arrays.
+"""Runs the project's CUDA kernels on the CPU: an executor for kernels/gpu/runtime.py that takes NumPy arrays.
 
 Each .cu is compiled with g++ under cuda_shim.h into a shared library, once a build (dtype, defines) and content, and
 launched through ctypes with the launcher's own grid, block and packed arguments. A launch fails here where it would on
@@ -27,11 +27,11 @@ from unittest import mock
 import numpy as np
 
 from alexnet_np import backend
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.errors import BackendError
-from alexnet_np.kernels.cublas import Cublas
-from alexnet_np.kernels.cuda_runtime import HERE as KERNELS
-from alexnet_np.kernels.cuda_runtime import Kernel, Parameters, Shape, address, is_array, use_executor
+from alexnet_np.kernels.gpu.cublas import Cublas
+from alexnet_np.kernels.gpu.runtime import HERE as KERNELS
+from alexnet_np.kernels.gpu.runtime import Kernel, Parameters, Shape, address, is_array, use_executor
 
 NAME = "cuda-shim"
 SHIM = Path(__file__).parent
@@ -104,7 +104,7 @@ def visible_kernels(text: str, defines: dict[str, str]) -> list[str]:
 
 
 class ShimExecutor:
-    """cuda_runtime's Executor on NumPy arrays. Remembers in `launched` every kernel that ran."""
+    """runtime.Executor on NumPy arrays. Remembers in `launched` every kernel that ran."""
 
     def __init__(self, order: str = "forward", folder: Path = KERNELS) -> None:
         self.order, self.folder = ORDERS[order], folder
@@ -161,7 +161,7 @@ def to_device(array: np.ndarray) -> DeviceArray:
 
 
 class ShimQueue:
-    """queue_cuda.CudaQueue on NumPy arrays. Writes down in `events` what happened in which order.
+    """queue.CudaQueue on NumPy arrays. Writes down in `events` what happened in which order.
 
     Nothing may be queued outside a turn or allocated inside one, and a graph holds nothing but the calls captured.
     """

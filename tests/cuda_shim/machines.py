@@ -12,7 +12,7 @@ import pytest
 
 from alexnet_np import plan
 from alexnet_np.backend import available_backends
-from alexnet_np.kernels.cuda_runtime import use_executor
+from alexnet_np.kernels.gpu.runtime import use_executor
 from cuda_shim import DeviceArray, ShimExecutor, compiler, to_device
 
 PARAMETERS = ["shim", pytest.param("gpu", marks=pytest.mark.gpu)]

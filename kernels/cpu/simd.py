@@ -24,7 +24,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from alexnet_np.kernels.vector_library import link
+from alexnet_np.kernels.cpu.vector_library import link
 
 INT = ir.IntType(64)
 FLOAT = ir.FloatType()

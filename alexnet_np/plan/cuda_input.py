@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import layers
-from alexnet_np.backend import Array, as_array
 from alexnet_np.data.preprocess import PREPROCESSING
+from alexnet_np.device import Array, as_array
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
 from alexnet_np.kernels import normalise_cuda
-from alexnet_np.kernels.cuda_runtime import address, contiguous
+from alexnet_np.kernels.gpu.runtime import address, contiguous
 from alexnet_np.models import AlexNet
 
 SLOTS = 2

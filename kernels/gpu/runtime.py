@@ -23,11 +23,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from alexnet_np.backend import Array, on_gpu, one_line
-from alexnet_np.errors import AlexNetError, BackendError
-from alexnet_np.kernels.cublas import Cublas, load_cublas
+from alexnet_np.device import Array, on_gpu
+from alexnet_np.errors import AlexNetError, BackendError, one_line
+from alexnet_np.kernels.gpu.cublas import Cublas, load_cublas
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent.parent  # where the .cu files lie beside their launchers
 BLOCK = 256  # threads a block, where a kernel has no reason for another number
 LONG = 1 << 30  # from this many elements on, indices take 64 bits
 WORKSPACE_BYTES = 32 << 20  # what cuBLAS asks for on Hopper; one a stream
@@ -223,8 +223,8 @@ class CupyExecutor:
             return self.handles[key]
 
     def queue(self, like: Array) -> Any:
-        """Where a plan runs: alexnet_np/kernels/queue_cuda.py."""
-        return importlib.import_module("alexnet_np.kernels.queue_cuda").CudaQueue(like)
+        """Where a plan runs: alexnet_np/kernels/gpu/queue.py."""
+        return importlib.import_module("alexnet_np.kernels.gpu.queue").CudaQueue(like)
 
 
 _executor: Executor = CupyExecutor()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from alexnet_np.errors import MissingPackageError
-from alexnet_np.weights.files import replacing
+from alexnet_np.files import replacing
 
 TIMEOUT = 30.0  # seconds without a byte before a download is given up
 CHUNK = 1 << 20

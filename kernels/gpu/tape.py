@@ -29,9 +29,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from alexnet_np.backend import Array
-from alexnet_np.kernels.cublas import Cublas, Operand, Sides
-from alexnet_np.kernels.cuda_runtime import Kernel, Parameters, Shape, address, current_executor, is_array, relocated
+from alexnet_np.device import Array
+from alexnet_np.kernels.gpu.cublas import Cublas, Operand, Sides
+from alexnet_np.kernels.gpu.runtime import Kernel, Parameters, Shape, address, current_executor, is_array, relocated
 
 ALIGNMENT = 256  # bytes: what a GPU's own allocations are aligned to, so that any vector load is
 VECTOR = 16  # bytes: the widest load that a kernel makes
@@ -42,7 +42,7 @@ _next_ghost = GHOSTS
 
 
 class Queue(Protocol):
-    """What a bound tape needs of where it runs; queue_cuda.CudaQueue on a GPU."""
+    """What a bound tape needs of where it runs; queue.CudaQueue on a GPU."""
 
     cublas: Cublas
 
@@ -104,7 +104,7 @@ class Zero(NamedTuple):
 
 
 class Tape:
-    """An executor (cuda_runtime.Executor) that runs nothing. `outside`: tapes whose arrays this one may use too."""
+    """An executor (runtime.Executor) that runs nothing. `outside`: tapes whose arrays this one may use too."""
 
     def __init__(self, *outside: Tape) -> None:
         self.calls: list[Launch | Product | Zero] = []

@@ -1,6 +1,6 @@
 """The steps of a plan on the GPU: what each layer of a model launches, forward and backward, as a tape records it.
 
-A step is given and gives ghosts (alexnet_np/kernels/tape_cuda.py): it says what is to be computed, on no memory yet.
+A step is given and gives ghosts (alexnet_np/kernels/gpu/tape.py): it says what is to be computed, on no memory yet.
 Bias and ReLU are part of the convolution or dense layer before them; what changes nothing (flattening, dropout in
 inference, average pooling to the size that is there) launches nothing.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from alexnet_np import layers, ops
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.errors import ArgumentError
 from alexnet_np.kernels import (
     adaptive_avg_pool2d_cuda,

@@ -18,12 +18,12 @@ from llvmlite import ir
 from numba import prange
 
 from alexnet_np import threads
-from alexnet_np.backend import Array
-from alexnet_np.kernels import local_response_norm_numba as rows_version
-from alexnet_np.kernels import memory
-from alexnet_np.kernels.image import framed, lies_channels_last
-from alexnet_np.kernels.jit import kernel, parallel_kernel
-from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
+from alexnet_np.device import Array
+from alexnet_np.kernels import local_response_norm_nchw_numba as rows_version
+from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.image import framed, lies_channels_last
+from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.ops.local_response_norm import Geometry
 
 SCALE, K, BETA, GRADIENT = range(4)  # where the constants lie: scale, k, beta, -2*scale*beta

@@ -18,7 +18,7 @@ from numba import types
 from numba.extending import overload
 
 from alexnet_np.errors import MissingPackageError
-from alexnet_np.kernels.jit import kernel
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.ops.conv2d import TERMS
 
 try:

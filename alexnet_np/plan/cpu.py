@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import layers, ops
-from alexnet_np.backend import Array, on_gpu
+from alexnet_np.device import Array, on_gpu
 from alexnet_np.errors import ArgumentError, DtypeError
 from alexnet_np.kernels import choices
-from alexnet_np.kernels.simd import LANES
+from alexnet_np.kernels.cpu.simd import LANES
 from alexnet_np.models import AlexNet
 from alexnet_np.plan import layers_of, megabytes
-from alexnet_np.plan_steps import (
+from alexnet_np.plan.cpu_steps import (
     Buffer,
     Convolution,
     Dense,
@@ -39,7 +39,7 @@ from alexnet_np.plan_steps import (
 
 
 class Plan:
-    """See alexnet_np/plan.py. Calls from several threads take turns, since they share the buffers."""
+    """See alexnet_np/plan/__init__.py. Calls from several threads take turns, since they share the buffers."""
 
     def __init__(self, model: AlexNet, max_batch: int, exact: bool, size: tuple[int, int]) -> None:
         self.model, self.max_batch, self.exact = model, max_batch, exact

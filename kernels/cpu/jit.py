@@ -1,7 +1,7 @@
 """How this package's Numba kernels are compiled: one decorator, so that every kernel has the same options.
 
 Machine code is cached on disk, in Numba's cache, with two changes (`KernelCache`): its stamp covers every CPU file of
-this folder, and reading it does not prepare Numba's compiler.
+kernels/, and reading it does not prepare Numba's compiler.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class KernelCache(FunctionCache):
 @cache
 def source_stamp() -> tuple[tuple[str, float, int], ...]:
     """Changes with any file of this folder; takes the place of Numba's (time, size) of one file."""
-    files = sorted(file for file in Path(__file__).parent.glob("*.py") if not file.stem.endswith("_cuda"))
+    kernels = Path(__file__).parent.parent
+    flat = (file for file in kernels.glob("*.py") if not file.stem.endswith("_cuda"))
+    files = sorted((*flat, *kernels.glob("cpu/*.py")))
     return tuple((file.name, file.stat().st_mtime, file.stat().st_size) for file in files)
 
 

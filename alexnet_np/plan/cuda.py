@@ -1,7 +1,7 @@
 """A network compiled for inference on the GPU: `plan = compile(model.to("cuda")); logits = plan(x)`.
 
 What it saves over calling the model: nothing is allocated and nothing decided in the loop. The launches and products
-of one forward are written down once for each size of batch (alexnet_np/kernels/tape_cuda.py), on memory in which every
+of one forward are written down once for each size of batch (alexnet_np/kernels/gpu/tape.py), on memory in which every
 array has its place and arrays that are not needed together share it; after a first run they are captured into one CUDA
 graph, so that a call is a copy of the images, one launch, and a copy of the logits. Bias and ReLU are part of the pass
 that ends a product, and max pooling does not keep which pixel won.
@@ -18,15 +18,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
-from alexnet_np.kernels.cuda_runtime import contiguous, current_executor, recording
 from alexnet_np.kernels.gemm_cuda import check_precision, matmul_precision
-from alexnet_np.kernels.tape_cuda import Tape
+from alexnet_np.kernels.gpu.runtime import contiguous, current_executor, recording
+from alexnet_np.kernels.gpu.tape import Tape
 from alexnet_np.models import AlexNet
 from alexnet_np.plan import megabytes
-from alexnet_np.plan_cuda_input import Input
-from alexnet_np.plan_cuda_steps import Step, Weighted, steps_of
+from alexnet_np.plan.cuda_input import Input
+from alexnet_np.plan.cuda_steps import Step, Weighted, steps_of
 
 PROGRAMS = 8  # sizes of batch and image that a plan keeps ready
 

@@ -19,8 +19,8 @@ import numpy as np
 from numba import prange
 
 from alexnet_np import threads
-from alexnet_np.backend import Array
-from alexnet_np.kernels.jit import kernel, parallel_kernel
+from alexnet_np.device import Array
+from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
 from alexnet_np.ops.max_pool2d import Geometry, switch_dtype
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from alexnet_np.kernels.jit import parallel_kernel
+from alexnet_np.kernels.cpu.jit import parallel_kernel
 
 
 @parallel_kernel

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import threads
-from alexnet_np.backend import Array
-from alexnet_np.kernels import adaptive_avg_pool2d_channels_last_numba as avg_pool
+from alexnet_np.device import Array
+from alexnet_np.kernels import adaptive_avg_pool2d_nhwc_numba as avg_pool
 from alexnet_np.kernels import choices, linear_numba
 from alexnet_np.kernels import conv2d_direct_numba as direct
+from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
-from alexnet_np.kernels import local_response_norm_channels_last_numba as lrn
-from alexnet_np.kernels import max_pool2d_channels_last_numba as max_pool
-from alexnet_np.kernels import space_to_depth_numba as depth
+from alexnet_np.kernels import local_response_norm_nhwc_numba as lrn
+from alexnet_np.kernels import max_pool2d_nhwc_numba as max_pool
+from alexnet_np.kernels.cpu.image import Image, framed
+from alexnet_np.kernels.cpu.simd import LANES
 from alexnet_np.kernels.gemm_numba import WIDTH, padded_width
-from alexnet_np.kernels.image import Image, framed
-from alexnet_np.kernels.simd import LANES
 from alexnet_np.ops.conv2d import Geometry
 from alexnet_np.ops.local_response_norm import Geometry as Norm
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet_np.backend import Array
-from alexnet_np.kernels import memory
+from alexnet_np.device import Array
+from alexnet_np.kernels.cpu import memory
 
 
 class Image(NamedTuple):

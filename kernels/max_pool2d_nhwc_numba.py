@@ -19,12 +19,12 @@ from llvmlite import ir
 from numba import prange
 
 from alexnet_np import threads
-from alexnet_np.backend import Array
-from alexnet_np.kernels import max_pool2d_numba as rows_version
-from alexnet_np.kernels import memory
-from alexnet_np.kernels.image import channels_last, framed, lies_channels_last
-from alexnet_np.kernels.jit import parallel_kernel
-from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
+from alexnet_np.device import Array
+from alexnet_np.kernels import max_pool2d_nchw_numba as rows_version
+from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.image import channels_last, framed, lies_channels_last
+from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.ops.max_pool2d import Geometry
 
 
@@ -125,7 +125,6 @@ def unpool(dy, switches, N, C, OH, OW, KH, KW, SH, SW, top, left, dx, H, W):
             tap = (h - i0 * SH) * KW + w - j0 * SW
             pixel = (np.int64(task) * W + w - left) * C
             gather(0, dy, window, switches, window, OW * C, C, i1 - i0, j1 - j0, tap, SH * KW, SW, dx, pixel, C)
-
 
 
 def fits(C: int, geometry: Geometry) -> bool:

@@ -15,8 +15,8 @@ import numpy as np
 from llvmlite import ir
 from numba import prange
 
-from alexnet_np.kernels.jit import parallel_kernel
-from alexnet_np.kernels.simd import INTEGER, POINTER, Emitter, vector_function
+from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.simd import INTEGER, POINTER, Emitter, vector_function
 
 
 def emit_row(e: Emitter, x: ir.Value, d: ir.Value, count: ir.Value, pitch: ir.Value, *, S: int) -> None:
@@ -87,4 +87,3 @@ def filters_from_depth(dweight: np.ndarray, S: int, K: int) -> np.ndarray:
     F, CD, r, _ = dweight.shape
     blocks = dweight.reshape(F, CD // (S * S), S, S, r, r).transpose(0, 1, 4, 2, 5, 3)
     return np.ascontiguousarray(blocks.reshape(F, CD // (S * S), r * S, r * S)[:, :, :K, :K])
-

@@ -22,10 +22,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_np.backend import Array, array_module, as_array, current_backend
+from alexnet_np.backend import current_backend
+from alexnet_np.device import Array, array_module, as_array
 from alexnet_np.layers import Conv2d, Layer, MaxPool2d, ReLU
 from alexnet_np.models import AlexNet
-from alexnet_np.torch_net import Arrays, TorchNet, import_torch, import_torchvision, to_numpy, torch_module
+from alexnet_np.study.torch_net import Arrays, TorchNet, import_torch, import_torchvision, to_numpy, torch_module
 
 __all__ = ["Comparison", "LayerReport", "Report", "TorchNet", "import_torch", "import_torchvision", "relative_error",
            "torch_module", "verify"]  # fmt: skip

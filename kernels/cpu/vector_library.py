@@ -21,7 +21,7 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import config
 
-from alexnet_np.kernels.jit import announce, source_stamp
+from alexnet_np.kernels.cpu.jit import announce, source_stamp
 
 for _initialize in (llvm.initialize_native_target, llvm.initialize_native_asmprinter):
     _initialize()

@@ -13,7 +13,7 @@ import threading
 
 import numpy as np
 
-from alexnet_np.backend import Array
+from alexnet_np.device import Array
 
 SMALL = 1 << 20  # bytes; below this the system's allocator keeps its memory itself
 KEEP = 64 << 20  # bytes of idle blocks that survive when a new block is needed

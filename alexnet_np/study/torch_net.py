@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import layers, ops
-from alexnet_np.backend import Array, on_gpu, one_line
-from alexnet_np.errors import AlexNetError, MissingPackageError
+from alexnet_np.device import Array, on_gpu
+from alexnet_np.errors import AlexNetError, MissingPackageError, one_line
 from alexnet_np.models import AlexNet
 
 INSTALL = "pip install torch torchvision"

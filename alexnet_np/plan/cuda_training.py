@@ -22,18 +22,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np import layers
-from alexnet_np.backend import Array, as_array
+from alexnet_np.device import Array, as_array
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
 from alexnet_np.kernels import bias_relu_cuda, cross_entropy_cuda, sgd_cuda, upload_cuda
-from alexnet_np.kernels.cuda_runtime import address, contiguous, current_executor, empty, recording
 from alexnet_np.kernels.gemm_cuda import check_precision, matmul_precision
-from alexnet_np.kernels.tape_cuda import VECTOR, Tape
+from alexnet_np.kernels.gpu.runtime import address, contiguous, current_executor, empty, recording
+from alexnet_np.kernels.gpu.tape import VECTOR, Tape
 from alexnet_np.models import AlexNet
 from alexnet_np.ops.checks import pair
 from alexnet_np.plan import megabytes
-from alexnet_np.plan_cuda import Replay
-from alexnet_np.plan_cuda_input import Input
-from alexnet_np.plan_cuda_steps import Dropout, Weighted, steps_of
+from alexnet_np.plan.cuda import Replay
+from alexnet_np.plan.cuda_input import Input
+from alexnet_np.plan.cuda_steps import Dropout, Weighted, steps_of
 from alexnet_np.training.sgd import OPTIONS, SGD
 
 LOW = 1 << 32

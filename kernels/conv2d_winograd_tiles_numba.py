@@ -20,10 +20,10 @@ import numpy as np
 from llvmlite import ir
 from numba import prange
 
+from alexnet_np.kernels.conv2d_winograd_transforms import POINTS, Matrix, finite_points, polynomial, transforms
+from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.kernels.gemm_numba import WIDTH
-from alexnet_np.kernels.jit import parallel_kernel
-from alexnet_np.kernels.simd import INTEGER, LANES, POINTER, Emitter, vector_function
-from alexnet_np.kernels.winograd_transforms import POINTS, Matrix, finite_points, polynomial, transforms
 
 FAMILIES = ((5, 3), (3, 5), (4, 3), (6, 3))
 Vectors = list[ir.Value]
