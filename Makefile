@@ -1,9 +1,10 @@
 # Each target makes its own virtual environment under .venv/ and installs what it needs, from a bare Python 3.11 or newer.
 #
-#   make demo    AlexNet on a photograph (no torch is installed)
-#   make test    the whole suite, beside torch
-#   make bench   benchmarks beside PyTorch, ONNX Runtime and OpenVINO
-#   make lint    ruff and mypy
+#   make demo        AlexNet on a photograph (no torch is installed)
+#   make test        every test but the slow ones, beside torch
+#   make test-slow   the slow ones: .ci/run runs them too
+#   make bench       benchmarks beside PyTorch, ONNX Runtime and OpenVINO
+#   make lint        ruff, its rules and its layout, and mypy
 #
 #   make test-gpu    the whole suite on a machine with an NVIDIA GPU (and g++): a test skipped for want of one fails it
 #   make bench-gpu   everything verified and measured there, beside PyTorch: bench_gpu.json and .md
@@ -27,13 +28,16 @@ EXTRAS_bench-gpu = verify,cuda$(CUDA)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test bench lint test-gpu bench-gpu clean
+.PHONY: demo test test-slow bench lint test-gpu bench-gpu clean
 
 demo: .venv/demo/installed
 	.venv/demo/bin/alexnet demo $(ARGS)
 
 test: .venv/test/installed
-	.venv/test/bin/python -m pytest $(ARGS)
+	.venv/test/bin/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: .venv/test/installed
+	.venv/test/bin/python -m pytest -m slow $(ARGS)
 
 bench: .venv/bench/installed
 	.venv/bench/bin/python -m alexnet_np.benchmarks.bench_arrays
@@ -41,6 +45,7 @@ bench: .venv/bench/installed
 
 lint: .venv/lint/installed
 	.venv/lint/bin/ruff check .
+	.venv/lint/bin/ruff format --check .
 	.venv/lint/bin/mypy
 
 test-gpu: .venv/test-gpu/installed

@@ -104,6 +104,7 @@ def test_the_sanitizers_find_a_planted_fault(call: str, finding: str | None) -> 
         assert finding in result.stderr
 
 
+@pytest.mark.slow
 def test_every_kernel_under_the_sanitizers() -> None:
     """Every case of every kernel, in float32: no access out of bounds, no undefined behaviour."""
     result = run_sanitized("-c", "import test_cuda_shim; test_cuda_shim.run_everything()")
