@@ -11,8 +11,9 @@ import typer
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Json
 from alexnet_np.weights import convert as files
-from alexnet_np.weights import read, registry
+from alexnet_np.weights import registry
 from alexnet_np.weights.fitting import check_finite
+from alexnet_np.weights.reading import read
 
 app = typer.Typer(no_args_is_help=True, help="List, download, convert and inspect weight files.")
 

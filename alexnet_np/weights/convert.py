@@ -14,7 +14,8 @@ from alexnet_np.device import as_array, on_gpu
 from alexnet_np.errors import WeightsError, one_line
 from alexnet_np.files import replacing
 from alexnet_np.text import quoted
-from alexnet_np.weights import numpy_file, read, safetensors_file
+from alexnet_np.weights import numpy_file, safetensors_file
+from alexnet_np.weights.reading import read
 
 # The weights of every layer but the last, whose outputs are the classes of whoever trained it.
 SHAPES = {

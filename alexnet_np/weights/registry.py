@@ -18,7 +18,7 @@ import numpy as np
 from alexnet_np.download import fetch
 from alexnet_np.errors import WeightsError, one_line
 from alexnet_np.files import replacing
-from alexnet_np.weights import read
+from alexnet_np.weights.reading import read
 
 ASSETS = Path(__file__).parent.parent / "assets"  # what the package carries
 
