@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from alexnet_np.device import Array, on_gpu
+from alexnet_np.device import Array, clear_errors, count_gpus, on_gpu
 from alexnet_np.errors import BackendError, one_line
 
 BACKENDS = {"numpy": "cpu", "numba": "cpu", "cupy": "gpu", "cuda": "gpu"}
@@ -61,14 +61,10 @@ def _why_unavailable(name: str) -> str | None:
         return f"{package} is not installed (pip install {'numba' if name == 'numba' else 'cupy-cuda13x[ctk]'})"
     if BACKENDS[name] == "cpu":
         return None
-    from alexnet_np.kernels.gpu import runtime  # which imports this module
-
     try:
-        with runtime.clear_errors("CUDA"):
-            devices = runtime.import_cupy().cuda.runtime.getDeviceCount()
+        return None if count_gpus() else "no CUDA device"
     except Exception as error:  # a missing, an old and a broken driver; a CuPy that does not load
         return one_line(error)
-    return None if devices else "no CUDA device"
 
 
 def check_backend(name: str) -> str:
@@ -134,12 +130,7 @@ class _OnGpu:
         function = getattr(self.module, name)
 
         def run(*arguments: Any) -> Any:
-            try:
+            with clear_errors(self.what):
                 return function(*arguments)
-            except Exception as error:
-                from alexnet_np.kernels.gpu.runtime import clear_errors  # which imports this module
-
-                with clear_errors(self.what):
-                    raise error
 
         return run

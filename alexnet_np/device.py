@@ -1,15 +1,20 @@
-"""Where an array lives: NumPy's memory on the CPU, or CuPy's on a GPU. CuPy is never imported to find out."""
+"""Where an array lives: NumPy's memory on the CPU, or CuPy's on a GPU. CuPy is never imported to find out.
+
+What CUDA says where something is wrong, or missing, becomes one line here, for everybody who asks it for anything.
+"""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from alexnet_np.errors import DtypeError, one_line
+from alexnet_np.errors import AlexNetError, BackendError, DtypeError, one_line
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray
 
@@ -38,3 +43,70 @@ def as_array(x: Any, name: str) -> Array:
     except Exception as error:
         raise DtypeError(f"{name}: a {type(x).__name__} that cannot be read as an array: {one_line(error)}") from error
     raise DtypeError(f"{name} must be an array, got {type(x).__name__}; use numpy.asarray(..., dtype='float32')")
+
+
+def to_cpu(x: Array) -> Array:
+    """`x` as a NumPy array, once everything queued before has run; itself if it is one."""
+    with clear_errors("cuda: moving an array to the CPU"):
+        return x.get() if on_gpu(x) else x
+
+
+def to_gpu(x: Array, device: int | None = None) -> Array:
+    """`x` on GPU `device`, by default CuPy's current one; itself if it is there already.
+
+    Raises BackendError: no driver, no such device, no memory.
+    """
+    cupy, where = import_cupy(), "the GPU" if device is None else f"GPU {device}"
+    with clear_errors(f"cuda: moving {x.nbytes:,} bytes to {where}"):
+        device = cupy.cuda.runtime.getDevice() if device is None else device
+        count = cupy.cuda.runtime.getDeviceCount()
+        if not 0 <= device < count:
+            raise BackendError(f"cuda: there is no GPU {device}: this machine has {count}, numbered from 0")
+        with cupy.cuda.Device(device):
+            return cupy.asarray(x)
+
+
+def check_on_gpu(x: Array) -> None:
+    if not on_gpu(x):
+        raise BackendError("cuda takes CuPy arrays, got a NumPy array; move it with to_gpu, or choose another backend")
+
+
+def import_cupy() -> Any:
+    try:
+        return importlib.import_module("cupy")
+    except ImportError as error:
+        raise BackendError(f"cuda needs CuPy (pip install 'cupy-cuda13x[ctk]'): {one_line(error)}") from error
+
+
+def count_gpus() -> int:
+    """The GPUs that CUDA sees. Raises BackendError: no CuPy, no driver, none that fits."""
+    with clear_errors("CUDA"):
+        return import_cupy().cuda.runtime.getDeviceCount()
+
+
+# What CUDA's own messages mean and what to do, by a sign in the error's class name or text (case and _ aside).
+REMEDIES = {
+    "outofmemory": "out of GPU memory; use a smaller batch, or free arrays that are no longer needed",
+    "memoryallocation": "out of GPU memory; use a smaller batch, or free arrays that are no longer needed",
+    "insufficientdriver": "no NVIDIA driver, or one too old for this CUDA; install a newer one, or an older CuPy",
+    "unsupportedptx": "the NVIDIA driver is older than this CUDA; install a newer driver, or CuPy for an older CUDA",
+    "nodevice": "no NVIDIA GPU is visible; look at nvidia-smi and CUDA_VISIBLE_DEVICES",
+    "invaliddevice": "there is no GPU of that number; look at nvidia-smi and CUDA_VISIBLE_DEVICES",
+    "compileexception": "the kernel did not compile for this GPU",
+}
+
+
+@contextmanager
+def clear_errors(what: str) -> Iterator[None]:
+    """CUDA's errors inside the `with` become BackendErrors of one line, beginning with `what`."""
+    try:
+        yield
+    except AlexNetError:
+        raise
+    except Exception as error:
+        kind = type(error)
+        if not (kind.__module__.startswith("cupy") or isinstance(error, MemoryError)):
+            raise
+        text = f"{kind.__name__} {error}".lower().replace("_", "")
+        remedy = next((r for sign, r in REMEDIES.items() if sign in text), None)
+        raise BackendError(f"{what}: {remedy + ': ' if remedy else ''}{one_line(error)}") from error

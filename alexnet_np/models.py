@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np.backend import BACKENDS, check_backend
-from alexnet_np.device import Array, as_array, on_gpu
+from alexnet_np.device import Array, as_array, on_gpu, to_cpu, to_gpu
 from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
 from alexnet_np.initialisation import initialise
 from alexnet_np.layers import (
@@ -329,8 +329,7 @@ class AlexNet(Layer):
         missing, unexpected = match(mapping, {name: p.shape for name, p in parameters.items()}, strict)
         for name, parameter in parameters.items():
             if name not in missing:
-                array = as_array(mapping[name], name)
-                array = array.get() if on_gpu(array) else array
+                array = to_cpu(as_array(mapping[name], name))
                 data = parameter.data
                 if on_gpu(data):
                     parameter.data = _place(np.array(array, dtype=data.dtype, order="C"), gpu=True)
@@ -372,10 +371,6 @@ class AlexNet(Layer):
 
 def _place(array: Array, gpu: bool) -> Array:
     """`array` on the GPU or on the CPU."""
-    if gpu == on_gpu(array):
-        return array
-    from alexnet_np.kernels.gpu import runtime
-
     if not gpu:
-        return runtime.to_cpu(array)
-    return runtime.to_gpu(array, runtime.import_cupy().cuda.runtime.getDevice())
+        return to_cpu(array)
+    return array if on_gpu(array) else to_gpu(array)

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from alexnet_np.backend import check_backend
-from alexnet_np.device import Array, on_gpu
+from alexnet_np.device import Array, clear_errors, on_gpu, to_gpu
 from alexnet_np.kernels.gemm_cuda import gemm, matmul_precision
-from alexnet_np.kernels.gpu.runtime import clear_errors, empty, to_gpu
+from alexnet_np.kernels.gpu.runtime import empty
 
 from . import harness
 

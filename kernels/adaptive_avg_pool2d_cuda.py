@@ -1,7 +1,8 @@
 """Adaptive average pooling on the GPU; see the .cu. The signatures of alexnet_np/ops/adaptive_avg_pool2d.py."""
 
 from alexnet_np.device import Array
-from alexnet_np.kernels.gpu.runtime import Window, contiguous, empty, launch_each
+from alexnet_np.kernels.gpu.arguments import Window
+from alexnet_np.kernels.gpu.runtime import contiguous, empty, launch_each
 
 
 def compute(x: Array, output: tuple[int, int]) -> Array:

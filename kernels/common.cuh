@@ -1,4 +1,4 @@
-// What every .cu of this directory shares. The launcher (cuda_runtime.py) compiles each file with two types given:
+// What every .cu of this directory shares. The launcher (gpu/runtime.py) compiles each file with two types given:
 //   REAL   float or double, the dtype of the arrays
 //   INDEX  int, or long long where an array is too long for 32-bit indices
 #pragma once
@@ -6,7 +6,7 @@
 typedef REAL real;
 typedef INDEX index_t;
 
-// The geometry of a sliding window, convolution's and pooling's alike; its twin is cuda_runtime.Window.
+// The geometry of a sliding window, convolution's and pooling's alike; its twin is gpu/arguments.Window.
 struct Window {
     int C, H, W;       // input channels, height, width
     int OH, OW;        // output height, width

@@ -8,7 +8,8 @@ import numpy as np
 from alexnet_np.device import Array
 from alexnet_np.kernels.bias_relu_cuda import sum_columns, sum_rows
 from alexnet_np.kernels.gemm_cuda import Prepared, gemm, prepare
-from alexnet_np.kernels.gpu.runtime import Window, contiguous, empty, launch_each, zeros
+from alexnet_np.kernels.gpu.arguments import Window
+from alexnet_np.kernels.gpu.runtime import contiguous, empty, launch_each, zeros
 from alexnet_np.ops.conv2d import Geometry, Needs, slices
 
 

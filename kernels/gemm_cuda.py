@@ -17,10 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet_np.device import Array
+from alexnet_np.device import Array, clear_errors
 from alexnet_np.errors import ArgumentError
+from alexnet_np.kernels.gpu.arguments import address
 from alexnet_np.kernels.gpu.cublas import COMPUTE_32F, COMPUTE_32F_FAST_TF32, COMPUTE_64F, Operand
-from alexnet_np.kernels.gpu.runtime import address, clear_errors, contiguous, current_executor, empty, launch_each
+from alexnet_np.kernels.gpu.runtime import contiguous, current_executor, empty, launch_each
 
 PRECISIONS = ("strict", "tf32", "tf32x3")
 _precision: ContextVar[str] = ContextVar("alexnet_np_matmul_precision", default="strict")

@@ -6,7 +6,8 @@ Float32 (or float64) throughout, whatever gemm_cuda.matmul_precision says. The g
 import numpy as np
 
 from alexnet_np.device import Array
-from alexnet_np.kernels.gpu.runtime import BLOCK, address, ceil_div, contiguous, empty, launch
+from alexnet_np.kernels.gpu.arguments import address
+from alexnet_np.kernels.gpu.runtime import BLOCK, ceil_div, contiguous, empty, launch
 from alexnet_np.kernels.linear_cuda import gradients
 
 __all__ = ["IMAGES", "compute", "gradients"]

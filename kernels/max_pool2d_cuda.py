@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from alexnet_np.device import Array
-from alexnet_np.kernels.gpu.runtime import Window, contiguous, empty, launch_each
+from alexnet_np.kernels.gpu.arguments import Window
+from alexnet_np.kernels.gpu.runtime import contiguous, empty, launch_each
 from alexnet_np.ops.max_pool2d import Geometry, switch_dtype
 
 C_TYPES = {np.dtype(np.uint8): "unsigned char", np.dtype(np.int32): "int"}

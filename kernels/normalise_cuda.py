@@ -9,7 +9,8 @@ import numpy as np
 
 from alexnet_np.device import Array
 from alexnet_np.errors import DtypeError, ShapeError
-from alexnet_np.kernels.gpu.runtime import REALS, contiguous, empty, launch_each
+from alexnet_np.kernels.gpu.arguments import REALS
+from alexnet_np.kernels.gpu.runtime import contiguous, empty, launch_each
 
 MOST_CHANNELS = 4
 

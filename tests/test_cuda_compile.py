@@ -23,7 +23,8 @@ from cuda_shim import Recorder
 from cuda_shim.cases import launch_everything
 
 from alexnet_np.kernels.gpu import runtime
-from alexnet_np.kernels.gpu.runtime import HERE, Kernel, compile_options, source
+from alexnet_np.kernels.gpu.arguments import Kernel
+from alexnet_np.kernels.gpu.source import HERE, compile_options, source
 
 NVRTC, NVCC = importlib.util.find_spec("cupy") is not None, shutil.which("nvcc")
 ALL_BUILDS = 90

@@ -36,6 +36,7 @@ from alexnet_np.errors import DtypeError, ShapeError
 from alexnet_np.kernels import conv2d_cuda, conv2d_implicit_cuda, linear_cuda, normalise_cuda, relu_cuda, upload_cuda
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.kernels.gpu import runtime
+from alexnet_np.kernels.gpu.source import HERE
 from alexnet_np.ops import conv2d
 
 pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
@@ -85,9 +86,7 @@ def test_every_kernel_of_every_file_runs(shim: ShimExecutor) -> None:
     with np.errstate(all="ignore"):
         launch_everything()
     written = {
-        (path.stem, kernel)
-        for path in runtime.HERE.glob("*.cu")
-        for kernel in cuda_shim.global_functions(path.read_text())
+        (path.stem, kernel) for path in HERE.glob("*.cu") for kernel in cuda_shim.global_functions(path.read_text())
     }
     assert written == {(kernel.stem, kernel.name) for kernel in shim.launched}
 

@@ -15,8 +15,8 @@ import pytest
 
 from alexnet_np.errors import BackendError
 from alexnet_np.kernels.gpu import queue
+from alexnet_np.kernels.gpu.executor import CupyExecutor
 from alexnet_np.kernels.gpu.queue import CudaQueue
-from alexnet_np.kernels.gpu.runtime import CupyExecutor
 
 
 class FakeArray:

@@ -16,11 +16,15 @@ import numpy as np
 import pytest
 from cuda_shim import SHIM, Recorder, ShimExecutor
 
+from alexnet_np.device import clear_errors, to_gpu
 from alexnet_np.errors import ArgumentError, BackendError
 from alexnet_np.kernels import gemm_cuda, relu_cuda
 from alexnet_np.kernels.gemm_cuda import gemm, matmul_precision
 from alexnet_np.kernels.gpu import cublas, runtime
-from alexnet_np.kernels.gpu.runtime import CupyExecutor, Window, clear_errors, launch, launch_each, pack
+from alexnet_np.kernels.gpu.arguments import Window, pack
+from alexnet_np.kernels.gpu.executor import CupyExecutor
+from alexnet_np.kernels.gpu.runtime import launch, launch_each
+from alexnet_np.kernels.gpu.source import HERE
 
 needs_gpp = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++")
 FLOAT = np.dtype("float32")
@@ -37,7 +41,7 @@ def test_arguments_are_packed_as_the_kernel_reads_them() -> None:
 
 
 def test_window_is_common_cuhs_window() -> None:
-    text = (runtime.HERE / "common.cuh").read_text()
+    text = (HERE / "common.cuh").read_text()
     body = text[text.index("struct Window {") : text.index("};")]
     names = re.findall(r"\b(?!int\b)\w+", re.sub("//.*", "", body.split("{")[1]))
     assert names == [name for name, _ in Window._fields_]
@@ -78,7 +82,7 @@ def test_numpy_arrays_are_refused_without_the_shim() -> None:
 
 def test_without_cupy_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    for act in (lambda: relu_cuda.compute(np.zeros(3, np.float32)), lambda: runtime.to_gpu(np.zeros(3))):
+    for act in (lambda: relu_cuda.compute(np.zeros(3, np.float32)), lambda: to_gpu(np.zeros(3))):
         with pytest.raises(BackendError, match=r"cuda needs CuPy \(pip install"):
             act()
 
@@ -196,10 +200,10 @@ def test_a_mix_of_cpu_and_gpu_arrays(fake_cupy: Any) -> None:
 
 
 def test_moving_to_a_gpu(fake_cupy: Any) -> None:
-    assert runtime.to_gpu(np.zeros(3, np.float32), device=1).device.id == 1
+    assert to_gpu(np.zeros(3, np.float32), device=1).device.id == 1
     for wrong in (2, -1):
         with pytest.raises(BackendError, match=f"there is no GPU {wrong}: this machine has 2"):
-            runtime.to_gpu(np.zeros(3, np.float32), device=wrong)
+            to_gpu(np.zeros(3, np.float32), device=wrong)
 
 
 def test_moving_to_a_gpu_that_is_not_there() -> None:
@@ -209,7 +213,7 @@ def test_moving_to_a_gpu_that_is_not_there() -> None:
     except RuntimeError:
         count = 0
     with pytest.raises(BackendError) as caught:
-        runtime.to_gpu(np.zeros(3, np.float32), device=count)
+        to_gpu(np.zeros(3, np.float32), device=count)
     assert "\n" not in str(caught.value)
 
 

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 import alexnet_np as anp
 from alexnet_np import backend, ops
 from alexnet_np.cli.app import app
+from alexnet_np.device import clear_errors
 from alexnet_np.errors import BackendError
-from alexnet_np.kernels.gpu.runtime import clear_errors
 
 RUNTIME, PTX = "cupy_backends.cuda.api.runtime", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"
 DEVICE_ERRORS = [  # what cudaGetDeviceCount fails with, in CuPy's words, and in ours
@@ -163,7 +163,7 @@ def test_a_model_moves_to_the_gpu_and_back(cupy: Any, model: Any) -> None:
 def test_a_model_too_large_for_the_gpu_stays_whole_where_it_was(cupy: Any, model: Any) -> None:
     room = iter([True] * 5)
     cupy.asarray = lambda array: on_gpu(array) if next(room, False) else out_of_memory()
-    with refused(BackendError, "cuda: moving [0-9,]+ bytes to GPU 0: out of GPU memory; .*151,003,136"):
+    with refused(BackendError, "cuda: moving [0-9,]+ bytes to the GPU: out of GPU memory; .*151,003,136"):
         model.to("cuda")
     assert model.backend is None
     assert not any(isinstance(p.data, GpuArray) for p in model.parameters())
@@ -251,8 +251,8 @@ import alexnet_np as anp
 from alexnet_np import backend
 for name in dir(anp):
     getattr(anp, name)
-for name in ("plan_cuda", "plan_cuda_training"):
-    importlib.import_module(f"alexnet_np.{name}")
+for name in ("cuda", "cuda_training"):
+    importlib.import_module(f"alexnet_np.plan.{name}")
 for modules in backend.IMPLEMENTATIONS.values():
     for which in ("numpy", "cupy", "cuda"):
         importlib.import_module(modules[which])

@@ -15,7 +15,8 @@ from alexnet_np.data.preprocess import PREPROCESSING
 from alexnet_np.device import Array, as_array
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
 from alexnet_np.kernels import normalise_cuda
-from alexnet_np.kernels.gpu.runtime import address, contiguous
+from alexnet_np.kernels.gpu.arguments import address
+from alexnet_np.kernels.gpu.runtime import contiguous
 from alexnet_np.models import AlexNet
 
 SLOTS = 2

@@ -26,7 +26,8 @@ from alexnet_np.device import Array, as_array
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
 from alexnet_np.kernels import bias_relu_cuda, cross_entropy_cuda, sgd_cuda, upload_cuda
 from alexnet_np.kernels.gemm_cuda import check_precision, matmul_precision
-from alexnet_np.kernels.gpu.runtime import address, contiguous, current_executor, empty, recording
+from alexnet_np.kernels.gpu.arguments import address
+from alexnet_np.kernels.gpu.runtime import contiguous, current_executor, empty, recording
 from alexnet_np.kernels.gpu.tape import VECTOR, Tape
 from alexnet_np.models import AlexNet
 from alexnet_np.ops.checks import pair

@@ -21,6 +21,7 @@ R_32F, R_64F = 0, 1
 COMPUTE_32F, COMPUTE_64F, COMPUTE_32F_FAST_TF32 = 68, 70, 77
 GEMM_DEFAULT = -1
 
+WORKSPACE_BYTES = 32 << 20  # what cuBLAS asks for on Hopper; one a stream
 
 Sides = tuple[int, int, int]  # m, n, k
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np.device import Array, on_gpu
-from alexnet_np.kernels.gpu.cublas import Cublas, load_cublas
-from alexnet_np.kernels.gpu.runtime import WORKSPACE_BYTES, address, check_on_gpu, clear_errors, import_cupy
+from alexnet_np.device import Array, check_on_gpu, clear_errors, import_cupy, on_gpu
+from alexnet_np.kernels.gpu.arguments import address
+from alexnet_np.kernels.gpu.cublas import WORKSPACE_BYTES, Cublas, load_cublas
 
 
 class CudaQueue:

@@ -30,8 +30,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from alexnet_np.device import Array
+from alexnet_np.kernels.gpu.arguments import Kernel, Parameters, Shape, address, is_array, relocated
 from alexnet_np.kernels.gpu.cublas import Cublas, Operand, Sides
-from alexnet_np.kernels.gpu.runtime import Kernel, Parameters, Shape, address, current_executor, is_array, relocated
+from alexnet_np.kernels.gpu.runtime import current_executor
 
 ALIGNMENT = 256  # bytes: what a GPU's own allocations are aligned to, so that any vector load is
 VECTOR = 16  # bytes: the widest load that a kernel makes
@@ -104,7 +105,7 @@ class Zero(NamedTuple):
 
 
 class Tape:
-    """An executor (runtime.Executor) that runs nothing. `outside`: tapes whose arrays this one may use too."""
+    """An executor (executor.Executor) that runs nothing. `outside`: tapes whose arrays this one may use too."""
 
     def __init__(self, *outside: Tape) -> None:
         self.calls: list[Launch | Product | Zero] = []

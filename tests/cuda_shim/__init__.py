@@ -29,9 +29,10 @@ import numpy as np
 from alexnet_np import backend
 from alexnet_np.device import Array
 from alexnet_np.errors import BackendError
+from alexnet_np.kernels.gpu.arguments import Kernel, Parameters, Shape, address, is_array
 from alexnet_np.kernels.gpu.cublas import Cublas
-from alexnet_np.kernels.gpu.runtime import HERE as KERNELS
-from alexnet_np.kernels.gpu.runtime import Kernel, Parameters, Shape, address, is_array, use_executor
+from alexnet_np.kernels.gpu.runtime import use_executor
+from alexnet_np.kernels.gpu.source import HERE as KERNELS
 
 NAME = "cuda-shim"
 SHIM = Path(__file__).parent
@@ -104,7 +105,7 @@ def visible_kernels(text: str, defines: dict[str, str]) -> list[str]:
 
 
 class ShimExecutor:
-    """runtime.Executor on NumPy arrays. Remembers in `launched` every kernel that ran."""
+    """executor.Executor on NumPy arrays. Remembers in `launched` every kernel that ran."""
 
     def __init__(self, order: str = "forward", folder: Path = KERNELS) -> None:
         self.order, self.folder = ORDERS[order], folder
