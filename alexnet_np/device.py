@@ -52,10 +52,12 @@ def to_cpu(x: Array) -> Array:
 
 
 def to_gpu(x: Array, device: int | None = None) -> Array:
-    """`x` on GPU `device`, by default CuPy's current one; itself if it is there already.
+    """`x` on GPU `device`; itself if it is there already. By default on CuPy's current one, or on that where it is.
 
-    Raises BackendError: no driver, no such device, no memory.
+    Raises BackendError: no CuPy, no driver, no such device, no memory.
     """
+    if device is None and on_gpu(x):
+        return x
     cupy, where = import_cupy(), "the GPU" if device is None else f"GPU {device}"
     with clear_errors(f"cuda: moving {x.nbytes:,} bytes to {where}"):
         device = cupy.cuda.runtime.getDevice() if device is None else device

@@ -329,10 +329,9 @@ class AlexNet(Layer):
         missing, unexpected = match(mapping, {name: p.shape for name, p in parameters.items()}, strict)
         for name, parameter in parameters.items():
             if name not in missing:
-                array = to_cpu(as_array(mapping[name], name))
-                data = parameter.data
+                array, data = to_cpu(as_array(mapping[name], name)), parameter.data
                 if on_gpu(data):
-                    parameter.data = _place(np.array(array, dtype=data.dtype, order="C"), gpu=True)
+                    parameter.data = to_gpu(np.array(array, dtype=data.dtype, order="C"))
                 else:
                     np.copyto(data, array, casting="unsafe")
         return missing, unexpected
@@ -355,8 +354,8 @@ class AlexNet(Layer):
 
         Raises BackendError: a backend that cannot be used here, no memory left on the GPU.
         """
-        gpu = BACKENDS[check_backend(backend)] == "gpu"
-        placed = [_place(parameter.data, gpu) for parameter in self.parameters()]  # all of them, or an error before any
+        move = to_gpu if BACKENDS[check_backend(backend)] == "gpu" else to_cpu
+        placed = [move(parameter.data) for parameter in self.parameters()]  # all of them, or an error before any
         for parameter, data in zip(self.parameters(), placed, strict=True):
             parameter.data, parameter.grad = data, None
         for layer in self._layers():
@@ -367,10 +366,3 @@ class AlexNet(Layer):
         parts = [("features", self.features), ("avgpool", self.avgpool), ("classifier", self.classifier)]
         lines = [f"  ({name}): " + repr(part).replace("\n", "\n  ") for name, part in parts]
         return "\n".join([f"AlexNet({self.preset!r},", *lines, ")"])
-
-
-def _place(array: Array, gpu: bool) -> Array:
-    """`array` on the GPU or on the CPU."""
-    if not gpu:
-        return to_cpu(array)
-    return array if on_gpu(array) else to_gpu(array)

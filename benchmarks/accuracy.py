@@ -21,6 +21,7 @@ from rich.table import Table
 
 from alexnet_np import ops
 from alexnet_np.backend import BACKENDS, available_backends, use_backend
+from alexnet_np.device import to_cpu
 
 from .bench_kernels import CASES, Case
 from .harness import machine
@@ -106,7 +107,7 @@ def _ours(case: Case, inputs: list[Any], dy: Any, backend: str, dtype: Any) -> d
         y, cache = getattr(ops, case.op).forward(*arrays[:-1], **case.keywords)
         gradients = getattr(ops, case.op).backward(arrays[-1], cache)
     results = [y, *(gradients if isinstance(gradients, tuple) else (gradients,))]
-    return dict(zip(NAMES, [r.get() if hasattr(r, "get") else r for r in results], strict=False))
+    return dict(zip(NAMES, [to_cpu(r) for r in results], strict=False))
 
 
 def _torch(case: Case, inputs: list[Any], dy: Any, dtype: Any) -> dict[str, np.ndarray]:

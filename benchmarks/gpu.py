@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from alexnet_np.backend import check_backend
-from alexnet_np.device import Array, clear_errors, on_gpu, to_gpu
+from alexnet_np.device import Array, clear_errors, to_cpu, to_gpu
 from alexnet_np.kernels.gemm_cuda import gemm, matmul_precision
 from alexnet_np.kernels.gpu.runtime import empty
 
@@ -147,9 +147,7 @@ def in_turn(run: Callable[..., Any], *inputs: list[Any]) -> Callable[[], Any]:
 
 def to_numpy(array: Any) -> np.ndarray:
     """A CuPy array, a torch tensor on any device or a NumPy array, as the last."""
-    if on_gpu(array):
-        return array.get()
-    return array.detach().cpu().numpy() if hasattr(array, "detach") else np.asarray(array)
+    return array.detach().cpu().numpy() if hasattr(array, "detach") else np.asarray(to_cpu(array))
 
 
 def measure_peaks(machine: Machine, side: int = 8192, copy_bytes: int = 1 << 30) -> dict[str, float]:

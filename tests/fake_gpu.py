@@ -50,7 +50,8 @@ def machine() -> Iterator[FakeGpu]:
     """One, with the shim as a backend, to which models move."""
     with (
         cuda_shim.as_backend(),
-        mock.patch.object(models, "_place", lambda array, gpu: cuda_shim.to_device(array)),
+        mock.patch.object(models, "to_gpu", cuda_shim.to_device),
+        mock.patch.object(models, "to_cpu", cuda_shim.to_device),
         mock.patch.object(plan, "on_gpu", lambda x: isinstance(x, cuda_shim.DeviceArray)),
     ):
         yield FakeGpu()

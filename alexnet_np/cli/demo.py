@@ -16,10 +16,11 @@ from alexnet_np.cli.images import best, show_guesses
 from alexnet_np.cli.options import Backend, Json, Network, Preset, Seed, Weights, load_network, published
 from alexnet_np.cli.study import BLOCK_STARTS, image_or_cat, percent
 from alexnet_np.data.preprocess import preprocess
+from alexnet_np.device import to_cpu
 from alexnet_np.errors import MissingPackageError
 from alexnet_np.ops import softmax
 from alexnet_np.study.timing import LayerTime, time_layers
-from alexnet_np.study.torch_net import TorchNet, to_numpy
+from alexnet_np.study.torch_net import TorchNet
 from alexnet_np.study.verify import relative_error
 from alexnet_np.study.walk import Walk, walk
 
@@ -54,8 +55,8 @@ def demo(
         x = network.place(preprocess(source, preset=network.model.preset)[None])
     walked = walk(network.model, x)
     times = time_layers(network.model, x)
-    guesses = best(to_numpy(softmax.forward(walked.logits)[0])[0], network.labels(), 5)
-    agreement = compare_with_torch(network, to_numpy(x), to_numpy(walked.logits))
+    guesses = best(to_cpu(softmax.forward(walked.logits)[0])[0], network.labels(), 5)
+    agreement = compare_with_torch(network, to_cpu(x), to_cpu(walked.logits))
     classified = garments.classify(backend)
     garments.draw(classified, out)
     if as_json:

@@ -16,11 +16,11 @@ from alexnet_np.cli.options import load_network
 from alexnet_np.data.contact_sheet import Tile, contact_sheet
 from alexnet_np.data.garments import Garment, garments
 from alexnet_np.data.preprocess import preprocess
+from alexnet_np.device import to_cpu
 from alexnet_np.errors import DataError, one_line
 from alexnet_np.files import replacing
 from alexnet_np.layers import no_grad
 from alexnet_np.ops import softmax
-from alexnet_np.study.torch_net import to_numpy
 from alexnet_np.weights import registry
 
 WEIGHTS = "FASHION_MNIST_V1"
@@ -50,7 +50,7 @@ def classify(backend: str | None) -> Classified:
     carried = garments()
     x = np.stack([preprocess(garment.picture, preset="d2l") for garment in carried])
     with no_grad():
-        probabilities = to_numpy(softmax.forward(network.model(network.place(x)))[0])
+        probabilities = to_cpu(softmax.forward(network.model(network.place(x)))[0])
     return Classified(carried, [best(row, network.labels(), 3) for row in probabilities])
 
 

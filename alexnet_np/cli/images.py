@@ -18,13 +18,12 @@ from alexnet_np.cli import show
 from alexnet_np.cli.options import Backend, BatchSize, Json, Network, Preset, Seed, Weights, load_network
 from alexnet_np.data.loading import find_images, load_batches
 from alexnet_np.data.preprocess import source_name
-from alexnet_np.device import Array
+from alexnet_np.device import Array, to_cpu
 from alexnet_np.errors import ArgumentError, DataError, ImageError, MissingPackageError, one_line
 from alexnet_np.files import replacing
 from alexnet_np.layers import ReLU, no_grad
 from alexnet_np.models import AlexNet
 from alexnet_np.ops import softmax
-from alexnet_np.study.torch_net import to_numpy
 
 Paths = Annotated[
     list[str], typer.Argument(metavar="IMAGE", help="Image files, folders, or - for one image on standard input.")
@@ -76,7 +75,7 @@ def classify(
     failures: list[Failure] = []
     for files, x in read_batches(images, network, batch_size, failures):
         with no_grad():
-            probabilities = to_numpy(softmax.forward(network.model(x))[0])
+            probabilities = to_cpu(softmax.forward(network.model(x))[0])
         for file, row in zip(files, probabilities, strict=True):
             guesses = best(row, labels, top)
             if as_json:
@@ -116,7 +115,7 @@ def embed(
     failures: list[Failure] = []
     for files, x in read_batches(images, network, batch_size, failures):
         names += files
-        vectors.append(to_numpy(embedding(network.model, x)))
+        vectors.append(to_cpu(embedding(network.model, x)))
     if names:
         try:
             save(out, names, np.concatenate(vectors))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import layers, ops
-from alexnet_np.device import Array, on_gpu
+from alexnet_np.device import Array, to_cpu
 from alexnet_np.errors import AlexNetError, MissingPackageError, one_line
 from alexnet_np.models import AlexNet
 
@@ -29,7 +29,7 @@ class TorchNet:
         self.peer, self.modules = _torchvision_modules(model) or _torch_modules(model)
         for name, layer in model.leaves():
             module = self.modules[name].eval()
-            state = [torch.from_numpy(to_numpy(p.data)).to(getattr(torch, dtype)) for p in layer.parameters()]
+            state = [torch.from_numpy(to_cpu(p.data)).to(getattr(torch, dtype)) for p in layer.parameters()]
             module.load_state_dict(dict(zip(module.state_dict(), state, strict=True)), assign=True)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -128,10 +128,6 @@ def torch_module(layer: layers.Layer) -> Any:
         case layers.Flatten():
             return nn.Flatten(layer.start_dim, layer.end_dim)
     raise AlexNetError(f"verify: torch has no module that computes {layer!r}")
-
-
-def to_numpy(x: Array) -> np.ndarray:
-    return x.get() if on_gpu(x) else x
 
 
 def import_torch() -> ModuleType:

@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np.backend import current_backend
-from alexnet_np.device import Array, array_module, as_array
+from alexnet_np.device import Array, array_module, as_array, to_cpu
 from alexnet_np.layers import Conv2d, Layer, MaxPool2d, ReLU
 from alexnet_np.models import AlexNet
-from alexnet_np.study.torch_net import Arrays, TorchNet, import_torch, import_torchvision, to_numpy, torch_module
+from alexnet_np.study.torch_net import Arrays, TorchNet, import_torch, import_torchvision, torch_module
 
 __all__ = ["Comparison", "LayerReport", "Report", "TorchNet", "import_torch", "import_torchvision", "relative_error",
            "torch_module", "verify"]  # fmt: skip
@@ -121,13 +121,13 @@ def _compare_net(
     """End to end; and every layer's true input and true dy, for `_compare_layer`."""
     ours = {"logits": logits, "dx": model.backward(array_module(x).asarray(dlogits))}
     ours.update({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
-    inputs, dys, truth = judges.truth.run(to_numpy(x), dlogits)
+    inputs, dys, truth = judges.truth.run(to_cpu(x), dlogits)
     theirs = None
     if judges.torch is not None:
-        theirs = {"logits": judges.torch(to_numpy(x))}
+        theirs = {"logits": judges.torch(to_cpu(x))}
         for net, arrays in ((judges.truth, truth), (judges.torch, theirs)):
             with held(net, model):
-                gradients = net.run(to_numpy(x), dlogits)[2]
+                gradients = net.run(to_cpu(x), dlogits)[2]
             arrays.update({quantity: array for quantity, array in gradients.items() if quantity != "logits"})
     floors = {quantity: _net_floor(quantity, str(model.dtype), judges.winograd) for quantity in ours}
     return inputs, dys, _compare(ours, theirs, truth, floors)
@@ -143,7 +143,7 @@ def held(net: TorchNet, model: AlexNet) -> Iterator[None]:
 
     for name, layer in model.leaves():
         if isinstance(layer, ReLU):
-            replace(name, torch.from_numpy(~(to_numpy(layer.kept()) <= 0)).mul)
+            replace(name, torch.from_numpy(~(to_cpu(layer.kept()) <= 0)).mul)
         elif isinstance(layer, MaxPool2d):
             replace(name, partial(_take, torch.from_numpy(_winners(layer.kept()))))
     try:
@@ -161,7 +161,7 @@ def _take(winners: Any, x: Any) -> Any:
 def _winners(pooled: Any) -> np.ndarray:
     """Which pixel of its map each window of a max pool took: row * width + column."""
     (_, KW), (SH, SW), (PH, PW), (DH, DW), (OH, OW) = pooled.geometry
-    row, column = np.divmod(to_numpy(pooled.switches).astype(np.int64), KW)
+    row, column = np.divmod(to_cpu(pooled.switches).astype(np.int64), KW)
     row = row * DH + np.arange(OH)[:, None] * SH - PH
     column = column * DW + np.arange(OW) * SW - PW
     return row * pooled.x.shape[3] + column
@@ -185,7 +185,7 @@ def _compare(ours: Arrays, theirs: Arrays | None, truth: Arrays, floors: dict[st
     """Every array of ours: its limit is FLOAT32_RATIO times torch's error, and at least its floor."""
     compared = []
     for quantity, array in ours.items():
-        error = relative_error(to_numpy(array), truth[quantity])
+        error = relative_error(to_cpu(array), truth[quantity])
         torch_error = None if theirs is None else relative_error(theirs[quantity], truth[quantity])
         limit = max(floors[quantity], FLOAT32_RATIO * (torch_error or 0))
         compared.append(Comparison(quantity, error, torch_error, limit))

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np.device import on_gpu
+from alexnet_np.device import to_cpu
 from alexnet_np.errors import CheckpointError, one_line
 from alexnet_np.files import replacing
 from alexnet_np.weights import safetensors_file
@@ -74,7 +74,7 @@ class Checkpoints:
 
 def write(path: Path, tensors: Tensors, state: Mapping[str, Any]) -> None:
     """Write `tensors` and `state` (anything that JSON takes) to `path`, all or nothing. Raises OSError."""
-    arrays = {name: np.ascontiguousarray(array.get() if on_gpu(array) else array) for name, array in tensors.items()}
+    arrays = {name: np.ascontiguousarray(to_cpu(array)) for name, array in tensors.items()}
     text = json.dumps(state)
     with replacing(path) as temporary:
         safetensors_file.write(temporary, arrays, {"state": text, "sha256": digest(arrays, text)})

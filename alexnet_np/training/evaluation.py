@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np import ops
-from alexnet_np.device import Array, array_module, on_gpu
+from alexnet_np.device import Array, array_module, to_cpu
 from alexnet_np.errors import ArgumentError
 from alexnet_np.layers import no_grad
 from alexnet_np.models import AlexNet
@@ -38,7 +38,7 @@ def evaluate(model: AlexNet, batches: Iterable[tuple[Array, Array]], num_classes
     try:
         with no_grad():
             for x, target in batches:
-                scores = on_cpu(log_probabilities(model, on_device(model, x)))
+                scores = to_cpu(log_probabilities(model, on_device(model, x)))
                 best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
                 loss -= float(scores[np.arange(len(target)), target].sum(dtype=np.float64))
                 in_top5 += int((best == target[:, None]).sum())
@@ -65,7 +65,3 @@ def log_probabilities(model: AlexNet, x: Array) -> Array:
 def on_device(model: AlexNet, x: np.ndarray) -> Array:
     """`x` where the network's parameters are."""
     return array_module(next(model.parameters()).data).asarray(x)
-
-
-def on_cpu(x: Array) -> np.ndarray:
-    return x.get() if on_gpu(x) else x

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_np.device import as_array, on_gpu
+from alexnet_np.device import as_array, to_cpu
 from alexnet_np.errors import WeightsError, one_line
 from alexnet_np.files import replacing
 from alexnet_np.text import quoted
@@ -74,7 +74,7 @@ def write(path: str | os.PathLike[str], mapping: Mapping[str, Any]) -> None:
     path = Path(path)
     if path.suffix not in WRITERS:
         raise WeightsError(f"{path}: weights are written as {' or '.join(WRITERS)}, by the ending of the name")
-    arrays = {name: _on_cpu(name, value) for name, value in mapping.items()}
+    arrays = {name: _numbers(name, value) for name, value in mapping.items()}
     try:
         with replacing(path) as temporary:
             WRITERS[path.suffix].write(temporary, arrays)
@@ -82,9 +82,8 @@ def write(path: str | os.PathLike[str], mapping: Mapping[str, Any]) -> None:
         raise WeightsError(f"{path}: cannot be written: {error.strerror or one_line(error)}") from error
 
 
-def _on_cpu(name: str, value: Any) -> np.ndarray:
-    array = as_array(value, name)
-    array = array.get() if on_gpu(array) else array
+def _numbers(name: str, value: Any) -> np.ndarray:
+    array = to_cpu(as_array(value, name))
     if array.dtype.kind not in "biuf":
         raise WeightsError(f"{quoted(name)} has dtype {array.dtype}, which is no number of a network")
     return array
