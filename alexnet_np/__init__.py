@@ -24,7 +24,7 @@ from alexnet_np.errors import (
 )
 
 if TYPE_CHECKING:
-    from alexnet_np import ops, weights
+    from alexnet_np import ops, study, weights
     from alexnet_np.backend import available_backends, use_backend
     from alexnet_np.data.preprocess import preprocess
     from alexnet_np.layers import no_grad
@@ -51,7 +51,7 @@ _LAZY = {
     "summary": "alexnet_np.study.summary",
     "use_backend": "alexnet_np.backend",
 }
-_SUBMODULES = ("ops", "weights")
+_SUBMODULES = ("ops", "study", "weights")
 
 __all__ = [
     "AlexNetError",
@@ -74,6 +74,7 @@ __all__ = [
     "ops",
     "preprocess",
     "set_num_threads",
+    "study",
     "summary",
     "use_backend",
     "weights",
