@@ -52,7 +52,7 @@ test-gpu: .venv/test-gpu/installed
 	.venv/test-gpu/bin/python -m pytest --gpu $(ARGS)
 
 bench-gpu: .venv/bench-gpu/installed
-	.venv/bench-gpu/bin/python -m alexnet_np.benchmarks.gpu_session bench_gpu.json $(ARGS)
+	.venv/bench-gpu/bin/python -m alexnet_np.measure.gpu_session bench_gpu.json $(ARGS)
 
 .venv/%/installed: setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alexnet-np needs Python 3.11 or newer: make PYTHON=python3.11 ...")'

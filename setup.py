@@ -16,6 +16,7 @@ PACKAGES = [
     "alexnet_np.kernels",
     "alexnet_np.kernels.cpu",
     "alexnet_np.kernels.gpu",
+    "alexnet_np.measure",
     "alexnet_np.ops",
     "alexnet_np.plan",
     "alexnet_np.study",

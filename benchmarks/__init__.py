@@ -1,1 +1,1 @@
-"""Measurements, kept apart from the tests and installed as `alexnet_np.benchmarks`: `alexnet bench --help`."""
+"""Measurements beside `alexnet bench`, each run by `python -m alexnet_np.benchmarks.<name>`."""

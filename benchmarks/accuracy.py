@@ -1,6 +1,6 @@
 """How exact every op is at AlexNet's own shapes: each backend's error beside torch's, forward and every gradient.
 
-    python -m benchmarks.accuracy [--batch 8] [--op conv2d] [--json]
+    python -m alexnet_np.benchmarks.accuracy [--batch 8] [--op conv2d] [--json]
 
 The truth is torch in float64 on the same float32 numbers. float32 errors are ||result - truth|| / ||truth|| (L2), and
 `ratio` is ours over torch's; `float64` is the largest difference from torch's float64, relative to its largest value.
@@ -22,9 +22,8 @@ from rich.table import Table
 from alexnet_np import ops
 from alexnet_np.backend import BACKENDS, available_backends, use_backend
 from alexnet_np.device import to_cpu
-
-from .bench_kernels import CASES, Case
-from .harness import machine
+from alexnet_np.measure.cases import CASES, Case
+from alexnet_np.measure.harness import machine
 
 FLOOR = 2.0**-24  # half an ULP of 1, the cost of one rounding: where neither error is above it, no ratio is formed
 

@@ -1,6 +1,6 @@
 """The array operations (backend `numpy`) beside PyTorch: time at batch 8, peak memory at batch 128, cost of importing.
 
-    python -m benchmarks.bench_arrays [--json FILE]
+    python -m alexnet_np.benchmarks.bench_arrays [--json FILE]
 
 Time is interleaved in one process and compared by medians; memory is the peak resident size of a process of its own for
 each contender; the import is `import alexnet_np` after `import numpy, PIL.Image`, in a fresh process each time.
@@ -30,7 +30,7 @@ with anp.no_grad():
 """,
     "torch": """
 import torch
-from alexnet_np.study.verify import import_torchvision
+from alexnet_np.study.torch_net import import_torchvision
 model = import_torchvision().models.alexnet().eval()
 x = torch.rand({batch}, 3, 224, 224)
 with torch.no_grad():
@@ -55,7 +55,7 @@ def times() -> dict[str, float]:
     import torch
 
     import alexnet_np as anp
-    from alexnet_np.study.verify import import_torchvision
+    from alexnet_np.study.torch_net import import_torchvision
 
     model = anp.alexnet("torchvision", seed=0).eval()
     peer = import_torchvision().models.alexnet().eval()

@@ -24,10 +24,9 @@ import numpy as np
 import alexnet_np as anp
 from alexnet_np.backend import use_backend
 from alexnet_np.data.loading import find_images, load_batches
+from alexnet_np.measure.load import JPEGS, write_photographs
 from alexnet_np.training.config import Config
 from alexnet_np.training.run import Run
-
-from .bench_load import JPEGS, write_photographs
 
 ALLOWED = 0.05
 WARM_UP = 3  # steps: compilation, and buffers for every batch size

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_np.backend import use_backend
+from alexnet_np.measure.peers import torch_net
+from alexnet_np.study.torch_net import import_torch
 from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import evaluate
 from alexnet_np.training.run import Run, environment
-
-from .peers import import_torch, torch_net
 
 PAUSE = 0.05  # seconds between two turns: thread pools spin on for a while after their work, on the next one's cores
 

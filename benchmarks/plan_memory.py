@@ -3,7 +3,7 @@
     python -m alexnet_np.benchmarks.plan_memory [--batch 128] [--json FILE]
 
 The peak resident size of a process of its own for each contender, everything counted: interpreter, libraries, the
-network (of random numbers; reading a file is measured by bench_load), the batch, and several runs over it, since
+network (of random numbers; reading a file is measured by load_memory), the batch, and several runs over it, since
 PyTorch's allocator has its final size only after some.
 """
 

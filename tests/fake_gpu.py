@@ -1,4 +1,4 @@
-"""A stand-in for the Gpu of benchmarks/gpu.py on this machine's CPU: what is timed is real, the times are not.
+"""A stand-in for the Gpu of measure/gpu.py on this machine's CPU: what is timed is real, the times are not.
 
 The CUDA kernels and the plans run under the shim, CuPy's array operations are NumPy's, and torch computes on the CPU.
 """

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 from cuda_shim import ORDERS, ShimExecutor
 from cuda_shim.cases import (
-    CASES,
     DROPPED,
-    IMPLEMENTATIONS,
     NORMALISATION,
     PIXELS,
     POOLING,
@@ -21,11 +19,7 @@ from cuda_shim.cases import (
     SGD_CASES,
     TARGETS,
     WORDS,
-    Case,
-    computed_by,
     launch_everything,
-    normal,
-    run_case,
     run_plan_kernels,
     run_sgd,
 )
@@ -37,6 +31,7 @@ from alexnet_np.kernels import conv2d_cuda, conv2d_implicit_cuda, linear_cuda, n
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.kernels.gpu import runtime
 from alexnet_np.kernels.gpu.source import HERE
+from alexnet_np.measure.cuda_cases import CASES, IMPLEMENTATIONS, Case, computed_by, normal, run_case
 from alexnet_np.ops import conv2d
 
 pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")

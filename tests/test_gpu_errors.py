@@ -274,8 +274,8 @@ for name in ("cupy", "cuda"):
         assert usable[name] is not True and "\\n" not in str(error), error
     else:
         model(sys.modules["cupy"].asarray(x))
-for name in ("gpu", "gpu_kernels", "gpu_model", "gpu_train", "gpu_peers", "markdown"):
-    importlib.import_module(f"alexnet_np.benchmarks.{name}")
+for name in ("gpu", "gpu_kernels", "gpu_model", "gpu_training", "gpu_peers", "markdown"):
+    importlib.import_module(f"alexnet_np.measure.{name}")
 print("alone")
 """
 

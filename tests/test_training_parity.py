@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from oracles import to_host
 
-from alexnet_np.benchmarks.train_parity import TOLERANCES, train_beside_torch
 from alexnet_np.data.dataset import ArrayDataset
+from alexnet_np.measure.training_parity import TOLERANCES, train_beside_torch
 from alexnet_np.training.config import Config
 
 # A ReLU whose input is within a rounding of 0, or two pixels that close in a pooling window, fall to one side here and

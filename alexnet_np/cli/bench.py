@@ -64,15 +64,15 @@ def kernels(
     sizes = batch or [8]
 
     def on_cpu() -> Iterable[Any]:
-        from alexnet_np.benchmarks import bench_conv2d, bench_kernels
+        from alexnet_np.measure import conv2d, kernels
 
         for size in sizes:
-            yield from bench_kernels.works(size, op)
+            yield from kernels.works(size, op)
             if op in (None, "conv2d"):  # and every algorithm by itself
-                yield from bench_conv2d.works(size)
+                yield from conv2d.works(size)
 
     def on_gpu(gpu: Any) -> Iterable[Any]:
-        from alexnet_np.benchmarks import gpu_kernels
+        from alexnet_np.measure import gpu_kernels
 
         for size in sizes:
             yield from gpu_kernels.works(gpu, size, op)
@@ -106,12 +106,12 @@ def model(
 
     def works(gpu: Any) -> Iterable[Any]:
         if gpu:
-            from alexnet_np.benchmarks import gpu_model
+            from alexnet_np.measure import gpu_model
 
             return (work for size in sizes for work in gpu_model.works(gpu, size, preset))
-        from alexnet_np.benchmarks import bench_model
+        from alexnet_np.measure import model
 
-        return (work for size in sizes for work in bench_model.works(size, preset))
+        return (work for size in sizes for work in model.works(size, preset))
 
     _run(works, device, rounds, cold, out, roofline, as_json)
 
@@ -135,12 +135,12 @@ def train(
 
     def works(gpu: Any) -> Iterable[Any]:
         if gpu:
-            from alexnet_np.benchmarks import gpu_train
+            from alexnet_np.measure import gpu_training
 
-            return (work for size in sizes for work in gpu_train.works(gpu, size, preset))
-        from alexnet_np.benchmarks import bench_train
+            return (work for size in sizes for work in gpu_training.works(gpu, size, preset))
+        from alexnet_np.measure import training
 
-        return (work for size in sizes for work in bench_train.works(size, preset))
+        return (work for size in sizes for work in training.works(size, preset))
 
     _run(works, device, rounds, False, out, None, as_json)
 
@@ -153,9 +153,9 @@ def load(rounds: Rounds = 5, out: Out = None, as_json: Json = False) -> None:
       alexnet bench load
       alexnet bench load --rounds 11 --out load.json
     """
-    from alexnet_np.benchmarks import bench_load
+    from alexnet_np.measure import load
 
-    _run(lambda gpu: bench_load.works(), Where.CPU, rounds, False, out, None, as_json)
+    _run(lambda gpu: load.works(), Where.CPU, rounds, False, out, None, as_json)
 
 
 @app.command()
@@ -167,9 +167,9 @@ def compare(before: Path, after: Path, as_json: Json = False) -> None:
       alexnet bench model --batch 32 --out after.json
       alexnet bench compare before.json after.json
     """
-    from alexnet_np.benchmarks import harness
+    from alexnet_np.measure import report
 
-    pairs = harness.compare(_load(before), _load(after))
+    pairs = report.compare(_load(before), _load(after))
     if not pairs:
         raise AlexNetError(f"{before} and {after} have no work and contender in common")
     if as_json:
@@ -183,7 +183,7 @@ def compare(before: Path, after: Path, as_json: Json = False) -> None:
 
 
 def _load(path: Path) -> Any:
-    from alexnet_np.benchmarks.harness import Report
+    from alexnet_np.measure.report import Report
 
     try:
         return Report.load(path)
@@ -203,33 +203,31 @@ def _run(
     as_json: bool,
 ) -> None:
     """Measure one work after the other, and show, save and draw what came of it. `works` is given the GPU, or None."""
-    from alexnet_np.benchmarks import harness
+    from alexnet_np.measure import harness, report
 
     if roofline is not None:
         _need_matplotlib()
     machine = None
     if device is Where.GPU:
-        from alexnet_np.benchmarks import gpu
+        from alexnet_np.measure import gpu
 
         machine = gpu.Gpu()
-        report = harness.Report(machine.about(), gpu.measure_peaks(machine))
+        found = report.Report(machine.about(), gpu.measure_peaks(machine))
     else:
-        report = harness.Report(harness.machine(), harness.measure_peaks())
-    described = []
+        found = report.Report(harness.machine(), harness.measure_peaks())
     with Console(stderr=True).status("measuring") as status:
         for work in works(machine):
             peers = [c.name for c in work.contenders if c.name.startswith(PEERS)]
-            report.rows += harness.measure(work, report.peaks, peers, rounds, cold, status.update)
-            described.append(harness.Work(work.name, work.flops, work.bytes, []))  # without its arrays
-            del work  # so that they can go before the next is made
+            found.rows += harness.measure(work, found.peaks, peers, rounds, cold, status.update)
+            del work  # so that its arrays can go before the next is made
     if out is not None:
-        report.save(out)
+        found.save(out)
     if roofline is not None:
-        harness.roofline(report, described, roofline)
+        report.roofline(found, roofline)
     if as_json:
-        show.print_json(asdict(report))
+        show.print_json(asdict(found))
     else:
-        Console(width=None if sys.stdout.isatty() else WIDTH, markup=False).print(harness.table(report))
+        Console(width=None if sys.stdout.isatty() else WIDTH, markup=False).print(report.table(found))
 
 
 def _need_matplotlib() -> None:

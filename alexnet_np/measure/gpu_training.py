@@ -16,13 +16,12 @@ import numpy as np
 import alexnet_np as anp
 from alexnet_np.device import Array
 from alexnet_np.kernels.gemm_cuda import matmul_precision
+from alexnet_np.measure import gpu_peers
+from alexnet_np.measure.gpu import LABELS, EventClock, Machine, copies, to_numpy
+from alexnet_np.measure.gpu_model import contenders, on
+from alexnet_np.measure.harness import Work
+from alexnet_np.measure.training import OPTIONS, cost, eager_step, plausible
 from alexnet_np.models import AlexNet
-
-from . import gpu_peers
-from .bench_train import OPTIONS, cost, eager_step, plausible
-from .gpu import LABELS, EventClock, Machine, copies, to_numpy
-from .gpu_model import contenders, on
-from .harness import Work
 
 Step = Callable[[Array, Array], Array]
 

@@ -1,8 +1,8 @@
-"""Verify and measure everything on a GPU, in one run: `python -m alexnet_np.benchmarks.gpu_session gpu.json`.
+"""Verify and measure everything on a GPU, in one run: `python -m alexnet_np.measure.gpu_session gpu.json`.
 
-Needs a checkout (its cases are the tests'), NumPy and CuPy; PyTorch, where it is installed, is measured beside. Stages:
+Needs NumPy and CuPy; PyTorch, where it is installed, is measured beside. Stages:
 
-    verify   every case of tests/cuda_shim/cases.py in float32 and float64, each implementation: against the array
+    verify   every case of cuda_cases.py in float32 and float64, each implementation: against the array
              operations on the CPU in float64, and twice, which must give the same bits
     plans    inference and training plans of each network, in each arithmetic: against the same network in float64 on
              the CPU, and twice, which must give the same bits
@@ -28,13 +28,11 @@ import numpy as np
 import alexnet_np as anp
 from alexnet_np.errors import AlexNetError, one_line
 from alexnet_np.kernels.gemm_cuda import PRECISIONS
+from alexnet_np.measure import gpu_kernels, gpu_model, gpu_training, harness, markdown
+from alexnet_np.measure.cuda_cases import CASES, IMPLEMENTATIONS, computed_by, run_case
+from alexnet_np.measure.gpu import Gpu, Machine, measure_peaks, to_numpy
+from alexnet_np.measure.report import Report
 from alexnet_np.models import AlexNet
-
-from . import gpu_kernels, gpu_model, gpu_train, harness, markdown
-from .gpu import Gpu, Machine, measure_peaks, to_numpy
-
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
-from cuda_shim.cases import CASES, IMPLEMENTATIONS, computed_by, run_case  # noqa: E402
 
 TOLERANCE = {"float32": 3e-6, "float64": 1e-13}  # of the largest value, as in tests/test_cuda_kernels.py
 LOGITS = {"strict": 1e-5, "tf32x3": 1e-5, "tf32": 1e-2}  # relative, L2
@@ -108,9 +106,9 @@ def check_plans(machine: Machine, batch: int = 4, width: float = 1.0) -> Iterato
                     yield f"{name}: {type(error).__name__}: {one_line(error)}"
                     continue
                 for key, value in first.items():
-                    errors = [relative(of[key], truth[key]) if key in truth else None for of in (first, cpu)]
+                    off, cpu_off = (relative(of[key], truth[key]) if key in truth else None for of in (first, cpu))
                     limit = (LOGITS if key == "logits" else GRADIENTS)[precision]
-                    yield Checked(name, key, *errors, limit, value.tobytes() == second[key].tobytes())
+                    yield Checked(name, key, off, cpu_off, limit, value.tobytes() == second[key].tobytes())
 
 
 def relative(a: np.ndarray, truth: np.ndarray) -> float:
@@ -136,7 +134,7 @@ def infer(machine: Machine, model: AlexNet, x: np.ndarray, target: np.ndarray, p
 
 def train(machine: Machine, model: AlexNet, x: np.ndarray, target: np.ndarray, precision: str) -> Quantities:
     """The first step's, and the loss two steps on, by the CUDA graph."""
-    step: Any = gpu_train.plan(model, len(x), machine.backends["cuda"], precision)
+    step: Any = gpu_training.plan(model, len(x), machine.backends["cuda"], precision)
     inputs = machine.place(x), machine.place(target)
     found = {"loss": to_numpy(step(*inputs))} | {name: to_numpy(dw).copy() for name, dw in step.gradients.items()}
     return found | {"loss of step 3": [to_numpy(step(*inputs)) for _ in range(2)][-1]}
@@ -152,10 +150,10 @@ def works(machine: Machine, stages: Iterable[str]) -> Iterator[harness.Work]:
             yield from gpu_model.works(machine, batch)
     if "train" in stages:
         for batch in TRAIN_BATCHES:
-            yield from gpu_train.works(machine, batch)
+            yield from gpu_training.works(machine, batch)
 
 
-def measure(work: harness.Work, report: harness.Report) -> Iterator[str]:
+def measure(work: harness.Work, report: Report) -> Iterator[str]:
     """Add the work's rows to the report; one line for each fault."""
     for contender in work.contenders:
         if contender.run is None and contender.name.startswith(("cupy", "cuda")):
@@ -172,7 +170,7 @@ class Session:
 
     def __init__(self, machine: Machine, out: Path) -> None:
         self.machine, self.out, self.began = machine, out, time.monotonic()
-        self.report = harness.Report(machine.about(), measure_peaks(machine))
+        self.report = Report(machine.about(), measure_peaks(machine))
         self.checked: list[Checked] = []
         self.faults: list[str] = []
 

@@ -18,8 +18,7 @@ from alexnet_np.backend import check_backend
 from alexnet_np.device import Array, clear_errors, to_cpu, to_gpu
 from alexnet_np.kernels.gemm_cuda import gemm, matmul_precision
 from alexnet_np.kernels.gpu.runtime import empty
-
-from . import harness
+from alexnet_np.measure import harness
 
 PACKAGES = ("alexnet-np", "numpy", "torch", "torchvision", "triton")
 ROTATION = 2  # an input's copies together fill the L2 cache so many times

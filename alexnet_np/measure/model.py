@@ -1,15 +1,13 @@
 """The whole network's inference: our plan (and exact plan, and eager) beside PyTorch, ONNX Runtime and OpenVINO.
 
     alexnet bench model [--batch 1 --batch 32 --batch 128] [--preset torchvision] [--out FILE]
-    python -m alexnet_np.benchmarks.bench_model [BATCH ...]
 
 Every contender has the same weights and the same images, runs in float32 on the same cores, and is verified against
-the array operations in float64 before anything is timed. PEERS are what the last column of the table compares with.
+the array operations in float64 before anything is timed.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,14 +18,13 @@ import numpy as np
 import alexnet_np as anp
 from alexnet_np import plan
 from alexnet_np.backend import available_backends
+from alexnet_np.measure.harness import Contender, Run, Work, attempt
+from alexnet_np.measure.peers import torch_net
 from alexnet_np.models import AlexNet
 from alexnet_np.study.summary import summary
+from alexnet_np.study.torch_net import import_torch
 from alexnet_np.threads import get_num_threads
 
-from .harness import Contender, Report, Run, Work, attempt, machine, measure, measure_peaks, table
-from .peers import torch_net
-
-PEERS = ("torch contiguous", "torch channels_last", "torch compiled", "onnxruntime", "openvino")
 LOGITS = 1e-4  # largest error relative to the largest logit
 TRUTHS = 4  # images that are computed in float64: enough to catch a wrong contender, and quick
 
@@ -78,8 +75,7 @@ def eager(preset: str, model: AlexNet) -> Callable[[Any], Any]:
 
 
 def torch_runner(model: AlexNet, x: np.ndarray, layout: str, compiled: bool) -> Run:
-    import torch
-
+    torch = import_torch()
     torch.set_num_threads(get_num_threads())
     memory = getattr(torch, layout)
     net = torch_net(model).eval().to(memory_format=memory)
@@ -96,8 +92,7 @@ def torch_runner(model: AlexNet, x: np.ndarray, layout: str, compiled: bool) -> 
 
 def onnx_file(model: AlexNet, x: np.ndarray, folder: str) -> Path:
     """The network as torch's own exporter writes it."""
-    import torch
-
+    torch = import_torch()
     path = Path(folder) / "alexnet.onnx"
     torch.onnx.export(torch_net(model).eval(), (torch.from_numpy(x[:1]),), path, dynamo=False, **BATCH_IS_FREE)
     return path
@@ -127,18 +122,3 @@ def openvino_runner(model: AlexNet, x: np.ndarray) -> Run:
         options = {"INFERENCE_NUM_THREADS": get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
         request = core.compile_model(network, "CPU", options).create_infer_request()
     return lambda: request.infer([x])[0], ""
-
-
-def main(batches: list[int]) -> None:
-    from rich.console import Console
-
-    report = Report(machine(), measure_peaks())
-    for batch in batches:
-        for work in works(batch):
-            report.rows += measure(work, report.peaks, PEERS, rounds=31 if batch < 8 else 9)
-    Console(width=160).print(table(report))
-    report.save(Path("bench_model.json"))
-
-
-if __name__ == "__main__":
-    main([int(text) for text in sys.argv[1:]] or [1, 32, 128])

@@ -1,4 +1,4 @@
-"""benchmarks/gpu_session.py, run on the CPU at small sizes: what a session on a GPU meets first should be timing."""
+"""The session on a GPU, run on the CPU at small sizes: what a session on a GPU meets first should be timing."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ import pytest
 from fake_gpu import FakeGpu
 
 import alexnet_np as anp
-from alexnet_np.benchmarks import gpu, gpu_kernels
-from alexnet_np.benchmarks.bench_kernels import Case
-from alexnet_np.benchmarks.harness import Contender, Report, Work
 from alexnet_np.errors import BackendError
+from alexnet_np.measure import gpu, gpu_kernels
+from alexnet_np.measure.cases import Case
+from alexnet_np.measure.harness import Contender, Work
+from alexnet_np.measure.report import Report
 
 pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
 
@@ -32,7 +33,7 @@ def machine() -> Iterator[FakeGpu]:
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    from alexnet_np.benchmarks import gpu_session
+    from alexnet_np.measure import gpu_session
 
     monkeypatch.setattr(gpu_session, "measure_peaks", lambda machine: gpu.measure_peaks(machine, 16, 1024))
     monkeypatch.setattr(gpu_session, "ROUNDS", 3)

@@ -1,4 +1,4 @@
-"""benchmarks/markdown.py, and that the README's table is what the saved reports say."""
+"""Saved reports as Markdown, and that the README's table is what the saved reports say."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_np.benchmarks import markdown
-from alexnet_np.benchmarks.harness import Report, Row
+from alexnet_np.measure import markdown
+from alexnet_np.measure.report import Report, Row
 
 ROOT = Path(__file__).parents[1]
 VERSIONS = {"cpu": "A CPU", "cores": 2, "python": "3.11", "versions": {"numpy": "2.0"}}

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from alexnet_np.device import Array
+from alexnet_np.measure.gpu import in_turn
+from alexnet_np.measure.peers import torch_net
 from alexnet_np.models import AlexNet
-from alexnet_np.study.verify import import_torch
-
-from .gpu import in_turn
-from .peers import torch_net
+from alexnet_np.study.torch_net import import_torch
 
 Call = Callable[..., Any]
 

@@ -9,7 +9,7 @@ images, already on the device, and is verified against the array operations in f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -19,12 +19,11 @@ import numpy as np
 import alexnet_np as anp
 from alexnet_np.device import Array
 from alexnet_np.kernels.gemm_cuda import matmul_precision
+from alexnet_np.measure import gpu_peers
+from alexnet_np.measure.gpu import LABELS, PEAKS, EventClock, Machine, copies, in_turn, to_numpy
+from alexnet_np.measure.harness import Contender, Work, attempt
 from alexnet_np.models import AlexNet
 from alexnet_np.study.summary import summary
-
-from . import gpu_peers
-from .gpu import LABELS, PEAKS, EventClock, Machine, copies, in_turn, to_numpy
-from .harness import Contender, Work, attempt
 
 LOGITS = {"strict": 1e-4, "tf32": 2e-2}  # largest error relative to the largest logit
 TRUTHS = 4  # images that are computed in float64
@@ -78,7 +77,7 @@ def works(machine: Machine, batch: int, preset: str = "torchvision", width: floa
 def contenders(
     machine: Machine,
     arithmetic: str,
-    makers: dict[str, Callable[[str, str], Callable]],
+    makers: Mapping[str, Callable[[str, str], Callable]],
     peer: Callable[[gpu_peers.Peer], Callable[[], Any]],
     *inputs: list[Array],
 ) -> list[Contender]:

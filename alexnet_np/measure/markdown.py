@@ -1,7 +1,7 @@
 """Saved reports as Markdown: every row of one, or the README's table of the CPU against the GPU.
 
-    python -m alexnet_np.benchmarks.markdown REPORT.json                  every row of a report
-    python -m alexnet_np.benchmarks.markdown --against CPU.json [GPU.json] [--into README.md]
+    python -m alexnet_np.measure.markdown REPORT.json                  every row of a report
+    python -m alexnet_np.measure.markdown --against CPU.json [GPU.json] [--into README.md]
 
 The second needs reports of `alexnet bench kernels --out`, at the same batch. With --into, it takes the place of what
 stands between the two marks in that file. What no report measured says so: nothing is estimated.
@@ -14,10 +14,10 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .gpu import LABELS
-from .harness import Report, Row, title
+from alexnet_np.measure.gpu import LABELS
+from alexnet_np.measure.report import Report, Row, title
 
-BEGIN, END = "<!-- cpu-against-gpu: written by benchmarks/markdown.py -->", "<!-- cpu-against-gpu: end -->"
+BEGIN, END = "<!-- cpu-against-gpu: written by alexnet_np.measure.markdown -->", "<!-- cpu-against-gpu: end -->"
 NOT_MEASURED = "not measured"
 CONTENDERS = {"CPU": ("numpy", "numba", "torch"), "GPU": ("cupy", "cuda", "torch")}
 

@@ -2,7 +2,7 @@
 
     alexnet bench kernels --device gpu [--batch 8] [--op conv2d] [--out FILE]
 
-The cases, their FLOPs and their bytes are bench_kernels.py's. Launches hide behind work queued before, and nothing of
+The cases, their FLOPs and their bytes are cases.py's. Launches hide behind work queued before, and nothing of
 use is left in L2 (gpu.py): these are the times of kernels, not of the Python that launches them. What multiplies
 matrices is a work of its own in strict float32 and in TF32.
 """
@@ -21,15 +21,15 @@ from alexnet_np.device import Array
 from alexnet_np.kernels import conv2d_cuda, conv2d_implicit_cuda
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.layers import Parameter
+from alexnet_np.measure.cases import CASES, Case, Problem, pose
+from alexnet_np.measure.gpu import LABELS, PEAKS, EventClock, Machine, to_numpy
+from alexnet_np.measure.gpu_peers import configure
+from alexnet_np.measure.harness import Contender, Work, attempt
+from alexnet_np.measure.kernels import Calls, our_calls, torch_calls
+from alexnet_np.measure.training import OPTIONS
 from alexnet_np.ops.conv2d import Geometry, find_geometry
-from alexnet_np.study.verify import import_torch
+from alexnet_np.study.torch_net import import_torch
 from alexnet_np.training.sgd import torch_rule
-
-from .bench_kernels import CASES, Calls, Case, Problem, our_calls, pose, torch_calls
-from .bench_train import OPTIONS
-from .gpu import LABELS, PEAKS, EventClock, Machine, to_numpy
-from .gpu_peers import configure
-from .harness import Contender, Work, attempt
 
 ERRORS = {"strict": 1e-4, "tf32": 5e-3}  # relative, L2
 OURS = {"strict": (("cupy", "strict"), ("cuda", "strict"), ("cuda, TF32x3", "tf32x3")), "tf32": (("cuda", "tf32"),)}
@@ -52,18 +52,22 @@ def works(machine: Machine, batch: int, only: str | None = None, cases: Iterable
 def _works(machine: Machine, problem: Problem, arithmetic: str) -> list[Work]:
     case, x, dy = problem.case, machine.place(problem.x), machine.place(np.asarray(problem.dy, np.float32))
     arrays = [machine.place(array) for array in problem.arrays]
-    forward, backward = [], []
+    forward: list[Contender] = []
+    backward: list[Contender] = []
     for name, own in OURS[arithmetic] if problem.macs else OURS[arithmetic][:2]:
         calls = our_calls(case, machine.backends[name.split(",")[0]], x, arrays, dy)
         forward.append(Contender(name, in_arithmetic(own, calls[0]), peak=PEAKS[own]))
         backward.append(Contender(name, in_arithmetic(own, calls[1]), peak=PEAKS[own]))
     if case.op == "conv2d" and arithmetic == "strict":
         geometry = find_geometry(x, *arrays, **{"stride": 1, "padding": 0, "dilation": 1, "groups": 1, **case.keywords})
-        forward += [Contender(name, partial(run, x, *arrays, geometry)) for name, run in ALGORITHMS.items()]
+        forward += [
+            Contender(name, partial(run, x, arrays[0], arrays[1], geometry)) for name, run in ALGORITHMS.items()
+        ]
     for name, memory in peers(case).items():
-        both = [attempt(partial(_torch, case, arithmetic, memory, (x, *arrays), dy, i)) for i in (0, 1)]
-        forward.append(Contender(name, *both[0], PEAKS[arithmetic]))
-        backward.append(Contender(name, *both[1], PEAKS[arithmetic]))
+        for which, contenders in enumerate((forward, backward)):
+            given = case, arithmetic, memory, (x, *arrays), dy, which
+            call, missing = attempt(lambda: _torch(*given))  # noqa: B023
+            contenders.append(Contender(name, call, missing, PEAKS[arithmetic]))
     label = f", {LABELS[arithmetic]}" if problem.macs else ""
     clock = EventClock(machine, kernels=True)
     made = problem.works(forward, backward, to_numpy, ERRORS[arithmetic])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from alexnet_np.models import AlexNet
-from alexnet_np.study.verify import import_torch, import_torchvision, torch_module
+from alexnet_np.study.torch_net import import_torch, import_torchvision, torch_module
 
 
 def torch_net(model: AlexNet) -> Any:

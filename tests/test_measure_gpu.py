@@ -17,9 +17,9 @@ from fake_gpu import FakeGpu
 from typer.testing import CliRunner
 
 from alexnet_np import backend
-from alexnet_np.benchmarks import gpu, gpu_kernels, gpu_model, gpu_peers, gpu_train, harness
-from alexnet_np.benchmarks.bench_kernels import Case
 from alexnet_np.cli.app import app
+from alexnet_np.measure import gpu, gpu_kernels, gpu_model, gpu_peers, gpu_training, harness, report
+from alexnet_np.measure.cases import Case
 
 needs_gpp = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
 EAGER = [peer for peer in gpu_peers.PEERS if peer.how != "compiled"]  # which takes torch 20 s a time
@@ -134,7 +134,7 @@ def test_peaks_are_measured_in_every_arithmetic(machine: FakeGpu) -> None:
         **dict.fromkeys(("gflops", "gflops TF32", "gflops TF32x3"), pytest.approx(2 * 16**3 / 1e-3 / 1e9)),
         "gbps": pytest.approx(2 * 1024 / 1e-3 / 1e9),
     }
-    said = harness.title(harness.Report(machine.about(), peaks))
+    said = report.title(report.Report(machine.about(), peaks))
     assert said.startswith("no GPU; measured peaks 0 GFLOP/s, 0 GFLOP/s TF32, 0 GFLOP/s TF32x3, 0 GB/s")
 
 
@@ -191,7 +191,7 @@ def test_sgd_takes_the_same_steps(machine: FakeGpu) -> None:
 
 
 @needs_gpp
-@pytest.mark.parametrize("bench", [gpu_model, gpu_train], ids=["model", "train"])
+@pytest.mark.parametrize("bench", [gpu_model, gpu_training], ids=["model", "train"])
 def test_networks_have_their_contenders_and_agree(
     machine: FakeGpu, monkeypatch: pytest.MonkeyPatch, bench: ModuleType
 ) -> None:
@@ -253,7 +253,7 @@ def test_every_compiled_peer_is_compiled_anew(machine: FakeGpu, monkeypatch: pyt
     monkeypatch.setattr(torch, "compile", lambda net: did.append("compile") or net)
     monkeypatch.setattr(gpu_peers, "PEERS", [peer for peer in gpu_peers.PEERS if peer.how == "compiled"])
     monkeypatch.setattr(gpu_model, "OURS", {"strict": (), "tf32": ()})
-    for bench in (gpu_model, gpu_train):
+    for bench in (gpu_model, gpu_training):
         assert [names(work) for work in bench.works(machine, 1, **NARROW)] == [["torch compiled"]] * 2
     assert did == ["reset", "compile"] * 4
 

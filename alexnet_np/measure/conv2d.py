@@ -1,25 +1,22 @@
 """Every convolution algorithm of ours alone, at AlexNet's shapes, beside torch's convolution: forward only.
 
-    python -m alexnet_np.benchmarks.bench_conv2d [BATCH]
-
 Rows of `choices` force the algorithm. Filters are packed in the timed call, as in eager mode; a plan packs them once.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alexnet_np import ops
 from alexnet_np.backend import use_backend
+from alexnet_np.errors import MissingPackageError
 from alexnet_np.kernels import choices, conv2d_im2col_numba, conv2d_numba
-
-from .bench_kernels import CASES, Case
-from .harness import Contender, Report, Work, machine, measure, measure_peaks, table
+from alexnet_np.measure.cases import CASES, Case
+from alexnet_np.measure.harness import Contender, Work
+from alexnet_np.study.torch_net import import_torch
 
 ERROR = 1e-4  # relative, L2
 PEERS = ("torch contiguous", "torch channels_last")
@@ -67,8 +64,8 @@ def work(case: Case, batch: int) -> Work:
 
 def torch_contenders(case: Case, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> list[Contender]:
     try:
-        import torch
-    except ImportError:
+        torch = import_torch()
+    except MissingPackageError:
         return [Contender(name, None, "torch is not installed") for name in PEERS]
 
     def runner(memory: Any) -> Callable[[], Any]:
@@ -83,17 +80,3 @@ def torch_contenders(case: Case, x: np.ndarray, weight: np.ndarray, bias: np.nda
 
     formats = (torch.contiguous_format, torch.channels_last)
     return [Contender(name, runner(memory)) for name, memory in zip(PEERS, formats, strict=True)]
-
-
-def main(batch: int) -> None:
-    from rich.console import Console
-
-    report = Report(machine(), measure_peaks())
-    for each in works(batch):
-        report.rows += measure(each, report.peaks, PEERS, rounds=7)
-    Console(width=160).print(table(report))
-    report.save(Path("bench_conv2d.json"))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 32)

@@ -9,6 +9,7 @@ The gradients are not verified here but in the tests; the loss is, which dropout
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,14 @@ import alexnet_np as anp
 from alexnet_np import ops
 from alexnet_np.backend import BACKENDS, available_backends, use_backend
 from alexnet_np.device import Array
+from alexnet_np.measure.harness import Contender, Run, Work, attempt
+from alexnet_np.measure.peers import torch_net
 from alexnet_np.models import AlexNet
 from alexnet_np.study.summary import summary
+from alexnet_np.study.torch_net import import_torch
 from alexnet_np.training.sgd import SGD
 
-from .harness import Contender, Work
-from .peers import torch_net
-
-OPTIONS = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
+OPTIONS: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 
 
 def works(batch: int, preset: str = "torchvision") -> list[Work]:
@@ -38,7 +39,7 @@ def works(batch: int, preset: str = "torchvision") -> list[Work]:
         if BACKENDS[name] == "cpu"
     ]
     for layout in ("contiguous", "channels_last"):
-        contenders.append(Contender(f"torch {layout}", *torch_step(model, layout, x, target)))
+        contenders.append(Contender(f"torch {layout}", *attempt(partial(torch_step, model, layout, x, target))))
     return [Work(f"training step, {preset}, batch {batch}", *cost(model, x), contenders, plausible)]
 
 
@@ -77,12 +78,8 @@ def eager_step(model: AlexNet) -> Callable[[Array, Array], Array]:
     return step
 
 
-def torch_step(model: AlexNet, layout: str, x: np.ndarray, target: np.ndarray) -> tuple[Any, str]:
-    """(a callable, "") or (None, why there is none)."""
-    try:
-        import torch
-    except ImportError:
-        return None, "torch is not installed"
+def torch_step(model: AlexNet, layout: str, x: np.ndarray, target: np.ndarray) -> Run:
+    torch = import_torch()
     memory = getattr(torch, "contiguous_format" if layout == "contiguous" else layout)
     peer = torch_net(model).train().to(memory_format=memory)
     inputs = torch.from_numpy(x).to(memory_format=memory)

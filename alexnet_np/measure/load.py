@@ -1,20 +1,17 @@
 """Loading: a full-size .pth (244 MB) beside torch.load, and a folder of JPEGs beside torch's DataLoader.
 
     alexnet bench load [--out FILE]
-    python -m alexnet_np.benchmarks.bench_load        the memory that reading a .pth takes
 
 Weights: the file is in the page cache; reading alone, and reading and then summing every array, because a memory map
-reads what it shows only when it is used. torch.load checks no checksum and we check all that there are. Memory is the
-growth of a fresh process's peak resident size over reading and summing, as a multiple of the file's size; pages of a
-mapped file count. Images: decode, resize, crop and normalise, on as many workers as there are cores.
+reads what it shows only when it is used. torch.load checks no checksum and we check all that there are. Images: decode,
+resize, crop and normalise, on as many workers as there are cores.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,49 +19,17 @@ import numpy as np
 
 from alexnet_np import weights
 from alexnet_np.data.loading import find_images, load_batches
-from alexnet_np.study.verify import import_torch, import_torchvision
-
-from .harness import Contender, Work
+from alexnet_np.measure.harness import Contender, Work
+from alexnet_np.models import alexnet
+from alexnet_np.study.torch_net import import_torch, import_torchvision
 
 JPEGS, JPEG_SIZE, BATCH, WORKERS = 64, (500, 375), 32, 2
-SHAPES = {
-    "features.0": (64, 3, 11, 11),
-    "features.3": (192, 64, 5, 5),
-    "features.6": (384, 192, 3, 3),
-    "features.8": (256, 384, 3, 3),
-    "features.10": (256, 256, 3, 3),
-    "classifier.1": (4096, 9216),
-    "classifier.4": (4096, 4096),
-    "classifier.6": (1000, 4096),
-}
-# name of the contender -> (import, expression of the file's path p)
-READERS = {
-    "alexnet_np": ("import alexnet_np.weights, alexnet_np.weights.torch_zip", "alexnet_np.weights.read(p)"),
-    "torch.load": ("import torch", "torch.load(p)"),
-    "torch.load mmap": ("import torch", "torch.load(p, mmap=True)"),
-}
-MEMORY = """
-from pathlib import Path
-{imports}
-def peak():
-    return next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-p = {path!r}
-Path("/proc/self/clear_refs").write_text("5")  # forget the peak of importing
-before = peak()
-arrays = {read}
-total = sum(float(array.sum()) for array in arrays.values())
-print((peak() - before) / Path(p).stat().st_size)
-"""
 
 
 def files(folder: Path) -> dict[str, Path]:
     """A full-size state dict in the two formats of torch.save."""
     torch = import_torch()
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for name, shape in SHAPES.items():
-        state[f"{name}.weight"] = torch.randn(shape, generator=generator)
-        state[f"{name}.bias"] = torch.randn(shape[0], generator=generator)
+    state = {name: torch.from_numpy(array) for name, array in alexnet("torchvision", seed=0).state_dict().items()}
     paths = {"zip": folder / "zip.pth", "legacy": folder / "legacy.pth"}
     torch.save(state, paths["zip"])
     torch.save(state, paths["legacy"], _use_new_zipfile_serialization=False)
@@ -108,7 +73,7 @@ def weight_works(path: Path, kind: str) -> Iterator[Work]:
     def check_sum(found: Any) -> None:
         np.testing.assert_allclose(found, total, rtol=1e-3)
 
-    summing = [Contender(name, lambda read=read: summed(read)) for name, read in contenders.items()]
+    summing = [Contender(name, partial(summed, read)) for name, read in contenders.items()]
     yield Work(f"read a .pth and sum, {kind}", 0.0, size, summing, check_sum)
 
 
@@ -150,23 +115,3 @@ def write_photographs(folder: Path) -> None:
         large = cat.convert("RGB").resize(JPEG_SIZE)
     for i in range(JPEGS):
         ImageChops.offset(large, 7 * i, 3 * i).save(folder / f"{i:03}.jpg", quality=92)
-
-
-def memory(path: Path, kind: str) -> dict[str, float]:
-    growth = {}
-    for name in readers(path, kind):
-        imports, read = READERS[name]
-        code = MEMORY.format(imports=imports, path=str(path), read=read)
-        growth[name] = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
-    return growth
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        for kind, path in files(Path(folder)).items():
-            figures = "".join(f"  {who} {value:.2f}" for who, value in memory(path, kind).items())
-            print(f"{kind}, peak memory as a multiple of the file: {figures}")
-
-
-if __name__ == "__main__":
-    main()
