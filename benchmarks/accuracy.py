@@ -94,9 +94,10 @@ def _ours(case: Case, inputs: list[Any], dy: Any, backend: str, dtype: Any) -> d
     if backend == "im2col":
         from alexnet_np.kernels import conv2d_im2col_numba
 
-        geometry = ops.conv2d.find_geometry(*arrays[:3], **{**CONV2D, **case.keywords})
-        y = conv2d_im2col_numba.compute(*arrays[:3], geometry)
-        gradients = conv2d_im2col_numba.gradients(arrays[3], *arrays[:2], geometry, (True, True, True))
+        x, weight, bias, dy = arrays
+        geometry = ops.conv2d.find_geometry(x, weight, bias, **{**CONV2D, **case.keywords})
+        y = conv2d_im2col_numba.compute(x, weight, bias, geometry)
+        gradients = conv2d_im2col_numba.gradients(dy, x, weight, geometry, (True, True, True))
         return dict(zip(NAMES, (y, *gradients), strict=True))
     if BACKENDS[backend] == "gpu":
         import cupy

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def measure(preset: str, batch: int) -> dict[str, dict[str, tuple[float, float, 
 def errors_with_free_kinks(model: AlexNet, x: np.ndarray) -> dict[str, float]:
     logits = model(x)
     dlogits = np.random.default_rng(0).standard_normal(logits.shape, dtype=np.float32)
-    ours = {"dx": model.backward(dlogits), **{name: p.grad for name, p in model.named_parameters()}}
+    ours: dict[str, Any] = {"dx": model.backward(dlogits), **{name: p.grad for name, p in model.named_parameters()}}
     truth = TorchNet(model, "float64").run(x, dlogits)[2]
     return {quantity: relative_error(array, truth[quantity]) for quantity, array in ours.items()}
 

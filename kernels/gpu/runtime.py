@@ -19,13 +19,13 @@ import numpy as np
 from alexnet_np.device import Array, clear_errors
 from alexnet_np.errors import BackendError
 from alexnet_np.kernels.gpu.arguments import REALS, Kernel, Shape, is_array, pack
-from alexnet_np.kernels.gpu.executor import CupyExecutor, Executor
+from alexnet_np.kernels.gpu.executor import CupyExecutor, Executor, Recorder
 
 BLOCK = 256  # threads a block, where a kernel has no reason for another number
 LONG = 1 << 30  # from this many elements on, indices take 64 bits
 
 _executor: Executor = CupyExecutor()
-_recorder: ContextVar[Executor | None] = ContextVar("alexnet_np_cuda_recorder", default=None)
+_recorder: ContextVar[Any] = ContextVar("alexnet_np_cuda_recorder", default=None)
 
 
 def current_executor() -> Executor:
@@ -44,7 +44,7 @@ def use_executor(executor: Executor) -> Iterator[None]:
 
 
 @contextmanager
-def recording(recorder: Executor) -> Iterator[None]:
+def recording(recorder: Recorder) -> Iterator[None]:
     """Launches inside the `with` go to `recorder`, those of this thread and no other."""
     token = _recorder.set(recorder)
     try:
