@@ -31,6 +31,8 @@ IMPLEMENTATIONS = {
     "max_pool2d": {"numba": KERNELS + "max_pool2d_nhwc_numba", "cuda": KERNELS + "max_pool2d_cuda"},
     "adaptive_avg_pool2d": {"numba": OPS + "adaptive_avg_pool2d", "cuda": KERNELS + "adaptive_avg_pool2d_cuda"},
     "relu": {"numba": KERNELS + "relu_numba", "cuda": KERNELS + "relu_cuda"},
+    "tanh": {"numba": OPS + "tanh", "cuda": KERNELS + "tanh_cuda"},
+    "sigmoid": {"numba": OPS + "sigmoid", "cuda": KERNELS + "sigmoid_cuda"},
     "local_response_norm": {
         "numba": KERNELS + "local_response_norm_nhwc_numba",
         "cuda": KERNELS + "local_response_norm_cuda",

@@ -333,6 +333,28 @@ class ReLU(Layer):
     op = ops.relu
 
 
+class Tanh(Layer):
+    """See alexnet_np/ops/tanh.py."""
+
+    op = ops.tanh
+
+
+class Sigmoid(Layer):
+    """See alexnet_np/ops/sigmoid.py."""
+
+    op = ops.sigmoid
+
+
+class Identity(Layer):
+    """y = x. Stands where a layer was taken out, so that the others keep their names."""
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        return x, x
+
+    def gradients(self, dy: Array, input_grad: bool) -> Array:
+        return dy
+
+
 class LocalResponseNorm(Layer):
     """See alexnet_np/ops/local_response_norm.py, which says how `convention` matters."""
 

@@ -21,7 +21,9 @@ CALLS = {
     "log_softmax": ([(4, 5)], {}),
     "max_pool2d": ([(2, 3, 8, 8)], {"kernel_size": 2}),
     "relu": ([(4, 5)], {}),
+    "sigmoid": ([(4, 5)], {}),
     "softmax": ([(4, 5)], {}),
+    "tanh": ([(4, 5)], {}),
 }
 OPS = pytest.mark.parametrize("name", CALLS)
 

@@ -25,6 +25,7 @@ FILES = (
     "max_pool2d",
     "relu",
     "softmax",
+    "training_activations",
 )
 
 pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")

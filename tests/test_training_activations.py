@@ -5,6 +5,10 @@ import pytest
 from oracles import check_op
 
 import alexnet_np as anp
+from alexnet_np import threads
+from alexnet_np.kernels.cpu.image import framed
+from alexnet_np.kernels.cpu.simd import LANES
+from alexnet_np.kernels.relu_tanh_sigmoid_nhwc_numba import KINDS, activate
 from alexnet_np.ops import sigmoid, tanh
 
 
@@ -42,3 +46,22 @@ def test_refused(op):
         op.forward(np.arange(3))
     with pytest.raises(anp.ShapeError):
         op.backward(np.zeros(3), op.forward(np.zeros(2))[1])
+
+
+@pytest.mark.parametrize("C", [5, LANES, 2 * LANES + 3])
+@pytest.mark.parametrize("kind", range(len(KINDS)), ids=KINDS)
+def test_channels_last_kernel(kind, C):
+    """Every magnitude and sign, with frames, and 0 in the channels that fill a vector up."""
+    width = max(C, LANES)
+    xi, yi = framed(width, 3, 50), framed(width, 3, 50, 1, 2)
+    x, y = np.zeros(2 * xi.image, np.float32), np.zeros(2 * yi.image, np.float32)
+    values = np.random.default_rng(0).standard_normal((2, 3, 50, C)) * np.logspace(-4, 3, 50)[:, None]
+    values[0, 0, 0] = [np.inf, -np.inf, np.nan, -0.0, 0.625, *values[0, 0, 0, 5:]]
+    x.reshape(2, 3, 50, width)[..., :C] = values
+    with threads.parallel():
+        activate(kind, x, xi, y, yi, 2, C)
+    found = y.reshape(2, 6, 53, width)[:, 1:4, 1:51]
+    assert np.count_nonzero(y) == np.count_nonzero(found)
+    assert not found[..., C:].any()
+    expected = (anp.ops.relu, tanh, sigmoid)[kind].forward(np.float64(np.float32(values)))[0]
+    np.testing.assert_allclose(found[..., :C], expected, rtol=3e-7, atol=1e-37)

@@ -25,7 +25,9 @@ from alexnet_np.kernels import (
     log_softmax_cuda,
     max_pool2d_cuda,
     relu_cuda,
+    sigmoid_cuda,
     softmax_cuda,
+    tanh_cuda,
 )
 from alexnet_np.random import uniform
 
@@ -45,6 +47,8 @@ IMPLEMENTATIONS: dict[str, dict[str, Any]] = {
     "max_pool2d": {"cuda": max_pool2d_cuda},
     "adaptive_avg_pool2d": {"cuda": adaptive_avg_pool2d_cuda},
     "relu": {"cuda": relu_cuda},
+    "tanh": {"cuda": tanh_cuda},
+    "sigmoid": {"cuda": sigmoid_cuda},
     "local_response_norm": {"cuda": local_response_norm_cuda},
     "dropout": {"cuda": dropout_cuda},
     "linear": {"cuda": linear_cuda, "rows": linear_rows_cuda},
@@ -126,6 +130,10 @@ CASES = [
     one("relu", "special values", with_special_values(normal(300))),
     one("relu", "any shape", normal(3, 5, 7)),
     one("relu", "empty", normal(0, 4)),
+    one("tanh", "of both signs", normal(3, 5, 7)),
+    one("tanh", "empty", normal(0, 4)),
+    one("sigmoid", "of both signs", normal(3, 5, 7)),
+    one("sigmoid", "empty", normal(0, 4)),
     one("local_response_norm", "AlexNet's", normal(2, 37, 3, 5), size=5, alpha=1e-4, k=2.0),
     one("local_response_norm", "strong", normal(2, 20, 6), size=5, alpha=1.3),
     one("local_response_norm", "even, torch's sides", normal(2, 18, 3, 3), size=4, alpha=1.1),

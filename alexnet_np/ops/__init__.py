@@ -21,7 +21,9 @@ from alexnet_np.ops import (
     log_softmax,
     max_pool2d,
     relu,
+    sigmoid,
     softmax,
+    tanh,
 )
 
 __all__ = [
@@ -36,5 +38,7 @@ __all__ = [
     "log_softmax",
     "max_pool2d",
     "relu",
+    "sigmoid",
     "softmax",
+    "tanh",
 ]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from alexnet_np.device import Array
-from alexnet_np.layers import Dropout, Layer, LocalResponseNorm, MaxPool2d, ReLU
+from alexnet_np.layers import Dropout, Identity, Layer, LocalResponseNorm, MaxPool2d, ReLU, Sigmoid, Tanh
 from alexnet_np.models import AlexNet
-from alexnet_np.ops import sigmoid, tanh
 from alexnet_np.training.config import Config
 
 # ablation: variant -> the changes to a configuration that make it. The first is the paper's own.
@@ -22,28 +20,6 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "lrn": {"with LRN": {}, "without LRN": {"lrn": False}},
     "dropout": {"with dropout": {}, "without dropout": {"dropout": 0.0}},
 }
-
-
-class Tanh(Layer):
-    """See alexnet_np/ops/tanh.py."""
-
-    op = tanh
-
-
-class Sigmoid(Layer):
-    """See alexnet_np/ops/sigmoid.py."""
-
-    op = sigmoid
-
-
-class Identity(Layer):
-    """Stands where a layer was taken out, so that the others keep their names."""
-
-    def forward(self, x: Array) -> tuple[Array, Any]:
-        return x, x
-
-    def gradients(self, dy: Array, input_grad: bool) -> Array:
-        return dy
 
 
 ACTIVATIONS: dict[str, Callable[[], Layer]] = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid}

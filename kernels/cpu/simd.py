@@ -135,6 +135,13 @@ class Emitter:
     def sqrt(self, a: ir.Value) -> ir.Value:
         return self._call("llvm.sqrt", a)
 
+    def absolute(self, a: ir.Value) -> ir.Value:
+        return self._call("llvm.fabs", a)
+
+    def with_sign(self, a: ir.Value, sign: ir.Value) -> ir.Value:
+        """a with the sign of `sign`, lane by lane."""
+        return self._call("llvm.copysign", a, sign)
+
     def power(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self._call("llvm.pow", a, b)
 

@@ -298,6 +298,8 @@ static inline int min(int a, int b) { return a < b ? a : b; }
 static inline float rsqrt(float a) { return 1 / std::sqrt(a); }
 static inline double rsqrt(double a) { return 1 / std::sqrt(a); }
 using std::exp;
+using std::fabs;
 using std::log;
 using std::pow;
 using std::sqrt;
+using std::tanh;
