@@ -28,13 +28,13 @@ BACKENDS = {"numpy": "cpu", "numba": "cpu", "cupy": "gpu", "cuda": "gpu"}
 OPS, KERNELS = "alexnet_np.ops.", "alexnet_np.kernels."
 IMPLEMENTATIONS = {
     "conv2d": {"numba": KERNELS + "conv2d_numba", "cuda": KERNELS + "conv2d_cuda"},
-    "max_pool2d": {"numba": KERNELS + "max_pool2d_nhwc_numba", "cuda": KERNELS + "max_pool2d_cuda"},
+    "max_pool2d": {"numba": KERNELS + "max_pool2d_numba", "cuda": KERNELS + "max_pool2d_cuda"},
     "adaptive_avg_pool2d": {"numba": OPS + "adaptive_avg_pool2d", "cuda": KERNELS + "adaptive_avg_pool2d_cuda"},
     "relu": {"numba": KERNELS + "relu_numba", "cuda": KERNELS + "relu_cuda"},
     "tanh": {"numba": OPS + "tanh", "cuda": KERNELS + "tanh_cuda"},
     "sigmoid": {"numba": OPS + "sigmoid", "cuda": KERNELS + "sigmoid_cuda"},
     "local_response_norm": {
-        "numba": KERNELS + "local_response_norm_nhwc_numba",
+        "numba": KERNELS + "local_response_norm_numba",
         "cuda": KERNELS + "local_response_norm_cuda",
     },
     "dropout": {"numba": KERNELS + "dropout_numba", "cuda": KERNELS + "dropout_cuda"},

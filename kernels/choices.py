@@ -1,73 +1,187 @@
-"""Which algorithm computes which convolution: one table, read from the top, the first row that fits.
+"""Who computes what, and in blocks of what size: one table for eager and plan, for CPU and GPU, read from the top.
 
-Measured on 2 cores of an EPYC Zen 4 at batch 32, in direct-equivalent GFLOP/s (the direct kernel does 140-215, its
-arithmetic peak is 235): depth-F(5,3) on 11x11/4: 560; F(3,5) on 5x5: 800; F(5,3) on 3x3 at 13x13: 540-580.
-With batch 1 the transformed filters are read from memory for 9 tiles only, and Winograd still wins.
+A row fits the problems (problems.py) whose named quantities are equal or in range, and says an algorithm, sizes, or
+both. Each is taken from the first row that fits and says it; a row whose algorithm cannot compute the problem (LIMITS)
+is passed over. Rows given to `overriding` come first, then those measured on this machine (`use_measured`), then TABLE.
 
-    with choices.overriding(Row(kernel=5, algorithm="direct")): plan = anp.compile(model)
+    with choices.overriding(Row("direct", kernel=5)): plan = anp.compile(model)
+    print(choices.show())
+
+The register tile of the CPU's products goes with its vector unit: MACHINES in cpu/simd.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-Algorithm = Literal["winograd", "direct"]
+from alexnet_np.errors import ArgumentError, BackendError
+from alexnet_np.kernels.conv2d_winograd_transforms import FAMILIES
+from alexnet_np.kernels.problems import AS_IT_IS, DENSE, FILLED, LIMITS, MANY, QUANTITIES, Problem, can, formed, meets
+
+SIZES = {  # what a row may say beside the algorithm
+    "form": "what a convolution is computed as (problems.py)",
+    "tiles": "Winograd: the output tile sizes m to consider; the least multiplications win",
+    "block_tiles": "Winograd tiles that one thread takes through all three steps",
+    "gradient_tiles": "Winograd tiles whose V and S are held at once for the gradient of the weights",
+    "stage_bytes": "of the largest array between two poolings, for the images that are in work at a time",
+    "chunk_bytes": "of the largest array that leaves a pooling, for the images that pass all poolings at a time",
+    "column_bytes": "of im2col's columns at a time: a thread's on the CPU, a slice of the batch's on the GPU",
+    "block_k": "terms of a product's sums in work at a time",
+    "run": "channels that a GPU's thread walks",
+    "images": "images that a row of weights serves at a time",
+    "tile": "outputs along either side of a GPU block's tile",
+}
 
 
-class Conv(NamedTuple):
-    """What a choice may depend on. `kernel` and `stride` are those of both axes, 0 where the axes differ."""
+class Row:
+    """One line of the table. `facts`: QUANTITIES that say what it fits, and SIZES, which are what it says."""
 
-    C: int
-    F: int
-    kernel: int
-    stride: int
-    dilation: int
-    groups: int
-    output: tuple[int, int]
-    batch: int
+    def __init__(
+        self, algorithm: str | None = None, op: str = "conv2d", device: str = "cpu", why: str = "", **facts: Any
+    ) -> None:
+        self.algorithm, self.op, self.device, self.why = algorithm, op, device, why
+        facts = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
+        self.where = {name: value for name, value in facts.items() if name in QUANTITIES}
+        self.says = {name: value for name, value in facts.items() if name in SIZES}
+        if unknown := sorted(facts.keys() - self.where.keys() - self.says.keys()):
+            known = ", ".join(sorted(QUANTITIES | SIZES.keys()))
+            raise ArgumentError(f"choices: a row knows no {', '.join(unknown)}; it knows {known}")
+        ways = LIMITS.get((op, device), {})
+        if algorithm is not None and algorithm not in ways:
+            raise ArgumentError(
+                f"choices: {op} on the {device} has no way {algorithm!r}, only {', '.join(ways) or 'one'}"
+            )
+
+    def fits(self, problem: Problem) -> bool:
+        return (self.op, self.device) == (problem.op, problem.device) and meets(problem, self.where)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Row(**row.as_dict()) is the same row, also by way of JSON."""
+        named = {"algorithm": self.algorithm, "op": self.op, "device": self.device, "why": self.why}
+        return named | self.where | self.says
 
 
-class Row(NamedTuple):
-    """Fits a Conv whose every named quantity is equal (None: any) and whose batch is in range."""
-
-    algorithm: Algorithm
-    kernel: int | None = None
-    stride: int | None = None
-    tiles: tuple[int, ...] = ()  # Winograd: the output tile sizes m to consider; the least multiplications win
-    batch: tuple[int, int] = (1, 1 << 30)
+# Measured, unless said otherwise, on 2 cores of an EPYC Zen 4 at batch 32; convolutions in direct-equivalent GFLOP/s.
+TABLE = (
+    # conv2d: what it is computed as
+    Row(
+        form=DENSE,
+        planned=True,
+        groups=(2, MANY),
+        full_unfolded=(0, 0.99),
+        why="packed once; Winograd takes whole vectors",
+    ),
+    Row(form=FILLED, planned=True, groups=1, full=(0, 0.99), why="a plan's buffers have room for a whole vector"),
+    Row(
+        form=FILLED,
+        groups=1,
+        stride=(1, 4),
+        full=(0.51, 0.99),
+        dtype="float32",
+        why="a vector more than half full; below that what wastes no lanes is as fast and rounds less",
+    ),
+    # and by what
+    Row("winograd", kernel=3, stride=1, tiles=(5, 6, 4), why="540-580 at 13x13; the direct kernel does 185-215"),
+    Row("winograd", kernel=5, stride=1, tiles=(3,), why="800, also where one image has only 9 tiles"),
+    Row(
+        "winograd", kernel=11, stride=4, tiles=(5, 6, 4), why="by space to depth 3x3 and stride 1: 560, direct 136-159"
+    ),
+    Row("direct", direction="forward", why="185-215, its arithmetic peak being 235"),
+    Row("im2col", why="any dtype and shape; 145-165"),
+    Row(column_bytes=2 << 20, why="a block's columns stay in its thread's cache"),
+    Row(block_tiles=60, why="V and products in a thread's cache; 24 to 192 change 5% (Zen 5)"),
+    Row(
+        gradient_tiles=192, direction="backward", why="products of V and S at 242 ms a step of AlexNet, 210 the peak's"
+    ),
+    # how much of a batch goes through several layers at a time
+    Row(
+        op="stages",
+        stage_bytes=12 << 20,
+        chunk_bytes=6 << 20,
+        why="what is written is read again from the shared cache: a training step 1.45 s, whole batches 1.84 s",
+    ),
+    # linear
+    Row("packed", op="linear", planned=True, why="38 GB/s at batch 1, 200 GFLOP/s at 32, 225 at 128"),
+    Row(
+        "arrays",
+        op="linear",
+        batch=(0, 1),
+        why="BLAS reads the matrix of one product with a vector as fast as memory can",
+    ),
+    Row("panels", op="linear", why="weights that change are packed slice by slice: batch 16 5.9 ms, NumPy 20"),
+    Row("arrays", op="linear", why="what the panels do not take"),
+    Row(
+        op="linear",
+        planned=True,
+        heights=(0, 2),
+        block_k=MANY,
+        why="x stays in the cache anyway; each panel is read once",
+    ),
+    Row(op="linear", block_k=256, why="a slice of x and of a panel stay in the second-level cache"),
+    # the others
+    Row("nhwc", op="max_pool2d", why="0.05 ms an image of 64x55x55, backward 0.09"),
+    Row("nchw", op="max_pool2d", why="any dtype, window and layout; 5 times the array version"),
+    Row("nhwc", op="local_response_norm", why="0.24 ms an image of 64x55x55, backward 0.27; by planes 0.75 and 0.82"),
+    Row("nchw", op="local_response_norm", why="any dtype and layout"),
+    # The GPU. Counted in bytes and operations of an H100; nothing here has been timed on one.
+    Row(
+        "implicit",
+        device="gpu",
+        direction="forward",
+        precision="strict",
+        F=(1, 64),
+        why="with few filters writing and reading columns takes as long as the product",
+    ),
+    Row("im2col", device="gpu", why="cuBLAS, and the tensor cores where they are allowed"),
+    Row(device="gpu", column_bytes=32 << 20, why="as the array operations; 7 images of AlexNet's second convolution"),
+    Row(device="gpu", blocks=(264, MANY), tile=128, why="two blocks for each of 132 multiprocessors: more done a byte"),
+    Row(device="gpu", tile=64, why="more and smaller blocks fill the GPU"),
+    Row(
+        "rows",
+        op="linear",
+        device="gpu",
+        direction="forward",
+        batch=(0, 4),
+        images=4,
+        why="so few rows are no product: reading the weights once is all the work",
+    ),
+    Row("cublas", op="linear", device="gpu", why="a product's tiles share the reading"),
+    Row(
+        "registers",
+        op="local_response_norm",
+        device="gpu",
+        run=16,
+        why="each value read once, and a window's more a run",
+    ),
+    Row("naive", op="local_response_norm", device="gpu", why="windows that registers cannot hold"),
+    Row(
+        "strict", op="gemm", device="gpu", why="as exact as PyTorch's float32; tf32 only where it is asked for by name"
+    ),
+)
 
 
 class Choice(NamedTuple):
-    algorithm: Algorithm
+    algorithm: str  # "" where the op has one way
     m: int = 0  # Winograd: F(m, r)
     r: int = 0
+    form: str = AS_IT_IS
+    sizes: Mapping[str, int] = {}
 
     def __str__(self) -> str:
         return f"winograd F({self.m},{self.r})" if self.algorithm == "winograd" else self.algorithm
 
 
-TABLE = (
-    Row("winograd", kernel=3, stride=1, tiles=(5, 6, 4)),
-    Row("winograd", kernel=5, stride=1, tiles=(3,)),
-    Row("winograd", kernel=11, stride=4, tiles=(5, 6, 4)),  # by space-to-depth: 3x3, stride 1
-    Row("direct"),
-)
-EXACT = (Row("direct"),)  # what `exact=True` allows
-
-BLOCK_TILES = 60  # Winograd tiles that one thread takes through all three steps: their V and products fit its cache
-GRADIENT_TILES = 192  # Winograd tiles whose V and S are held at once for the gradient of the weights
-STAGE_BYTES = 12 << 20  # a plan takes as many images at a time from pooling to pooling as fit in the shared cache
-CHUNK_BYTES = 6 << 20  # and as many through all poolings as need this much between two of them: memory, not time
-
 _overrides: ContextVar[tuple[Row, ...]] = ContextVar("alexnet_np_choices", default=())
+_measured: tuple[Row, ...] = ()
 
 
 @contextmanager
 def overriding(*rows: Row) -> Iterator[None]:
-    """Inside the `with`, `rows` come before TABLE (and before EXACT)."""
+    """Inside the `with`, `rows` come before all others."""
     token = _overrides.set(rows + _overrides.get())
     try:
         yield
@@ -75,19 +189,97 @@ def overriding(*rows: Row) -> Iterator[None]:
         _overrides.reset(token)
 
 
-def choose(conv: Conv, exact: bool = False) -> Choice:
-    """The algorithm for `conv`: the first row that fits it and can compute it."""
-    for row in (*_overrides.get(), *(EXACT if exact else TABLE)):
-        fits = all(want in (None, have) for want, have in ((row.kernel, conv.kernel), (row.stride, conv.stride)))
-        fits = fits and row.batch[0] <= conv.batch <= row.batch[1]
-        if fits and row.algorithm == "direct":
-            return Choice("direct")
-        if fits and conv.kernel and conv.dilation == 1:
-            r = -(-conv.kernel // conv.stride)
-            return Choice("winograd", min(row.tiles, key=lambda m: multiplications(conv.output, m, r)), r)
-    return Choice("direct")
+def use_measured(rows: Iterable[Row]) -> None:
+    """From now on `rows`, measured on this machine, come before TABLE."""
+    global _measured
+    _measured = tuple(rows)
+
+
+def choose(problem: Problem) -> Choice:
+    """What the table says of `problem`. Raises BackendError where no row that fits can compute it."""
+    return _choose(problem, _overrides.get() + _measured)
+
+
+def sizes(op: str, device: str = "cpu") -> Mapping[str, int]:
+    """Those of an op whose sizes depend on nothing."""
+    return choose(Problem(op, device)).sizes
+
+
+@lru_cache(4096)
+def _choose(problem: Problem, first: tuple[Row, ...]) -> Choice:
+    rows = (*first, *TABLE)
+    form = next((row.says["form"] for row in rows if "form" in row.says and row.fits(problem)), AS_IT_IS)
+    problem = formed(problem, form)
+    fitting = [row for row in rows if row.fits(problem)]
+    able = [way for row in fitting if (way := _way(row, problem))]
+    if not able and any(row.algorithm for row in fitting):
+        raise BackendError(f"choices: no row of the table can compute {problem}")
+    algorithm, m, r = able[0] if able else ("", 0, 0)
+    said: dict[str, int] = {}
+    for row in reversed(fitting):
+        if row.algorithm in (None, algorithm):
+            said |= {name: value for name, value in row.says.items() if name not in ("form", "tiles")}
+    return Choice(algorithm, m, r, AS_IT_IS if algorithm == "im2col" else form, said)
+
+
+def _way(row: Row, problem: Problem) -> tuple[str, int, int] | None:
+    """(algorithm, m, r) if the row names an algorithm that can compute the problem."""
+    if row.algorithm is None or not can(row.algorithm, problem):
+        return None
+    if row.algorithm != "winograd":
+        return row.algorithm, 0, 0
+    r = -(-problem.kernel // problem.stride)
+    tiles = [m for m in row.says.get("tiles", ()) if (m, r) in FAMILIES]
+    return (row.algorithm, min(tiles, key=lambda m: multiplications(problem.output, m, r)), r) if tiles else None
 
 
 def multiplications(output: tuple[int, int], m: int, r: int) -> int:
     """Of F(m,r) for one pair of channels: n² for every tile, whole or cut off."""
     return -(-output[0] // m) * -(-output[1] // m) * (m + r - 1) ** 2
+
+
+def ways(problem: Problem) -> list[Choice]:
+    """Every way that can compute `problem`, Winograd's with every tile, each with the sizes it would run with."""
+    named = [Row(name, problem.op, problem.device) for name in LIMITS.get((problem.op, problem.device), {})]
+    rows = [row for row in named if row.algorithm != "winograd"]
+    if len(rows) < len(named):
+        rows += [Row("winograd", tiles=(m,)) for m in sorted({m for m, _ in FAMILIES})]
+    first = _overrides.get() + _measured
+    chosen = [(row, _choose(problem, (row, *first))) for row in rows]
+    return [choice for row, choice in chosen if _same(choice, row)]
+
+
+def _same(choice: Choice, row: Row) -> bool:
+    return choice.algorithm == row.algorithm and row.says.get("tiles", (choice.m,)) == (choice.m,)
+
+
+def show() -> str:
+    """Every row in the order in which it is asked: what it fits, what it says, where it comes from, and why."""
+    lines = [("op", "device", "where", "choice", "from", "why")]
+    for source, rows in (("override", _overrides.get()), ("measured", _measured), ("shipped", TABLE)):
+        for row in rows:
+            says = [row.algorithm] if row.algorithm else []
+            lines.append(
+                (
+                    row.op,
+                    row.device,
+                    _facts(row.where),
+                    ", ".join([*says, *filter(None, [_facts(row.says)])]),
+                    source,
+                    row.why,
+                )
+            )
+    widths = [max(len(line[i]) for line in lines) for i in range(5)]
+    return "\n".join(
+        "  ".join([*(f"{text:<{n}}" for text, n in zip(line, widths, strict=False)), line[5]]) for line in lines
+    )
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_readable(value)}" for name, value in facts.items())
+
+
+def _readable(value: Any) -> str:
+    if not isinstance(value, tuple):
+        return "all" if value == MANY else str(value)
+    return f"{value[0]}+" if value[-1] == MANY else " to ".join(map(str, value))

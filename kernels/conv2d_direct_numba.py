@@ -18,9 +18,13 @@ import numpy as np
 from numba import prange
 
 from alexnet_np import threads
+from alexnet_np.device import Array
+from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.image import framed
 from alexnet_np.kernels.cpu.jit import parallel_kernel
 from alexnet_np.kernels.cpu.simd import LANES
-from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, pack, tile
+from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, pack, padded_bias, tile
+from alexnet_np.ops.conv2d import Geometry
 
 
 @parallel_kernel
@@ -79,6 +83,20 @@ def forward(x, xi, packed, bias, relu, y, yi, N, C, F, kernel, stride, dilation,
                 y, yi.channels_from(g * F), N, F, taps, tap_stride, K, outer, outer_stride, SH * xi.row, SW * xi.col,
                 band, work, share, workers,
             )  # fmt: skip
+
+
+def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> Array:
+    """y (N,F,OH,OW), channels-last, of float32 x and weight; x is framed and the filters are packed on the way."""
+    top, bottom, left, right = geometry.padding
+    framed_x = np.pad(x.transpose(0, 2, 3, 1), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    (N, H, W, C), F = framed_x.shape, len(weight)
+    y = memory.empty((N, *geometry.output, F))
+    forward(
+        framed_x.reshape(-1), framed(C, H, W), packed_filters(weight, geometry.groups), padded_bias(bias, F), 0,
+        y.reshape(-1), framed(F, *geometry.output), N, weight.shape[1], F // geometry.groups,
+        geometry.kernel, geometry.stride, geometry.dilation, (0, 0), geometry.groups,
+    )  # fmt: skip
+    return y.transpose(0, 3, 1, 2)
 
 
 def packed_filters(weight: np.ndarray, groups: int = 1) -> np.ndarray:

@@ -5,7 +5,7 @@
    and multiplies it there and then (one-threaded BLAS), so the columns never travel to memory.
    Parallel over blocks: of images, groups and output rows (forward); of images, groups and channels (dx); of groups and
    rows of the column matrix (dweight). Every output belongs to one thread, which adds in a fixed order: results are the
-   same from run to run. Workspace: BLOCK_BYTES a thread, or one output row's columns if those are more.
+   same from run to run. Workspace: column_bytes (choices.py) a thread, or one output row's columns if those are more.
 
 Inputs in another memory order (channels-last, strided), read-only or not aligned are copied first: Numba would compile
 the kernels anew for each kind.
@@ -21,11 +21,10 @@ from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
+from alexnet_np.kernels import choices
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
 from alexnet_np.kernels.cpu.openblas import gemm
 from alexnet_np.ops.conv2d import TERMS, Geometry, Gradients, Needs
-
-BLOCK_BYTES = 2 << 20
 
 
 @kernel
@@ -130,9 +129,9 @@ def flat(geometry: Geometry) -> tuple[int, ...]:
 
 
 def rows_in_cache(size: int, geometry: Geometry, itemsize: int) -> int:
-    """How many output rows keep `size` rows of the column matrix within BLOCK_BYTES; blocks as even as can be."""
+    """How many output rows keep `size` rows of the column matrix within column_bytes; blocks as even as can be."""
     OH, OW = geometry.output
-    most = max(1, BLOCK_BYTES // max(1, size * OW * itemsize))
+    most = max(1, choices.sizes("conv2d")["column_bytes"] // max(1, size * OW * itemsize))
     return -(-OH // -(-OH // most))
 
 

@@ -19,7 +19,8 @@ from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import conv2d_numba as conv2d
 from alexnet_np.kernels import conv2d_winograd_batch_numba as batch
-from alexnet_np.kernels import max_pool2d_nhwc_numba as max_pool2d
+from alexnet_np.kernels import max_pool2d_nhwc_numba as nhwc
+from alexnet_np.kernels import max_pool2d_numba as max_pool2d
 from alexnet_np.kernels import relu_numba
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.image import channels_last, framed, lies_channels_last
@@ -38,7 +39,8 @@ def compute(
     """ReLU's output (N,F,OH,OW), and the pooling's if there is one."""
     if windows is None:
         return conv2d.compute(x, weight, bias, geometry, relu=True), None
-    if batch.fast_form(x, weight, geometry) is None or not max_pool2d.fits(len(weight), windows):
+    together = conv2d.as_winograd(x, weight, geometry, "forward") is not None
+    if not (together and max_pool2d.channels_last((len(x), len(weight)), x.dtype, windows)):
         y = conv2d.compute(x, weight, bias, geometry, relu=True)
         return y, Pooled(*max_pool2d.compute(y, windows))
     N, F = len(x), len(weight)
@@ -46,7 +48,7 @@ def compute(
     switches = memory.empty(pooled.shape, np.uint8)
 
     def pool(y: Array, images: slice) -> None:
-        max_pool2d.pool_images(y[images], windows, pooled[images], switches[images])
+        nhwc.pool_images(y[images], windows, pooled[images], switches[images])
 
     y = conv2d.compute(x, weight, bias, geometry, relu=True, then=pool)
     return y, Pooled(pooled.transpose(0, 3, 1, 2), switches.transpose(0, 3, 1, 2))
@@ -63,10 +65,10 @@ def gradients(
     windows: Windows | None,
 ) -> Gradients:
     """The convolution's dx, dweight and dbias for dy, the gradient of ReLU's output `y` or of the pooling's output."""
-    fast = batch.fast_form(x, weight, geometry)
+    fast = conv2d.as_winograd(x, weight, geometry, "backward")
     lies = fast is not None and dy.size and dy.dtype == np.float32 and lies_channels_last(y)
     if windows is not None:
-        lies = lies and max_pool2d.fits(len(weight), windows) and max_pool2d.keeps(switches)
+        lies = lies and max_pool2d.channels_last(y.shape, dy.dtype, windows, max_pool2d.kept_channels_last(switches))
     if not lies:
         if windows is not None:
             dy = max_pool2d.gradients(dy, switches, y.shape, windows)
@@ -82,7 +84,7 @@ def gradients(
         else:
             incoming = inner.reshape(-1)
             places = switches.transpose(0, 2, 3, 1)[images]
-            max_pool2d.unpool_images(given[images].reshape(-1), places, windows, inner)
+            nhwc.unpool_images(given[images].reshape(-1), places, windows, inner)
         with threads.parallel():
             relu_numba.rectify_gradient(incoming, rectified[images].reshape(-1), inner.reshape(-1))
         backward.add(inner.reshape(-1), yi, images)

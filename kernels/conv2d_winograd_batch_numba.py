@@ -24,8 +24,7 @@ from alexnet_np.kernels import conv2d_winograd_gradients_numba as adjoint
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.image import Image, channels_last, framed
-from alexnet_np.kernels.cpu.simd import LANES
-from alexnet_np.kernels.gemm_numba import WIDTH
+from alexnet_np.kernels.gemm_numba import padded_bias
 from alexnet_np.ops.conv2d import Geometry, Gradients, Needs
 
 
@@ -38,40 +37,25 @@ class Fast(NamedTuple):
     C: int  # channels and filters of a group
     F: int
     padding: tuple[int, int]  # top, left; of the folded x: none
+    tiles: int  # how many to have in work at a time
 
 
-def fast_form(x: Array, weight: Array, geometry: Geometry) -> Fast | None:
-    """How Winograd computes this convolution, or None where the table or its own limits say that it does not."""
-    if x.dtype != np.float32 or x.size == 0:
-        return None
-    (KH, KW), (SH, SW), G = geometry.kernel, geometry.stride, geometry.groups
-    C, F = weight.shape[1] * SH * SW, len(weight) // G
-    square = KH == KW and SH == SW and SH in depth.STRIDES and geometry.dilation == (1, 1)
-    if not square or min(C, F) < LANES or (SH > 1 and G > 1):
-        return None
-    conv = choices.Conv(x.shape[1], len(weight), KH, SH, 1, G, geometry.output, len(x))
-    choice = choices.choose(conv)
-    top, _, left, _ = geometry.padding
-    if choice.algorithm != "winograd" or max(top, left) >= choice.r * SH:
-        return None
-    return Fast(choice.m, choice.r, SH, C, F, (top, left) if SH == 1 else (0, 0))
+def fast_form(choice: choices.Choice, weight: Array, geometry: Geometry) -> Fast:
+    """What Winograd is to compute, by a choice of it."""
+    S, (top, _, left, _) = geometry.stride[0], geometry.padding
+    C, F = weight.shape[1] * S * S, len(weight) // geometry.groups
+    tiles = choice.sizes.get("gradient_tiles", choice.sizes["block_tiles"])
+    return Fast(choice.m, choice.r, S, C, F, (top, left) if S == 1 else (0, 0), tiles)
 
 
 def cuts(N: int, floats: int) -> Iterator[slice]:
     """The batch in slices that fit in the shared cache, an image being so many floats."""
-    step = max(1, choices.STAGE_BYTES // (4 * floats))
+    step = max(1, choices.sizes("stages")["stage_bytes"] // (4 * floats))
     for first in range(0, N, step):
         yield slice(first, min(first + step, N))
 
 
-def padded_bias(bias: Array | None, F: int) -> Array:
-    """The bias, or zeros, with the entries beyond F that whole panels of filters read."""
-    padded = np.zeros(F + WIDTH, np.float32)
-    padded[:F] = 0 if bias is None else bias
-    return padded
-
-
-def forward(
+def compute(
     x: Array,
     weight: Array,
     bias: Array | None,
@@ -90,7 +74,7 @@ def forward(
         out = y[images]
         winograd.forward(
             flat, xi, u, shift, int(relu), out.reshape(-1), yi, len(out), fast.C, fast.F,
-            fast.m, fast.r, fast.padding, choices.BLOCK_TILES, geometry.groups,
+            fast.m, fast.r, fast.padding, fast.tiles, geometry.groups,
         )  # fmt: skip
         if then is not None:
             then(y, images)
@@ -179,7 +163,7 @@ class Backward:
         for g, group in enumerate(self.groups):
             group.add(
                 x, xi.channels_from(g * fast.C), dy, yi.channels_from(g * fast.F),
-                dx, di.channels_from(g * self.lanes if self.needs[0] else 0), N, choices.GRADIENT_TILES,
+                dx, di.channels_from(g * self.lanes if self.needs[0] else 0), N, fast.tiles,
             )  # fmt: skip
         if self.needs[0] and fast.S > 1:
             top, _, left, _ = self.geometry.padding

@@ -20,12 +20,18 @@ import numpy as np
 from llvmlite import ir
 from numba import prange
 
-from alexnet_np.kernels.conv2d_winograd_transforms import POINTS, Matrix, finite_points, polynomial, transforms
+from alexnet_np.kernels.conv2d_winograd_transforms import (
+    FAMILIES,
+    POINTS,
+    Matrix,
+    finite_points,
+    polynomial,
+    transforms,
+)
 from alexnet_np.kernels.cpu.jit import parallel_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.kernels.gemm_numba import WIDTH
 
-FAMILIES = ((5, 3), (3, 5), (4, 3), (6, 3))
 Vectors = list[ir.Value]
 
 

@@ -32,6 +32,8 @@ POINTS = {
     8: "0 1 -1 1/2 -1/2 2 -2",
 }
 
+FAMILIES = ((5, 3), (3, 5), (4, 3), (6, 3))  # the F(m,r) that there is code for
+
 
 class Transforms(NamedTuple):
     """F(m,r): AT is (m,n), G is (n,r), BT is (n,n)."""

@@ -126,6 +126,13 @@ def pack(b: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(padded.reshape(K, panels, WIDTH).transpose(1, 0, 2))
 
 
+def padded_bias(bias: np.ndarray | None, N: int) -> np.ndarray:
+    """The bias, or zeros, with the entries beyond N that whole panels read."""
+    padded = np.zeros(N + WIDTH, np.float32)
+    padded[:N] = 0 if bias is None else bias
+    return padded
+
+
 def padded_width(columns: int) -> int:
     """The least row length that holds `columns` in whole tiles and does not map every row onto the same cache sets."""
     width = -(-columns // WIDTH) * WIDTH

@@ -21,10 +21,12 @@ from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
+from alexnet_np.kernels import choices
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
-from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
+from alexnet_np.kernels.cpu.simd import INTEGER, LANES, MACHINE, POINTER, Emitter, vector_function
 from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, gemm, gemm_transposed, padded_width, tile
+from alexnet_np.kernels.problems import Problem
 from alexnet_np.ops import linear as array_version
 from alexnet_np.ops.linear import Gradients, Needs
 
@@ -163,7 +165,7 @@ def forward(x, ldx, packed, bias, relu, y, ldy, M, N, K, block, workers):
 
 
 def compute(x: Array, weight: Array, bias: Array | None) -> Array:
-    if not _fits(x, weight) or len(x) == 1:  # BLAS reads the matrix of one matrix-vector product as fast as memory can
+    if choose(x, weight, "forward").algorithm == "arrays":
         return array_version.compute(x, weight, bias)
     (M, K), N = x.shape, len(weight)
     rows, ldx = _spread(x)
@@ -181,7 +183,7 @@ def compute(x: Array, weight: Array, bias: Array | None) -> Array:
 
 def gradients(dy: Array, x: Array, weight: Array, needs: Needs) -> Gradients:
     (M, K), N = x.shape, len(weight)
-    if not _fits(x, weight) or M == 1 or K % WIDTH:
+    if choose(x, weight, "backward").algorithm == "arrays":
         return array_version.gradients(dy, x, weight, needs)
     rows, ldd = _spread(dy)
     dx = memory.empty((M, K)) if needs[0] else None
@@ -200,10 +202,10 @@ def gradients(dy: Array, x: Array, weight: Array, needs: Needs) -> Gradients:
     return dx, dweight, dy.sum(0) if needs[2] else None
 
 
-def _fits(x: Array, weight: Array) -> bool:
-    if x.dtype != np.float32 or min(x.size, weight.size) == 0 or len(weight) < LANES:
-        return False
-    return weight.flags.c_contiguous and weight.flags.writeable
+def choose(x: Array, weight: Array, direction: str) -> choices.Choice:
+    layout = "C order" if weight.flags.c_contiguous and weight.flags.writeable else "strided"
+    (M, K), N, dtype = x.shape, len(weight), str(x.dtype)
+    return choices.choose(Problem("linear", "cpu", direction, dtype, M, K, N, layout=layout, machine=MACHINE))
 
 
 def _spread(x: Array) -> tuple[Array, int]:

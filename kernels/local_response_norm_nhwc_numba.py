@@ -19,11 +19,10 @@ from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
-from alexnet_np.kernels import local_response_norm_nchw_numba as rows_version
 from alexnet_np.kernels.cpu import memory
-from alexnet_np.kernels.cpu.image import framed, lies_channels_last
+from alexnet_np.kernels.cpu.image import framed
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
-from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
+from alexnet_np.kernels.cpu.simd import INTEGER, POINTER, Emitter, vector_function
 from alexnet_np.ops.local_response_norm import Geometry
 
 SCALE, K, BETA, GRADIENT = range(4)  # where the constants lie: scale, k, beta, -2*scale*beta
@@ -162,10 +161,8 @@ def normalise_backward(dy, x, pixels, C, low, high, scale, beta, k, dx, workers)
 
 
 def compute(x: Array, geometry: Geometry) -> Array:
-    """x (N,C,L). Channels-last float32 here; anything else by local_response_norm_numba."""
+    """x (N,C,L), channels-last memory."""
     N, C, L = x.shape
-    if not (lies_channels_last(x) and x.size and C >= LANES):
-        return rows_version.compute(x, geometry)
     y = memory.empty((N, L, C))
     image = framed(C, 1, L)
     with threads.parallel():
@@ -175,8 +172,6 @@ def compute(x: Array, geometry: Geometry) -> Array:
 
 def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
     N, C, L = x.shape
-    if not (lies_channels_last(x) and x.size and C >= LANES):
-        return rows_version.gradients(dy, x, geometry)
     dx = memory.empty((N, L, C))
     rows = np.require(dy.transpose(0, 2, 1), np.float32, ["C", "W"]).reshape(-1)
     with threads.parallel() as workers:

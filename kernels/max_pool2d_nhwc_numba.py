@@ -20,11 +20,10 @@ from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
-from alexnet_np.kernels import max_pool2d_nchw_numba as rows_version
 from alexnet_np.kernels.cpu import memory
-from alexnet_np.kernels.cpu.image import channels_last, framed, lies_channels_last
+from alexnet_np.kernels.cpu.image import channels_last, framed
 from alexnet_np.kernels.cpu.jit import parallel_kernel
-from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
+from alexnet_np.kernels.cpu.simd import INTEGER, POINTER, Emitter, vector_function
 from alexnet_np.ops.max_pool2d import Geometry
 
 
@@ -127,17 +126,6 @@ def unpool(dy, switches, N, C, OH, OW, KH, KW, SH, SW, top, left, dx, H, W):
             gather(0, dy, window, switches, window, OW * C, C, i1 - i0, j1 - j0, tap, SH * KW, SW, dx, pixel, C)
 
 
-def fits(C: int, geometry: Geometry) -> bool:
-    """Whether these kernels can pool C channels of float32, channels-last, by windows of this geometry."""
-    return C >= LANES and geometry.kernel[0] * geometry.kernel[1] <= 256 and geometry.dilation == (1, 1)
-
-
-def keeps(switches: Array) -> bool:
-    """Whether these are switches as these kernels leave them behind."""
-    places = switches.transpose(0, 2, 3, 1)
-    return switches.dtype == np.uint8 and places.flags.c_contiguous and places.flags.writeable
-
-
 def pool_images(x: Array, geometry: Geometry, y: Array, switches: Array) -> None:
     """x (N,H,W,C) into y and switches (N,OH,OW,C), all without gaps."""
     N, H, W, C = x.shape
@@ -159,10 +147,8 @@ def unpool_images(dy: Array, switches: Array, geometry: Geometry, dx: Array) -> 
 
 
 def compute(x: Array, geometry: Geometry) -> tuple[Array, Array]:
-    """Channels-last float32 here; anything else by max_pool2d_numba."""
+    """x (N,C,H,W), channels-last memory."""
     N, C, _, _ = x.shape
-    if not (lies_channels_last(x) and x.size and fits(C, geometry)):
-        return rows_version.compute(x, geometry)
     y = memory.empty((N, *geometry.output, C))
     switches = memory.empty(y.shape, np.uint8)
     pool_images(x.transpose(0, 2, 3, 1), geometry, y, switches)
@@ -171,8 +157,6 @@ def compute(x: Array, geometry: Geometry) -> tuple[Array, Array]:
 
 def gradients(dy: Array, switches: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
     N, C, H, W = shape
-    if not (dy.dtype == np.float32 and dy.size and keeps(switches) and fits(C, geometry)):
-        return rows_version.gradients(dy, switches, shape, geometry)
     dx = memory.empty((N, H, W, C))
     unpool_images(channels_last(dy)[0], switches.transpose(0, 2, 3, 1), geometry, dx)
     return dx.transpose(0, 3, 1, 2)

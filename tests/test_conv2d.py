@@ -16,7 +16,7 @@ from oracles import (
 
 from alexnet_np import ops, threads
 from alexnet_np.errors import ArgumentError, ShapeError
-from alexnet_np.kernels import conv2d_im2col_numba
+from alexnet_np.kernels import choices
 from alexnet_np.ops import conv2d
 
 
@@ -81,6 +81,8 @@ WIDE = {
     "dilated": ((2, 16, 13, 12), (18, 16, 3, 3), {"dilation": 2}),
     "strided": ((2, 16, 13, 12), (18, 16, 3, 3), {"stride": 2}),
     "1x1": ((2, 16, 7, 6), (33, 16, 1, 1), {}),
+    "padding beyond the kernel": ((2, 16, 5, 4), (16, 16, 3, 3), {"padding": (7, 4)}),
+    "padding beyond the folded kernel": ((2, 3, 9, 8), (16, 3, 11, 11), {"padding": 13, "stride": 4}),
     "12 filters, which fill most of a vector": ((2, 1, 63, 64), (12, 1, 11, 11), {"stride": 4, "padding": 1}),
     "12 channels": ((3, 12, 11, 13), (32, 12, 5, 5), {"padding": 2}),
     "12 and 9": ((2, 9, 8, 13), (12, 9, 3, 3), {"padding": 1}),
@@ -155,8 +157,8 @@ def test_gradients_not_asked_for_are_none(rng, implementation, needs):
 def test_columns_are_built_for_a_slice_of_the_batch_only(backend, rng, monkeypatch):
     bound, (x, weight, _) = 2 << 20, arrays(rng, (16, 16, 29, 29), (8, 16, 3, 3))
     monkeypatch.setattr(conv2d, "COLUMN_BYTES", bound)
-    monkeypatch.setattr(conv2d_im2col_numba, "BLOCK_BYTES", bound // threads.get_num_threads())
-    with using(ops.conv2d, backend):
+    row = choices.Row(column_bytes=bound // threads.get_num_threads())
+    with choices.overriding(row), using(ops.conv2d, backend):
         ops.conv2d.forward(x, weight)  # compiles
         tracemalloc.start()
         y, _ = ops.conv2d.forward(x, weight)

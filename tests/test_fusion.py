@@ -89,8 +89,9 @@ def test_together_is_one_by_one(rng, monkeypatch, calls, case, images_at_a_time)
     if images_at_a_time is None:
         assert_same(results(sequence, x), want)
     else:
-        monkeypatch.setattr(choices, "STAGE_BYTES", images_at_a_time * want[1].nbytes // len(x))
-        assert_close(results(sequence, x), want)
+        stage_bytes = images_at_a_time * want[1].nbytes // len(x)
+        with choices.overriding(choices.Row(op="stages", stage_bytes=stage_bytes)):
+            assert_close(results(sequence, x), want)
     assert calls == {"compute": 1, "gradients": 1}
 
 

@@ -74,10 +74,10 @@ def test_every_size_of_batch_gives_each_image_the_same_logits():
         np.testing.assert_allclose(plan(x[:N]), whole[:N], rtol=0, atol=1e-6 * np.abs(whole).max())
 
 
-def test_stages_work_through_a_batch_in_passes(monkeypatch):
-    monkeypatch.setattr(choices, "STAGE_BYTES", 1 << 20)
+def test_stages_work_through_a_batch_in_passes():
     model = build("torchvision", 0.25)
-    plan = compile(model, max_batch=7)
+    with choices.overriding(choices.Row(op="stages", stage_bytes=1 << 20)):
+        plan = compile(model, max_batch=7)
     assert min(plan._program.passes) < 7
     x = images(7, 3, (224, 224))
     assert_close(plan(x), truth(model, x), LOGITS)

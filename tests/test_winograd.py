@@ -8,8 +8,14 @@ import pytest
 from alexnet_np.kernels import choices, conv2d_numba, conv2d_winograd_batch_numba
 from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
-from alexnet_np.kernels.conv2d_winograd_tiles_numba import FAMILIES
-from alexnet_np.kernels.conv2d_winograd_transforms import POINTS, finite_points, from_points, polynomial, transforms
+from alexnet_np.kernels.conv2d_winograd_transforms import (
+    FAMILIES,
+    POINTS,
+    finite_points,
+    from_points,
+    polynomial,
+    transforms,
+)
 from alexnet_np.kernels.cpu.image import Image, framed
 from alexnet_np.ops import conv2d
 
@@ -148,13 +154,13 @@ def test_gradients_not_asked_for_are_none():
         assert [g is not None for g in conv2d_numba.gradients(dy, x, weight, geometry, needs)] == list(needs)
 
 
-def test_gradient_sums_do_not_depend_on_how_tiles_are_cut_into_blocks(monkeypatch):
+def test_gradient_sums_do_not_depend_on_how_tiles_are_cut_into_blocks():
     rng = np.random.default_rng(5)
     x, weight = rng.standard_normal((4, 16, 13, 13)).astype("f"), rng.standard_normal((16, 16, 3, 3)).astype("f")
     geometry = conv2d.find_geometry(x, weight, None, 1, 1, 1, 1)
     whole = conv2d_numba.gradients(x, x, weight, geometry, (False, True, False))[1]
-    monkeypatch.setattr(choices, "GRADIENT_TILES", 7)
-    blocks = conv2d_numba.gradients(x, x, weight, geometry, (False, True, False))[1]
+    with choices.overriding(choices.Row(gradient_tiles=7)):
+        blocks = conv2d_numba.gradients(x, x, weight, geometry, (False, True, False))[1]
     np.testing.assert_allclose(blocks, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
 
 

@@ -21,7 +21,8 @@ from alexnet_np import layers, ops
 from alexnet_np.device import Array, on_gpu
 from alexnet_np.errors import ArgumentError, DtypeError
 from alexnet_np.kernels import choices
-from alexnet_np.kernels.cpu.simd import LANES
+from alexnet_np.kernels.cpu.simd import LANES, MACHINE
+from alexnet_np.kernels.problems import of_convolution
 from alexnet_np.models import AlexNet
 from alexnet_np.plan import layers_of, megabytes
 from alexnet_np.plan.cpu_steps import (
@@ -82,8 +83,9 @@ class Program:
         self._build(model)
         between = [stage[-1].target for stage in self.stages[:-1]]
         inner = [[step.target for step in stage if step.target not in (*between, self.rows)] for stage in self.stages]
-        self.chunk = self._most(between, choices.CHUNK_BYTES, max_batch)
-        self.passes = [self._most(stage, choices.STAGE_BYTES, self.chunk) for stage in inner]
+        room = choices.sizes("stages")
+        self.chunk = self._most(between, room["chunk_bytes"], max_batch)
+        self.passes = [self._most(stage, room["stage_bytes"], self.chunk) for stage in inner]
         for buffer in between:
             buffer.allocate(self.chunk)
         for stage, images in zip(inner, self.passes, strict=True):
@@ -171,11 +173,9 @@ class Program:
     ) -> Buffer:
         stand_in = np.broadcast_to(np.float32(0), (1, *entering))
         g = ops.conv2d.find_geometry(stand_in, layer.weight.data, None, **layer.arguments())
-        kernel = g.kernel[0] if g.kernel[0] == g.kernel[1] else 0
-        stride = g.stride[0] if g.stride[0] == g.stride[1] else 0
-        dilation = max(g.dilation)
-        conv = choices.Conv(entering[0], shape[0], kernel, stride, dilation, g.groups, g.output, self.max_batch)
-        step = Convolution(name, layer, relu, g, choices.choose(conv, self.exact))
+        facts = {"batch": self.max_batch, "folds": at is None, "exact": self.exact, "planned": True, "machine": MACHINE}
+        choice = choices.choose(of_convolution(stand_in, layer.weight.data, g, **facts))
+        step = Convolution(name, layer, relu, g, choice)
         if at is None:
             S = g.stride[0] if step.fold else 1
             r = step.choice.r

@@ -18,8 +18,9 @@ from alexnet_np.kernels import conv2d_winograd_numba as winograd
 from alexnet_np.kernels import local_response_norm_nhwc_numba as lrn
 from alexnet_np.kernels import max_pool2d_nhwc_numba as max_pool
 from alexnet_np.kernels.cpu.image import Image, framed
-from alexnet_np.kernels.cpu.simd import LANES
+from alexnet_np.kernels.cpu.simd import MACHINE
 from alexnet_np.kernels.gemm_numba import WIDTH, padded_width
+from alexnet_np.kernels.problems import DENSE, Problem
 from alexnet_np.ops.conv2d import Geometry
 from alexnet_np.ops.local_response_norm import Geometry as Norm
 
@@ -162,7 +163,7 @@ class Convolution(Step):
         self.groups = self.geometry.groups
         if self.fold:
             weight = depth.filters_to_depth(weight, self.geometry.stride[0])
-        if self.groups > 1 and min(weight.shape[1], len(weight) // self.groups) < LANES:
+        if self.choice.form == DENSE:
             weight, self.groups = dense(weight, self.groups), 1
         short = (self.source.C // self.groups - weight.shape[1], self.target.C - len(weight))
         if any(short):
@@ -183,7 +184,8 @@ class Convolution(Step):
             count, *self.shape,
         )  # fmt: skip
         if self.choice.algorithm == "winograd":
-            winograd.forward(*common, self.choice.m, self.choice.r, self.corner, choices.BLOCK_TILES, self.groups)
+            block = self.choice.sizes["block_tiles"]
+            winograd.forward(*common, self.choice.m, self.choice.r, self.corner, block, self.groups)
         else:
             direct.forward(*common, g.kernel, g.stride, g.dilation, self.corner, self.groups)
 
@@ -262,7 +264,8 @@ class Dense(Step):
         N, K = self.layer.weight.shape
         x, y = self.source, self.target
         with threads.parallel() as workers:
-            block = K if count <= 2 * linear_numba.ROWS else linear_numba.BLOCK_K
+            problem = Problem("linear", batch=count, C=K, F=N, planned=True, machine=MACHINE)
+            block = min(K, choices.choose(problem).sizes["block_k"])
             linear_numba.forward(
                 x.array, x.stride, self.weights, self.bias, int(self.relu), y.array, y.stride,
                 count, N, K, block, workers,
