@@ -249,6 +249,12 @@ def ways(problem: Problem) -> list[Choice]:
     return [choice for row, choice in chosen if _same(choice, row)]
 
 
+def row_of(choice: Choice, problem: Problem) -> Row:
+    """The row that says this choice's algorithm of this problem: to run it so, or to keep that it was the fastest."""
+    tiles = {"tiles": (choice.m,)} if choice.m else {}
+    return Row(choice.algorithm, problem.op, problem.device, **problem.conditions(), **tiles)
+
+
 def _same(choice: Choice, row: Row) -> bool:
     return choice.algorithm == row.algorithm and row.says.get("tiles", (choice.m,)) == (choice.m,)
 

@@ -10,7 +10,7 @@ from alexnet_np.errors import ArgumentError, BackendError
 from alexnet_np.kernels import choices, conv2d_numba
 from alexnet_np.kernels.choices import Row, choose
 from alexnet_np.kernels.conv2d_winograd_transforms import FAMILIES
-from alexnet_np.kernels.cpu.simd import MACHINES
+from alexnet_np.kernels.cpu.simd import MACHINE, MACHINES
 from alexnet_np.kernels.problems import AS_IT_IS, DENSE, FILLED, LIMITS, Problem, formed, of_convolution
 from alexnet_np.ops import conv2d
 
@@ -156,9 +156,12 @@ def test_every_way_of_the_numba_convolution_can_be_forced(rng):
     weight = rng.standard_normal((32, 16, 3, 3), dtype=np.float32)
     geometry = conv2d.find_geometry(x, weight, None, 1, 1, 1, 1)
     expected = conv2d.compute(x, weight, None, geometry)
-    for way in LIMITS["conv2d", "cpu"]:
-        with choices.overriding(Row(way, tiles=(4,)) if way == "winograd" else Row(way)):
-            assert conv2d_numba.choose(x, weight, geometry, "forward").algorithm == way
+    problem = of_convolution(x, weight, geometry, machine=MACHINE)
+    found = choices.ways(problem)
+    assert {way.algorithm for way in found} == set(LIMITS["conv2d", "cpu"])
+    for way in found:
+        with choices.overriding(choices.row_of(way, problem)):
+            assert conv2d_numba.choose(x, weight, geometry, "forward") == way
             y = conv2d_numba.compute(x, weight, None, geometry)
         assert np.linalg.norm(y - expected) < 1e-5 * np.linalg.norm(expected), way
 

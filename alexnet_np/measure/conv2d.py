@@ -13,14 +13,15 @@ import numpy as np
 from alexnet_np import ops
 from alexnet_np.backend import use_backend
 from alexnet_np.errors import MissingPackageError
-from alexnet_np.kernels import choices, conv2d_im2col_numba, conv2d_numba
+from alexnet_np.kernels import choices, conv2d_numba
+from alexnet_np.kernels.cpu.simd import MACHINE
+from alexnet_np.kernels.problems import of_convolution
 from alexnet_np.measure.cases import CASES, Case
 from alexnet_np.measure.harness import Contender, Work
 from alexnet_np.study.torch_net import import_torch
 
 ERROR = 1e-4  # relative, L2
 PEERS = ("torch contiguous", "torch channels_last")
-ROWS = {"direct": choices.Row("direct")} | {f"winograd {m}": choices.Row("winograd", tiles=(m,)) for m in (3, 4, 5, 6)}
 
 
 def works(batch: int) -> list[Work]:
@@ -36,21 +37,17 @@ def work(case: Case, batch: int) -> Work:
         truth, cache = ops.conv2d.forward(x, weight, bias, **case.keywords)
     geometry = cache.geometry
 
-    def forced(row: choices.Row) -> Callable[[], Any]:
+    def forced(way: choices.Choice) -> Callable[[], Any]:
+        images = x if way.algorithm == "im2col" else last  # each in the memory order that it takes
+
         def run() -> Any:
-            with choices.overriding(row):
-                return conv2d_numba.compute(last, weight, bias, geometry)
+            with choices.overriding(choices.row_of(way, problem)):
+                return conv2d_numba.compute(images, weight, bias, geometry)
 
         return run
 
-    r = -(-geometry.kernel[0] // geometry.stride[0])
-    families = {3: (4, 5, 6), 5: (3,)}[r]
-    contenders = [
-        Contender(f"F({row.tiles[0]},{r})" if row.tiles else name, forced(row))
-        for name, row in ROWS.items()
-        if not row.tiles or row.tiles[0] in families
-    ]
-    contenders.append(Contender("im2col", lambda: conv2d_im2col_numba.compute(x, weight, bias, geometry)))
+    problem = of_convolution(x, weight, geometry, machine=MACHINE)
+    contenders = [Contender(str(way), forced(way)) for way in choices.ways(problem)]
     contenders += torch_contenders(case, x, weight, bias)
 
     def check(y: Any) -> None:
