@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
-from alexnet_np import fusion, ops
+from alexnet_np import ops
 from alexnet_np.backend import use_backend
 from alexnet_np.device import Array
 from alexnet_np.errors import AlexNetError, ArgumentError, ShapeError
@@ -180,7 +180,7 @@ class Layer:
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.arguments().items())})"
 
 
-def _stand_in(shape: Shape) -> Array:
+def stand_in(shape: Shape) -> Array:
     """An array of `shape` that takes no memory, for asking an op about shapes."""
     return np.broadcast_to(np.float32(0), shape)
 
@@ -246,7 +246,7 @@ class Conv2d(WeightedLayer):
         return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
 
     def output_shape(self, shape: Shape) -> Shape:
-        x, _ = ops.checks.batched("conv2d", _stand_in(shape))
+        x, _ = ops.checks.batched("conv2d", stand_in(shape))
         geometry = ops.conv2d.find_geometry(x, self.weight.data, None, **self.arguments())
         return (*shape[:-3], self.weight.shape[0], *geometry.output)
 
@@ -304,7 +304,7 @@ class MaxPool2d(Layer):
         return {name: getattr(self, name) for name in names}
 
     def output_shape(self, shape: Shape) -> Shape:
-        x, _ = ops.checks.batched("max_pool2d", _stand_in(shape))
+        x, _ = ops.checks.batched("max_pool2d", stand_in(shape))
         return (*shape[:-2], *ops.max_pool2d.find_geometry(x, **self.arguments()).output)
 
     def __repr__(self) -> str:
@@ -406,62 +406,4 @@ class Flatten(Layer):
         return {"start_dim": self.start_dim, "end_dim": self.end_dim}
 
     def output_shape(self, shape: Shape) -> Shape:
-        return self.op.forward(_stand_in(shape), **self.arguments())[0].shape
-
-
-class Sequential(Layer):
-    """Layers one after another. An index gives a layer, a slice a Sequential of the same layers."""
-
-    def __init__(self, layers: Iterable[Layer]) -> None:
-        super().__init__()
-        self.layers = list(layers)
-
-    def __call__(self, x: Array) -> Array:
-        y = x
-        for unit in fusion.units(self.layers):
-            y = unit(y)
-        return self._hooked(x, y)
-
-    def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = True) -> Array | None:
-        """Backward through every layer; stops where nothing earlier needs a gradient."""
-        units = fusion.units(self.layers)
-        trainable = [any(p.requires_grad for p in unit.parameters()) for unit in units]
-        gradient: Array | None = dy
-        for i in reversed(range(len(units))):
-            needed = input_grad or any(trainable[:i])
-            if not (needed or trainable[i]):
-                return None
-            gradient = units[i].backward(gradient, needed, retain_graph)
-        return self._hooked_gradient(gradient, dy)
-
-    def output_shape(self, shape: Shape) -> Shape:
-        for layer in self.layers:
-            shape = layer.output_shape(shape)
-        return shape
-
-    def macs(self, shape: Shape) -> int:
-        total = 0
-        for layer in self.layers:
-            total, shape = total + layer.macs(shape), layer.output_shape(shape)
-        return total
-
-    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-        for i, layer in enumerate(self.layers):
-            yield from layer.leaves(f"{prefix}.{i}" if prefix else str(i))
-
-    @overload
-    def __getitem__(self, index: int) -> Layer: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequential: ...
-    def __getitem__(self, index: int | slice) -> Layer:
-        return Sequential(self.layers[index]) if isinstance(index, slice) else self.layers[index]
-
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(self.layers)
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __repr__(self) -> str:
-        lines = [f"  ({i}): {layer!r}" for i, layer in enumerate(self.layers)]
-        return "\n".join(["Sequential(", *lines, ")"])
+        return self.op.forward(stand_in(shape), **self.arguments())[0].shape

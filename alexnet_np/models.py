@@ -1,10 +1,8 @@
-"""The networks, as literal layer lists to be read beside torchvision's models/alexnet.py."""
+"""The network: features -> avgpool -> flatten -> classifier, whatever layers a preset puts into them."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,179 +11,9 @@ from alexnet_np.backend import BACKENDS, check_backend
 from alexnet_np.device import Array, as_array, on_gpu, to_cpu, to_gpu
 from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
 from alexnet_np.initialisation import initialise
-from alexnet_np.layers import (
-    AdaptiveAvgPool2d,
-    Conv2d,
-    Dropout,
-    Flatten,
-    Layer,
-    Linear,
-    LocalResponseNorm,
-    MaxPool2d,
-    ReLU,
-    Sequential,
-    Shape,
-)
-
-Width = Callable[[int], int]
-Layers = tuple[list[Layer], Layer, list[Layer]]
-
-
-def torchvision(C: int, classes: int, w: Width) -> Layers:
-    """torchvision.models.alexnet: the one-tower net of Krizhevsky, "One weird trick" (2014). 61,100,840 parameters."""
-    features = [
-        Conv2d(C, w(64), kernel_size=11, stride=4, padding=2),  # 224 -> 55
-        ReLU(),
-        MaxPool2d(kernel_size=3, stride=2),  # 55 -> 27
-        Conv2d(w(64), w(192), kernel_size=5, padding=2),
-        ReLU(),
-        MaxPool2d(kernel_size=3, stride=2),  # 27 -> 13
-        Conv2d(w(192), w(384), kernel_size=3, padding=1),
-        ReLU(),
-        Conv2d(w(384), w(256), kernel_size=3, padding=1),
-        ReLU(),
-        Conv2d(w(256), w(256), kernel_size=3, padding=1),
-        ReLU(),
-        MaxPool2d(kernel_size=3, stride=2),  # 13 -> 6
-    ]
-    classifier = [
-        Dropout(p=0.5),
-        Linear(w(256) * 6 * 6, w(4096)),
-        ReLU(),
-        Dropout(p=0.5),
-        Linear(w(4096), w(4096)),
-        ReLU(),
-        Linear(w(4096), classes),
-    ]
-    return features, AdaptiveAvgPool2d((6, 6)), classifier
-
-
-def paper(C: int, classes: int, w: Width) -> Layers:
-    """Krizhevsky, Sutskever, Hinton (2012), sec. 3.5 and figure 2, the two towers as groups. 60,965,224 parameters.
-
-    The first convolution gives 55x55 from 224x224 because the authors' code counts 1 + ceil((H - 11) / 4) outputs:
-    its last window hangs 3 pixels over the right and bottom edge, onto zeros.
-    """
-    features = [
-        Conv2d(C, w(96), kernel_size=11, stride=4, padding=((0, 3), (0, 3))),  # 224 -> 55
-        ReLU(),
-        LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, convention="paper"),
-        MaxPool2d(kernel_size=3, stride=2),  # 55 -> 27
-        Conv2d(w(96), w(256), kernel_size=5, padding=2, groups=2),
-        ReLU(),
-        LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, convention="paper"),
-        MaxPool2d(kernel_size=3, stride=2),  # 27 -> 13
-        Conv2d(w(256), w(384), kernel_size=3, padding=1),  # the towers meet here
-        ReLU(),
-        Conv2d(w(384), w(384), kernel_size=3, padding=1, groups=2),
-        ReLU(),
-        Conv2d(w(384), w(256), kernel_size=3, padding=1, groups=2),
-        ReLU(),
-        MaxPool2d(kernel_size=3, stride=2),  # 13 -> 6
-    ]
-    classifier = [
-        Linear(w(256) * 6 * 6, w(4096)),
-        ReLU(),
-        Dropout(p=0.5),
-        Linear(w(4096), w(4096)),
-        ReLU(),
-        Dropout(p=0.5),
-        Linear(w(4096), classes),
-    ]
-    return features, AdaptiveAvgPool2d((6, 6)), classifier
-
-
-def d2l(C: int, classes: int, w: Width) -> Layers:
-    """Zhang et al., "Dive into Deep Learning", sec. 8.1, TensorFlow edition. 46,764,746 parameters.
-
-    That edition does not pad the first convolution; torch's pads by 1 and reaches the same 54x54.
-    """
-    features = [
-        Conv2d(C, w(96), kernel_size=11, stride=4),  # 224 -> 54
-        ReLU(),
-        MaxPool2d(kernel_size=3, stride=2),  # 54 -> 26
-        Conv2d(w(96), w(256), kernel_size=5, padding=2),
-        ReLU(),
-        MaxPool2d(kernel_size=3, stride=2),  # 26 -> 12
-        Conv2d(w(256), w(384), kernel_size=3, padding=1),
-        ReLU(),
-        Conv2d(w(384), w(384), kernel_size=3, padding=1),
-        ReLU(),
-        Conv2d(w(384), w(256), kernel_size=3, padding=1),
-        ReLU(),
-        MaxPool2d(kernel_size=3, stride=2),  # 12 -> 5
-    ]
-    classifier = [
-        Linear(w(256) * 5 * 5, w(4096)),
-        ReLU(),
-        Dropout(p=0.5),
-        Linear(w(4096), w(4096)),
-        ReLU(),
-        Dropout(p=0.5),
-        Linear(w(4096), classes),
-    ]
-    return features, AdaptiveAvgPool2d((5, 5)), classifier
-
-
-# preset: (layer list, channels and classes by default, what every hidden width must be a multiple of)
-PRESETS = {
-    "torchvision": (torchvision, 3, 1000, 1),
-    "paper": (paper, 3, 1000, 2),
-    "d2l": (d2l, 1, 10, 1),
-}
-
-
-def alexnet(
-    preset: str = "torchvision",
-    weights: str | Path | Mapping[str, Any] | None = None,
-    num_classes: int | None = None,
-    in_channels: int | None = None,
-    width: float = 1.0,
-    dtype: Any = "float32",
-    seed: int | None = None,
-    backend: str | None = None,
-) -> AlexNet:
-    """Build a network. It starts in training mode, as torch's modules do: call `.eval()` to switch dropout off.
-
-    `preset`: "torchvision", "paper" or "d2l".
-    `weights`: None (seeded random), a name in the registry ("IMAGENET1K_V1"), a file, or a mapping name -> array.
-    `num_classes`, `in_channels`: the preset's by default. `width` scales every hidden width (channels, dense units).
-    `seed` fixes initialisation and dropout; without one they differ from run to run.
-    `backend`: "numpy", "numba", "cupy" or "cuda" (alexnet_np/backend.py); by default use_backend's, or the array's.
-    Raises ArgumentError, WeightsError, BackendError.
-    """
-    build, preset_channels, preset_classes, multiple = PRESETS[check_preset(preset)]
-    channels = preset_channels if in_channels is None else in_channels
-    classes = preset_classes if num_classes is None else num_classes
-    if channels < 1 or classes < 1 or not width > 0:
-        raise ArgumentError(f"in_channels ({channels}), num_classes ({classes}) and width ({width}) must be positive")
-
-    def scaled(full: int) -> int:
-        return max(1, round(full * width / multiple)) * multiple
-
-    model = AlexNet(preset, *build(channels, classes, scaled), secrets.randbits(32) if seed is None else seed)
-    model.astype(dtype)
-    if weights is None:
-        initialise(model.named_parameters(), model.seed)
-    else:
-        model.load_state_dict(find_weights(weights))
-    return model if backend is None else model.to(backend)
-
-
-def check_preset(name: str) -> str:
-    """`name` if it is a preset's. Raises ArgumentError naming the choices otherwise."""
-    if name not in PRESETS:
-        raise ArgumentError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
-    return name
-
-
-def find_weights(weights: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
-    """name -> array, from a mapping, a registry name or a file."""
-    if isinstance(weights, Mapping):
-        return weights
-    from alexnet_np import weights as files  # only now: reading files needs more than building a network
-
-    return files.load(weights)
+from alexnet_np.layers import Conv2d, Dropout, Flatten, Layer, Linear, Shape
+from alexnet_np.sequential import Sequential
+from alexnet_np.weights.fitting import match
 
 
 class AlexNet(Layer):
@@ -225,7 +53,7 @@ class AlexNet(Layer):
     def __call__(self, x: Any) -> Array:
         """x (N,C,H,W) -> logits (N, num_classes). Raises ShapeError; where x is too small it names the least size."""
         x = as_array(x, "model: x")
-        self._check_input(x)
+        self.check_input(x)
         return self._hooked(x, Sequential(self._parts())(x))
 
     def backward(self, dlogits: Any, input_grad: bool = True, retain_graph: bool = True) -> Array | None:
@@ -241,7 +69,8 @@ class AlexNet(Layer):
     def _parts(self) -> list[Layer]:
         return [self.features, self.avgpool, self.flatten, self.classifier]
 
-    def _check_input(self, x: Array) -> None:
+    def check_input(self, x: Array) -> None:
+        """Raises ShapeError unless x is (N,C,H,W), with the network's channels, and large enough."""
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             hint = "; add the batch axis with x[None]" if x.ndim == 3 else ""
             raise ShapeError(f"model: x must be (N,{self.in_channels},H,W), got shape {x.shape}{hint}")
@@ -323,8 +152,6 @@ class AlexNet(Layer):
 
         With strict, both must be empty. Raises WeightsError listing what is missing, unexpected or of a wrong shape.
         """
-        from alexnet_np.weights import match
-
         parameters = dict(self.named_parameters())
         missing, unexpected = match(mapping, {name: p.shape for name, p in parameters.items()}, strict)
         for name, parameter in parameters.items():

@@ -25,6 +25,7 @@ import alexnet_np as anp
 from alexnet_np.backend import use_backend
 from alexnet_np.data.loading import find_images, load_batches
 from alexnet_np.measure.load import JPEGS, write_photographs
+from alexnet_np.presets import PRESETS
 from alexnet_np.training.config import Config
 from alexnet_np.training.run import Run
 
@@ -93,10 +94,10 @@ def training(folder: Path, preset: str, batch: int, workers: int) -> bool:
 
 def inference(folder: Path, preset: str, batch: int, workers: int) -> bool:
     plan = anp.compile(anp.alexnet(preset, seed=0).eval(), max_batch=batch)
-    files = find_images([folder])
+    files, recipe = find_images([folder]), PRESETS[preset].preprocessing
 
     def batches() -> Iterator[tuple[np.ndarray]]:
-        return ((loaded.x,) for loaded in load_batches(files, batch, workers=workers, preset=preset))
+        return ((loaded.x,) for loaded in load_batches(files, batch, recipe, workers=workers))
 
     return compare("inference", batches, plan)
 

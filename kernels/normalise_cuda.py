@@ -15,10 +15,18 @@ from alexnet_np.kernels.gpu.runtime import contiguous, empty, launch_each
 MOST_CHANNELS = 4
 
 
-def compute(pixels: Array, scale: float, mean: Sequence[float], std: Sequence[float], dtype: str = "float32") -> Array:
-    """x[n,c,h,w] = (pixels[n,h,w,c] / scale - mean[c]) / std[c]: uint8 (N,H,W,C) on the GPU -> (N,C,H,W) of `dtype`.
+def compute(
+    pixels: Array,
+    scale: float,
+    mean: Sequence[float],
+    std: Sequence[float],
+    order: Sequence[int] = range(MOST_CHANNELS),
+    dtype: str = "float32",
+) -> Array:
+    """x[n,c,h,w] = (pixels[n,h,w,order[c]] / scale - mean[c]) / std[c]: uint8 (N,H,W,C) on the GPU -> (N,C,H,W).
 
-    With a row of alexnet_np.data.preprocess.PREPROCESSING for scale, mean and std it gives the bits of `preprocess`.
+    `order` is that of the pixels unless given. With a recipe's scale, mean, std and order (alexnet_np/data/recipe.py)
+    and `dtype` it gives the bits of `preprocess`.
     Raises ShapeError, DtypeError, BackendError.
     """
     if pixels.dtype != np.uint8:
@@ -30,19 +38,26 @@ def compute(pixels: Array, scale: float, mean: Sequence[float], std: Sequence[fl
         )
     N, H, W, C = pixels.shape
     out = empty((N, C, H, W), pixels, np.dtype(dtype))
-    compute_into(contiguous(pixels), scale, mean, std, out)
+    compute_into(contiguous(pixels), scale, mean, std, out, order)
     return out
 
 
-def compute_into(pixels: Array, scale: float, mean: Sequence[float], std: Sequence[float], out: Array) -> None:
+def compute_into(
+    pixels: Array,
+    scale: float,
+    mean: Sequence[float],
+    std: Sequence[float],
+    out: Array,
+    order: Sequence[int] = range(MOST_CHANNELS),
+) -> None:
     """`compute` into `out`; both in C order."""
     C, area = out.shape[1], out.shape[2] * out.shape[3]
-    numbers = (channels(mean, std, out.dtype), float(scale), np.int32(C), np.int32(area))
+    numbers = (channels(mean, std, order, out.dtype), float(scale), np.int32(C), np.int32(area))
     launch_each("normalise", "normalise", out.size, pixels, out, *numbers, real=out.dtype)
 
 
-def channels(mean: Sequence[float], std: Sequence[float], dtype: np.dtype) -> ctypes.Structure:
+def channels(mean: Sequence[float], std: Sequence[float], order: Sequence[int], dtype: np.dtype) -> ctypes.Structure:
     """The twin of `struct Channels` in normalise.cu."""
-    four = REALS[dtype][1] * MOST_CHANNELS
-    kind = type("Channels", (ctypes.Structure,), {"_fields_": [("mean", four), ("std", four)]})
-    return kind(four(*mean), four(*std))
+    reals, ints = REALS[dtype][1] * MOST_CHANNELS, ctypes.c_int * MOST_CHANNELS
+    kind = type("Channels", (ctypes.Structure,), {"_fields_": [("mean", reals), ("std", reals), ("order", ints)]})
+    return kind(reals(*mean), reals(*std), ints(*order))

@@ -26,6 +26,7 @@ from cuda_shim.cases import (
 
 from alexnet_np import ops
 from alexnet_np.data import preprocess
+from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.errors import DtypeError, ShapeError
 from alexnet_np.kernels import conv2d_cuda, conv2d_implicit_cuda, linear_cuda, normalise_cuda, relu_cuda, upload_cuda
 from alexnet_np.kernels.gemm_cuda import matmul_precision
@@ -106,7 +107,7 @@ def test_sgd(shim: ShimExecutor, options: dict, dtype: str) -> None:
 def expected_of_plan_kernels(dtype: str) -> dict[str, np.ndarray]:
     """By the array operations; normalisation, copies and choices in the dtype itself, the rest in float64."""
     scale, mean, std = NORMALISATION
-    recipe = preprocess.Preprocessing(8, 8, "RGB", scale, mean, std)
+    recipe = Preprocessing(8, 8, "RGB", scale, mean, std)
     N, H, W, C = PIXELS.shape
     x, logits = normal(3, 341).astype(dtype), normal(6, 300)
     losses, dlogits = np.full(6, np.nan), np.zeros((6, 300))
@@ -117,6 +118,7 @@ def expected_of_plan_kernels(dtype: str) -> dict[str, np.ndarray]:
     parameter, velocity = run_sgd(SGD_CASES[-1], dtype)
     return {
         "normalised": preprocess.normalise(PIXELS, recipe, np.empty((N, C, H, W), dtype)),
+        "normalised, BGR": preprocess.normalise(PIXELS, recipe._replace(mode="BGR"), np.empty((N, C, H, W), dtype)),
         "words": WORDS,
         "dropped": ops.dropout.forward(x, p=DROPPED, seed=SEED)[0],
         "parameter": parameter,

@@ -19,13 +19,14 @@ from cuda_shim import ShimExecutor, compiler, machines
 from cuda_shim.machines import machine_called
 
 import alexnet_np as anp
-from alexnet_np.data.preprocess import PREPROCESSING, normalise
+from alexnet_np.data.preprocess import normalise
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.kernels.gpu.runtime import recording
 from alexnet_np.kernels.gpu.tape import Tape
 from alexnet_np.layers import Dropout, Layer
 from alexnet_np.plan.cuda import PROGRAMS, CudaPlan
 from alexnet_np.plan.cuda_steps import Weighted, steps_of
+from alexnet_np.presets import PRESETS
 
 CLOSE = {"strict": 1e-6, "tf32": 3e-3, "tf32x3": 1e-6}  # relative to the largest logit
 WIDTH = 1 / 16
@@ -152,7 +153,7 @@ def test_bytes_are_normalised_as_preprocess_does(machine, preset: str) -> None:
     plan = anp.compile(machine.move(model), max_batch=3, size=99)
     for N in (3, 1, 2, 3):
         pixels = photographs(N, model.in_channels)
-        x = normalise(pixels, PREPROCESSING[preset], np.empty((N, model.in_channels, 99, 99), np.float32))
+        x = normalise(pixels, PRESETS[preset].preprocessing, np.empty((N, model.in_channels, 99, 99), np.float32))
         expected = machine.fetch(plan(machine.place(x)))
         room = plan.pinned_input(N)
         room[:] = pixels

@@ -16,9 +16,10 @@ from cuda_shim import ShimExecutor, machines
 from cuda_shim.machines import machine_called
 
 import alexnet_np as anp
-from alexnet_np.data.preprocess import PREPROCESSING, normalise
+from alexnet_np.data.preprocess import normalise
 from alexnet_np.layers import Dropout
 from alexnet_np.plan.cuda_training import CudaTrainingPlan, compile_training
+from alexnet_np.presets import PRESETS
 
 N, SIZE, CLASSES = 5, (99, 99), 10
 CLOSE = 3e-6  # relative to the largest value of an array; tf32 is 1000 times coarser
@@ -236,7 +237,7 @@ def test_dropout_of_probability_nought_and_one(machine: Any) -> None:
 
 def test_bytes_and_targets_from_anywhere(machine: Any) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (N, *SIZE, 3), np.uint8)
-    x = normalise(pixels, PREPROCESSING["torchvision"], np.empty((N, 3, *SIZE), np.float32))
+    x = normalise(pixels, PRESETS["torchvision"].preprocessing, np.empty((N, 3, *SIZE), np.float32))
     target = np.array([3, 9, 0, 9, 1])
     model = machine.move(build())
     step = compile_training(model, anp.SGD(model.named_parameters(), lr=0.0), N, SIZE)

@@ -9,11 +9,11 @@ from PIL import Image
 from alexnet_np.data import draws
 from alexnet_np.data.augment import IMAGENET_COLOUR, CenterCrop, ColourNoise, RandomCrop, TenCrop, Upsample, upsample
 from alexnet_np.data.dataset import ArrayDataset
-from alexnet_np.data.preprocess import PREPROCESSING
 from alexnet_np.errors import ShapeError
+from alexnet_np.presets import PRESETS
 from alexnet_np.study.verify import import_torchvision
 
-BYTES = PREPROCESSING["paper"]._replace(mean=(0, 0, 0))  # leaves the pixels as they are
+BYTES = PRESETS["paper"].preprocessing._replace(mean=(0, 0, 0))  # leaves the pixels as they are
 rng = np.random.default_rng(0)
 PHOTO = rng.integers(0, 256, (256, 270, 3), dtype=np.uint8)
 
@@ -43,7 +43,7 @@ def test_the_mirror_is_a_coin():
 
 @pytest.mark.parametrize("preset", ["torchvision", "paper"])
 def test_colour_noise_shifts_the_pixels_before_they_are_normalised(preset):
-    recipe, u = PREPROCESSING[preset], rng.random(7)
+    recipe, u = PRESETS[preset].preprocessing, rng.random(7)
     shifted = applied(RandomCrop(recipe, colour=IMAGENET_COLOUR), u=u) - applied(RandomCrop(recipe), u=u)
     in_units_of_one = shifted * np.array(recipe.std)[:, None, None] * (recipe.scale / 255)
     expected = np.broadcast_to(IMAGENET_COLOUR.shift(u[3:])[:, None, None], shifted.shape)
@@ -110,13 +110,13 @@ def test_upsampling_has_the_integers_of_pillow(side, factor, C, seed):
 def test_upsampling_of_any_shape_is_torchvisions_resize(transforms, shape):
     pixels = rng.integers(0, 256, (*shape, 1), dtype=np.uint8)
     theirs = transforms.Compose([transforms.Resize((224, 224)), transforms.ToTensor()])
-    x = applied(Upsample(PREPROCESSING["d2l"]), pixels)
+    x = applied(Upsample(PRESETS["d2l"].preprocessing), pixels)
     np.testing.assert_array_equal(x, theirs(Image.fromarray(pixels[..., 0])).numpy())
 
 
 def test_upsample_mirrors_on_request():
     pixels = rng.integers(0, 256, (28, 28, 1), dtype=np.uint8)
-    augment = Upsample(PREPROCESSING["d2l"], mirror=True)
+    augment = Upsample(PRESETS["d2l"].preprocessing, mirror=True)
     np.testing.assert_array_equal(applied(augment, pixels, [0.1]), applied(augment, pixels, [0.9])[..., ::-1])
     assert not np.array_equal(applied(augment, pixels, [0.1]), applied(augment, pixels, [0.9]))
 

@@ -10,10 +10,10 @@ import pytest
 from alexnet_np.data.augment import CenterCrop, RandomCrop, TenCrop, Upsample
 from alexnet_np.data.dataset import ArrayDataset, Synthetic, split
 from alexnet_np.data.loader import Loader
-from alexnet_np.data.preprocess import PREPROCESSING
 from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
+from alexnet_np.presets import PRESETS
 
-TINY = PREPROCESSING["torchvision"]._replace(crop=24)
+TINY = PRESETS["torchvision"].preprocessing._replace(crop=24)
 DATASET = Synthetic(37, classes=5, size=32)
 
 
@@ -134,7 +134,7 @@ def test_a_start_outside_the_epoch_is_refused(start):
 def test_grey_images_are_upsampled_for_d2l():
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
     dataset = ArrayDataset(images, np.array([2, 0, 1]), ["a", "b", "c"])
-    ((x, targets),) = Loader(dataset, 8, augment=Upsample(PREPROCESSING["d2l"])).epoch(0)
+    ((x, targets),) = Loader(dataset, 8, augment=Upsample(PRESETS["d2l"].preprocessing)).epoch(0)
     assert x.shape == (3, 1, 224, 224)
     np.testing.assert_array_equal(x[:, 0, 0, 0], images[:, 0, 0] / np.float32(255))
     np.testing.assert_array_equal(targets, [2, 0, 1])

@@ -11,8 +11,10 @@ from PIL import Image
 from alexnet_np.data import background
 from alexnet_np.data.background import batches_in_background
 from alexnet_np.data.loading import find_images, load_batches
-from alexnet_np.data.preprocess import preprocess
 from alexnet_np.errors import ArgumentError, ImageError
+from alexnet_np.presets import PRESETS, preprocess
+
+TORCHVISION = PRESETS["torchvision"].preprocessing
 
 
 def write_images(folder: Path, names: list[str]) -> list[str]:
@@ -53,7 +55,7 @@ def test_batches_keep_the_order_and_go_past_bad_files(tmp_path, workers, batch_s
     (tmp_path / "03-bad.png").write_bytes(b"not a picture")
     (tmp_path / "10-bad.png").write_bytes(b"")
     files = find_images(tmp_path)
-    batches = list(load_batches(files, batch_size, workers=workers))
+    batches = list(load_batches(files, batch_size, TORCHVISION, workers=workers))
     assert [file for batch in batches for file in batch.files] == good
     assert [str(f).split(":")[0] for batch in batches for f in batch.failures] == sorted(set(files) - set(good))
     assert all(len(batch.files) + len(batch.failures) == batch_size for batch in batches[:-1])
@@ -63,18 +65,18 @@ def test_batches_keep_the_order_and_go_past_bad_files(tmp_path, workers, batch_s
 
 def test_presets_and_dtypes_reach_the_batches(tmp_path):
     files = write_images(tmp_path, ["a.png"])
-    (batch,) = load_batches(files, 2, preset="d2l", dtype="float64")
+    (batch,) = load_batches(files, 2, PRESETS["d2l"].preprocessing, dtype="float64")
     assert batch.x.shape == (1, 1, 224, 224)
     assert batch.x.dtype == np.float64
 
 
 def test_no_files_make_no_batches():
-    assert list(load_batches([], 4)) == []
+    assert list(load_batches([], 4, TORCHVISION)) == []
 
 
 def test_closing_early_stops_the_threads(tmp_path):
     files = write_images(tmp_path, ["a.png"]) * 200
-    batches = load_batches(files, 2)
+    batches = load_batches(files, 2, TORCHVISION)
     next(batches)
     assert data_threads()
     batches.close()
@@ -84,7 +86,7 @@ def test_closing_early_stops_the_threads(tmp_path):
 @pytest.mark.parametrize("name", ["batch_size", "workers"])
 def test_wrong_numbers_are_refused_at_once(name):
     with pytest.raises(ArgumentError, match=f"{name} must be a positive int, got 0"):
-        load_batches(["a.png"], **{"batch_size": 1, name: 0})
+        load_batches(["a.png"], recipe=TORCHVISION, **{"batch_size": 1, name: 0})
 
 
 def number_batches(count: int, fill) -> list:

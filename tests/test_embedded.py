@@ -23,7 +23,7 @@ from alexnet_np.data.dataset import Subset
 from alexnet_np.data.garments import garments
 from alexnet_np.data.labels import FASHION_MNIST
 from alexnet_np.data.loader import Loader
-from alexnet_np.data.preprocess import find_recipe, preprocess
+from alexnet_np.presets import PRESETS, preprocess, preset_of_weights
 from alexnet_np.training import checkpoint
 from alexnet_np.training.evaluation import evaluate
 from alexnet_np.training.task import evaluation_augment, find_recipe_of
@@ -63,7 +63,7 @@ def config():
 def test_the_figures_in_the_registry_are_those_in_the_file():
     trained = open_trained(anp.weights.find(NAME))
     assert trained.classes == FASHION_MNIST
-    assert (trained.config.preset, trained.config.width) == (ENTRY.preset, ENTRY.width)
+    assert (trained.config.preset, trained.config.width) == (preset_of_weights(NAME), ENTRY.width)
     assert sum(p.data.size for p in trained.model.parameters()) == 737_506
     result = checkpoint.read(anp.weights.find(NAME))[1]["result"]
     assert (round(100 * result["accuracy"], 2), round(100 * result["top5"], 2)) == (ENTRY.top1, ENTRY.top5)
@@ -105,7 +105,7 @@ def test_two_garments_of_each_class():
 @installed
 def test_the_garments_are_the_first_of_their_class_in_the_test_set():
     dataset = idx.fashion_mnist("test")
-    recipe = find_recipe("d2l", 224, 224)
+    recipe = PRESETS["d2l"].preprocessing
     for label, (first, second) in zip(FASHION_MNIST, zip(*[iter(garments())] * 2, strict=True), strict=True):
         of_its_class = np.flatnonzero(dataset.targets == FASHION_MNIST.index(label))
         assert [first.number, second.number] == of_its_class[:2].tolist()

@@ -7,7 +7,8 @@ import alexnet_np as anp
 from alexnet_np import fusion
 from alexnet_np.errors import AlexNetError, ShapeError
 from alexnet_np.kernels import choices
-from alexnet_np.layers import Conv2d, MaxPool2d, ReLU, Sequential, no_grad
+from alexnet_np.layers import Conv2d, MaxPool2d, ReLU, no_grad
+from alexnet_np.sequential import Sequential
 
 # (channels, height, width), the convolution's arguments, the pooling's or None
 CASES = {

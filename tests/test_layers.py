@@ -13,9 +13,9 @@ from alexnet_np.layers import (
     LocalResponseNorm,
     MaxPool2d,
     ReLU,
-    Sequential,
     no_grad,
 )
+from alexnet_np.sequential import Sequential
 
 rng = np.random.default_rng(0)
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import alexnet_np as anp
-from alexnet_np.layers import Linear, Sequential
-from alexnet_np.models import PRESETS
+from alexnet_np.layers import Linear
+from alexnet_np.presets import PRESETS
+from alexnet_np.sequential import Sequential
 from alexnet_np.study.verify import import_torchvision
 
 

@@ -12,8 +12,9 @@ from PIL import Image
 
 from alexnet_np.data import preprocess as module
 from alexnet_np.data.labels import FASHION_MNIST, imagenet_categories
-from alexnet_np.data.preprocess import PREPROCESSING, preprocess, read_image
+from alexnet_np.data.preprocess import prepare, read_image
 from alexnet_np.errors import ArgumentError, DtypeError, ImageError
+from alexnet_np.presets import PRESETS, preprocess
 from alexnet_np.study.verify import import_torchvision
 
 CAT = Path(module.__file__).parent.parent / "assets" / "cat.jpg"
@@ -115,7 +116,7 @@ def test_given_mean_and_std_replace_the_presets(transforms):
 def test_float64_is_the_formula_in_float64():
     x = preprocess(CAT, dtype="float64")
     assert x.dtype == np.float64
-    pixels = module.read_pixels(CAT, PREPROCESSING["torchvision"]).astype(np.float64)
+    pixels = module.read_pixels(CAT, PRESETS["torchvision"].preprocessing).astype(np.float64)
     expected = ((pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).transpose(2, 0, 1)
     np.testing.assert_array_equal(x, expected)
 
@@ -130,6 +131,20 @@ def test_d2l_preset_is_torchvisions_resize_of_a_grey_image(torchvision):
     image = noise(28, 28, "L")
     resize, to_tensor = torchvision.transforms.Resize((224, 224)), torchvision.transforms.ToTensor()
     assert same_bits(preprocess(image, preset="d2l"), to_tensor(resize(image)).numpy())
+
+
+def test_bgr_is_rgb_backwards_mean_and_std_included():
+    rgb = PRESETS["torchvision"].preprocessing
+    bgr = rgb._replace(mode="BGR", mean=rgb.mean[::-1], std=rgb.std[::-1])
+    assert same_bits(prepare(CAT, bgr), np.ascontiguousarray(prepare(CAT, rgb)[::-1]))
+
+
+def test_caffes_images_are_warped_to_a_square_whatever_their_shape():
+    recipe = PRESETS["paper"].preprocessing._replace(mean=(0, 0, 0), warp=True)
+    for width, height in (300, 200), (120, 400), (256, 256), (30, 20):
+        image = noise(width, height)
+        warped = np.asarray(image.resize((256, 256), Image.Resampling.BILINEAR), np.float32)
+        np.testing.assert_array_equal(prepare(image, recipe), warped[16:240, 16:240].transpose(2, 0, 1))
 
 
 def test_every_kind_of_source_gives_the_same_image(monkeypatch):
@@ -265,7 +280,7 @@ def test_a_value_that_is_no_source_is_an_image_error():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"preset": "vgg"}, ArgumentError, "unknown preprocessing 'vgg': choose one of torchvision, paper, d2l"),
+        ({"preset": "vgg"}, ArgumentError, "unknown preset 'vgg': choose one of torchvision, paper, d2l"),
         ({"crop_size": 0}, ArgumentError, "crop_size must be a positive int, got 0"),
         ({"resize_size": 2.5}, ArgumentError, "resize_size must be a positive int, got 2.5"),
         ({"mean": (0.5,)}, ArgumentError, "must hold 3 numbers"),

@@ -7,7 +7,7 @@ import pytest
 
 import alexnet_np as anp
 from alexnet_np.layers import AdaptiveAvgPool2d, Conv2d, LocalResponseNorm, MaxPool2d
-from alexnet_np.models import PRESETS
+from alexnet_np.presets import PRESETS
 from alexnet_np.study.verify import (
     FLOAT32_WINOGRAD,
     TorchNet,

@@ -140,25 +140,7 @@ def test_inspect(tmp_path):
     anp.weights.write(tmp_path / "w.npz", given())
     contents = anp.weights.inspect(tmp_path / "w.npz")
     assert contents.rows[0] == ("features.0.weight", (2, 3), "float64", 6)
-    assert contents.parameters == 8 and contents.preset is None
-
-
-@pytest.mark.parametrize("preset", ["torchvision", "paper", "d2l"])
-def test_presets_are_known_by_their_shapes(preset):
-    model = anp.alexnet(preset, num_classes=10)
-    shapes = {f"x{name}": parameter.shape for name, parameter in reversed(list(model.named_parameters()))}
-    for classes in (10, 1000, 4096):
-        assert convert.find_preset(shapes | {"xclassifier.6.weight": (classes, 4096)}) == preset
-    for name, shape in shapes.items():
-        if len(shape) > 1:
-            assert convert.find_preset(shapes | {name: (3, 3)}) is None
-    assert convert.find_preset(dict(EXPECTED)) is None and convert.find_preset({}) is None
-
-
-def test_every_preset_is_known():
-    from alexnet_np.models import PRESETS
-
-    assert set(convert.SHAPES) == set(PRESETS)
+    assert contents.parameters == 8
 
 
 def test_shape_of_lists_and_scalars():

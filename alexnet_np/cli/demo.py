@@ -13,12 +13,12 @@ from rich.table import Table
 from alexnet_np.cli import demo_garments as garments
 from alexnet_np.cli import show
 from alexnet_np.cli.images import best, show_guesses
-from alexnet_np.cli.options import Backend, Json, Network, Preset, Seed, Weights, load_network, published
+from alexnet_np.cli.options import Backend, Json, Network, Preset, Seed, Weights, load_network
 from alexnet_np.cli.study import BLOCK_STARTS, image_or_cat, percent
-from alexnet_np.data.preprocess import preprocess
 from alexnet_np.device import to_cpu
 from alexnet_np.errors import MissingPackageError
 from alexnet_np.ops import softmax
+from alexnet_np.presets import preprocess, published
 from alexnet_np.study.timing import LayerTime, time_layers
 from alexnet_np.study.torch_net import TorchNet
 from alexnet_np.study.verify import relative_error

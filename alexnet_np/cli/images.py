@@ -24,6 +24,7 @@ from alexnet_np.files import replacing
 from alexnet_np.layers import ReLU, no_grad
 from alexnet_np.models import AlexNet
 from alexnet_np.ops import softmax
+from alexnet_np.presets import PRESETS
 
 Paths = Annotated[
     list[str], typer.Argument(metavar="IMAGE", help="Image files, folders, or - for one image on standard input.")
@@ -141,7 +142,8 @@ def read_batches(
         except ImageError as error:
             failures.append(failed(path, error))
     files = list(dict.fromkeys(found))  # each once: standard input cannot be read again
-    batches: Any = load_batches(files, batch_size, preset=network.model.preset, dtype=str(network.model.dtype))
+    recipe = PRESETS[network.model.preset].preprocessing
+    batches: Any = load_batches(files, batch_size, recipe, dtype=str(network.model.dtype))
     with closing(batches), show.progress("images", len(files)) as advance:
         for start, batch in zip(range(0, len(files), batch_size), batches, strict=True):
             unread = [file for file in files[start : start + batch_size] if file not in batch.files]

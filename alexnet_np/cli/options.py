@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,13 +9,20 @@ import numpy as np
 import typer
 
 from alexnet_np.backend import BACKENDS
-from alexnet_np.data.labels import FASHION_MNIST, imagenet_categories
 from alexnet_np.device import Array, array_module
 from alexnet_np.errors import ArgumentError, WeightsError
-from alexnet_np.layers import Linear
-from alexnet_np.models import PRESETS, AlexNet, alexnet, check_preset
+from alexnet_np.models import AlexNet
+from alexnet_np.presets import (
+    PRESETS,
+    alexnet,
+    check_preset,
+    find_preset,
+    labels_of,
+    preset_of_weights,
+    published,
+    sizes,
+)
 from alexnet_np.weights import registry
-from alexnet_np.weights.convert import find_preset
 
 NETWORK = "Network"
 
@@ -82,12 +88,7 @@ class Network:
 
     def labels(self) -> list[str]:
         """The names of the classes, or their numbers where nobody has named them."""
-        classes = self.model.num_classes
-        if classes == 1000:
-            return imagenet_categories()
-        if self.model.preset == "d2l" and classes == len(FASHION_MNIST):
-            return list(FASHION_MNIST)
-        return [f"class {i}" for i in range(classes)]
+        return labels_of(self.model)
 
     def place(self, x: np.ndarray) -> Array:
         """`x` where the network's parameters are, in their dtype."""
@@ -126,15 +127,11 @@ def load_network(
         raise ArgumentError("--width is for random weights: how wide a file's network is, its shapes say")
     mapping = registry.load(weights)
     if weights in registry.names():
-        preset = preset or registry.entry(weights).preset
-    preset = preset or find_preset({name: array.shape for name, array in mapping.items()}) or "torchvision"
-    model = alexnet(preset, mapping, **sizes(preset, mapping), **options)
+        preset = preset or preset_of_weights(weights)
+    shapes = {name: array.shape for name, array in mapping.items()}
+    preset = preset or find_preset(shapes) or "torchvision"
+    model = alexnet(preset, mapping, **sizes(preset, shapes), **options)
     return Network(model.eval(), weights, False, backend or "numpy")
-
-
-def published(preset: str) -> str | None:
-    """The name of the weights published for `preset` at its full width."""
-    return next((n for n, entry in registry.ENTRIES.items() if (entry.preset, entry.width) == (preset, 1)), None)
 
 
 def how_to_get(preset: str) -> str:
@@ -146,14 +143,3 @@ def how_to_get(preset: str) -> str:
         f"the trained weights {name} are not on this machine: get them with `alexnet weights download {name}` "
         f"({registry.ENTRIES[name].size / 2**20:.0f} MiB), give --weights FILE, or do without by --weights random"
     )
-
-
-def sizes(preset: str, mapping: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """num_classes, in_channels and width, as the first and the last layer in a file have them."""
-    first, last = mapping.get("features.0.weight"), mapping.get("classifier.6.weight")
-    if first is None or last is None or first.ndim != 4 or last.ndim != 2:
-        return {}  # fitting the weights to the network will say what is wrong
-    full_head = PRESETS[preset][0](1, 1, lambda full: full)[2][-1]
-    assert isinstance(full_head, Linear)
-    width = last.shape[1] / full_head.in_features
-    return {"num_classes": last.shape[0], "in_channels": first.shape[1], "width": width}

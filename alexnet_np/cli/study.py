@@ -15,8 +15,8 @@ from rich.text import Text
 
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Backend, BatchSize, Json, Network, Preset, Seed, Weights, Width, load_network
-from alexnet_np.data.preprocess import preprocess
 from alexnet_np.errors import AlexNetError
+from alexnet_np.presets import preprocess
 from alexnet_np.study.summary import summary as summarise
 from alexnet_np.study.verify import FLOAT32_FLOOR, FLOAT32_RATIO, FLOAT32_WINOGRAD, FLOAT64_LAYER, Comparison, Report
 from alexnet_np.study.verify import verify as compare

@@ -10,6 +10,7 @@ import typer
 
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Json
+from alexnet_np.presets import find_preset, preset_of_weights
 from alexnet_np.weights import convert as files
 from alexnet_np.weights import registry
 from alexnet_np.weights.fitting import check_finite
@@ -30,7 +31,12 @@ def list_published(as_json: Json = False) -> None:
     found = {name: registry.find(name) for name in registry.ENTRIES}
     if as_json:
         rows = [
-            {"name": name, **entry._asdict(), "path": found[name] and str(found[name])}
+            {
+                "name": name,
+                "preset": preset_of_weights(name),
+                **entry._asdict(),
+                "path": found[name] and str(found[name]),
+            }
             for name, entry in registry.ENTRIES.items()
         ]
         show.print_json({"weights": rows})
@@ -38,9 +44,8 @@ def list_published(as_json: Json = False) -> None:
     console = show.console()
     table = show.table("name", "preset", ">classes", ">MiB", ">top-1 %", ">top-5 %", "on this machine")
     for name, entry in registry.ENTRIES.items():
-        size = f"{entry.size / 2**20:.0f}"
-        accuracies = f"{entry.top1:.2f}", f"{entry.top5:.2f}"
-        table.add_row(name, entry.preset, str(entry.num_classes), size, *accuracies, "yes" if found[name] else "no")
+        figures = str(entry.num_classes), f"{entry.size / 2**20:.0f}", f"{entry.top1:.2f}", f"{entry.top5:.2f}"
+        table.add_row(name, preset_of_weights(name), *figures, "yes" if found[name] else "no")
     console.print(table)
     for path in filter(None, found.values()):
         console.print(str(path), style="dim", soft_wrap=True)
@@ -96,11 +101,12 @@ def inspect(
       alexnet weights inspect mine.pth --finite && echo sound
     """
     contents = files.inspect(file)
+    preset = find_preset({row.name: row.shape for row in contents.rows})
     if finite:
         check_finite(read(file))
     if as_json:
         rows = [row._asdict() for row in contents.rows]
-        show.print_json({"preset": contents.preset, "parameters": contents.parameters, "arrays": rows})
+        show.print_json({"preset": preset, "parameters": contents.parameters, "arrays": rows})
         return
     table = show.table("name", "shape", "dtype", ">parameters")
     for row in contents.rows:
@@ -109,4 +115,4 @@ def inspect(
     table.add_row("total", "", "", f"{contents.parameters:,}", style="bold")
     console = show.console()
     console.print(table)
-    console.print(f"Fits the preset {contents.preset}." if contents.preset else "Fits no preset at its full width.")
+    console.print(f"Fits the preset {preset}." if preset else "Fits no preset at its full width.")

@@ -14,7 +14,8 @@ from PIL import Image
 
 from alexnet_np.data import draws
 from alexnet_np.data.dataset import Dataset
-from alexnet_np.data.preprocess import Preprocessing, crop_start, input_shape, normalise
+from alexnet_np.data.preprocess import crop_start, normalise
+from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.errors import ShapeError
 
 
@@ -80,7 +81,7 @@ class CenterCrop:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return input_shape(self.recipe)
+        return self.recipe.shape
 
     def __call__(self, pixels: np.ndarray, u: np.ndarray, out: np.ndarray) -> None:
         size = self.recipe.crop
@@ -102,7 +103,7 @@ class RandomCrop:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return input_shape(self.recipe)
+        return self.recipe.shape
 
     def __call__(self, pixels: np.ndarray, u: np.ndarray, out: np.ndarray) -> None:
         size = self.recipe.crop
@@ -111,7 +112,8 @@ class RandomCrop:
         crop = pixels[top : top + size, left : left + size]
         normalise(crop[:, ::-1] if self.mirror and u[2] < 0.5 else crop, self.recipe, out)
         if self.colour is not None:
-            shift = self.colour.shift(u[3:]) * (255 / self.recipe.scale) / self.recipe.std
+            rgb = self.colour.shift(u[3:]) * (255 / self.recipe.scale)
+            shift = rgb[list(self.recipe.order)] / self.recipe.std
             out += shift.astype(out.dtype)[:, None, None]
 
 
@@ -128,7 +130,7 @@ class TenCrop:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return 10, *input_shape(self.recipe)
+        return 10, *self.recipe.shape
 
     def __call__(self, pixels: np.ndarray, u: np.ndarray, out: np.ndarray) -> None:
         size = self.recipe.crop
@@ -149,7 +151,7 @@ class Upsample:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return input_shape(self.recipe)
+        return self.recipe.shape
 
     def __call__(self, pixels: np.ndarray, u: np.ndarray, out: np.ndarray) -> None:
         pixels = pixels[:, ::-1] if self.mirror and u[0] < 0.5 else pixels

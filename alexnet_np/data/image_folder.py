@@ -13,7 +13,8 @@ import numpy as np
 
 from alexnet_np.data.background import batches_in_background
 from alexnet_np.data.loading import images_below
-from alexnet_np.data.preprocess import find_recipe, read_pixels
+from alexnet_np.data.preprocess import read_pixels
+from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.errors import AlexNetError, DataError, one_line
 from alexnet_np.files import replacing
 
@@ -25,8 +26,8 @@ CACHE_BATCH = 64  # images decoded and written at a time: 12 MB at 256x256
 class ImageFolder:
     """The images below root/class/, each class a folder; classes and files in sorted order.
 
-    An image is decoded to what the preset's augmentations start from: its shorter side resized to 256 ("d2l": 224) and
-    the central square of that, uint8, as in Krizhevsky et al. 2012, sec. 2.
+    An image is decoded to what augmentations start from: resized as the network's `recipe` says, and the central square
+    of that (not of its crop), uint8, as in Krizhevsky et al. 2012, sec. 2.
     `classes`: the classes to expect, in their order, where another set (the training set) has decided them.
     `cache`: a folder for the decoded pixels, written once (196,608 bytes an image at 256x256) and from then on mapped
     into memory; written anew when the list of files, or any file's size or time, has changed. `progress` is called
@@ -37,14 +38,13 @@ class ImageFolder:
     def __init__(
         self,
         root: str | os.PathLike,
+        recipe: Preprocessing,
         *,
-        preset: str = "torchvision",
         classes: Sequence[str] | None = None,
         cache: str | os.PathLike | None = None,
         workers: int = 2,
         progress: Progress | None = None,
     ) -> None:
-        recipe = find_recipe(preset)
         self.recipe = recipe._replace(crop=recipe.resize)
         self.classes, self.files, targets = list_classes(Path(root), classes)
         self.targets = np.array(targets, np.int64)
@@ -63,7 +63,7 @@ class ImageFolder:
                 [str(Path(file).relative_to(root)), stat.st_size, stat.st_mtime_ns]
                 for file, stat in zip(self.files, stats, strict=True)
             ]
-            index = {"side": self.recipe.crop, "mode": self.recipe.mode, "files": entries}
+            index = {"side": self.recipe.crop, "mode": self.recipe.mode, "warp": self.recipe.warp, "files": entries}
             if not _matches(note, index):
                 folder.mkdir(parents=True, exist_ok=True)
                 note.unlink(missing_ok=True)  # first, so that a crash below cannot leave it beside other pixels
@@ -78,7 +78,7 @@ class ImageFolder:
 
     def _write_pixels(self, path: Path, workers: int, progress: Progress | None) -> None:
         """Ordinary writes rather than through a memory map, where a full disk would kill the process."""
-        side, channels = self.recipe.crop, len(self.recipe.mode)
+        side, channels = self.recipe.crop, self.recipe.channels
         batches = [self.files[i : i + CACHE_BATCH] for i in range(0, len(self.files), CACHE_BATCH)]
 
         def fill(files: Sequence[str], rows: np.ndarray) -> tuple:

@@ -13,7 +13,8 @@ from alexnet_np.data import draws
 from alexnet_np.data.augment import Augment
 from alexnet_np.data.background import batches_in_background
 from alexnet_np.data.dataset import Dataset
-from alexnet_np.data.preprocess import float_dtype, positive
+from alexnet_np.data.preprocess import float_dtype
+from alexnet_np.data.recipe import positive
 from alexnet_np.errors import ArgumentError
 
 

@@ -11,15 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np.data.background import batches_in_background
-from alexnet_np.data.preprocess import (
-    find_recipe,
-    float_dtype,
-    input_shape,
-    normalise,
-    positive,
-    read_pixels,
-    source_name,
-)
+from alexnet_np.data.preprocess import float_dtype, normalise, read_pixels, source_name
+from alexnet_np.data.recipe import Preprocessing, positive
 from alexnet_np.errors import ImageError
 
 # What counts as an image inside a folder. A file that is named itself is read whatever its name.
@@ -68,22 +61,22 @@ def images_below(folder: str | os.PathLike) -> list[str]:
 def load_batches(
     files: Sequence[str],
     batch_size: int,
+    recipe: Preprocessing,
     *,
     workers: int = 2,
-    preset: str = "torchvision",
     dtype: Any = "float32",
 ) -> Generator[LoadedBatch]:
-    """Preprocess `files` in batches, in their order, decoding ahead in `workers` threads.
+    """Preprocess `files` by `recipe` in batches, in their order, decoding ahead in `workers` threads.
 
     Yields LoadedBatch(files, x, failures): a file that cannot be read is left out of `files` and `x`, its ImageError
     put in `failures`. Any other exception is raised. Closing the iterator stops the threads.
     """
     positive("batch_size", batch_size)
     positive("workers", workers)
-    recipe, dtype = find_recipe(preset), float_dtype(dtype)
+    dtype = float_dtype(dtype)
 
     def allocate(size: int) -> np.ndarray:
-        return np.empty((size, *input_shape(recipe)), dtype)
+        return np.empty((size, *recipe.shape), dtype)
 
     def fill(chunk: Sequence[str], rows: np.ndarray) -> list[ImageError | None]:
         failures: list[ImageError | None] = []

@@ -2,8 +2,8 @@
 
     x[c] = (pixels[c] / scale - mean[c]) / std[c]
 
-`PREPROCESSING` says what each preset was trained on. "torchvision" gives, to the last bit, the numbers of
-`AlexNet_Weights.IMAGENET1K_V1.transforms()`: the same Pillow calls, then the same float32 operations in the same order.
+With torchvision's recipe these are, to the last bit, the numbers of `AlexNet_Weights.IMAGENET1K_V1.transforms()`: the
+same Pillow calls, then the same float32 operations in the same order.
 """
 
 from __future__ import annotations
@@ -11,100 +11,32 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from alexnet_np.errors import ArgumentError, DtypeError, ImageError, one_line
+from alexnet_np.data.recipe import Preprocessing
+from alexnet_np.errors import DtypeError, ImageError, one_line
 
 ImageSource = str | os.PathLike | bytes | IO[bytes] | Image.Image
-
-
-class Preprocessing(NamedTuple):
-    """How one preset turns an image into its input."""
-
-    resize: int  # the shorter side, in pixels
-    crop: int  # the side of the central square
-    mode: str  # "RGB", or "L" for grey
-    scale: float  # what the bytes 0..255 are divided by
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1
-
-PREPROCESSING = {
-    "torchvision": Preprocessing(256, 224, "RGB", 255, IMAGENET_MEAN, (0.229, 0.224, 0.225)),
-    # Krizhevsky et al. 2012, sec. 2 and 4.1: shorter side 256, 224 crops, raw RGB minus the training set's mean
-    "paper": Preprocessing(256, 224, "RGB", 1, tuple(255 * m for m in IMAGENET_MEAN), (1, 1, 1)),
-    # Dive into Deep Learning, sec. 8.1.2: Fashion-MNIST in 0..1 resized to 224
-    "d2l": Preprocessing(224, 224, "L", 255, (0,), (1,)),
-}
 
 # Formats whose further "frames" are previews or layers of one still picture, not time.
 STILL_FORMATS = {"MPO", "PSD"}
 
 
-def preprocess(
-    image: ImageSource,
-    *,
-    preset: str = "torchvision",
-    resize_size: int | None = None,
-    crop_size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    dtype: Any = "float32",
-) -> np.ndarray:
-    """One image as a network's input: (3,224,224) for "torchvision" and "paper", (1,224,224) for "d2l".
+def prepare(image: ImageSource, recipe: Preprocessing, dtype: Any = "float32") -> np.ndarray:
+    """One image as the input of a network: (C,H,W) of `dtype`, float32 or float64.
 
-    `image`: a path, "-" for standard input, bytes, a binary file, or a PIL image of any mode. Its shorter side is
-    resized to `resize_size` (bilinear, antialiased), the central square of `crop_size` cut out (black where the image
-    is smaller), and that normalised by `mean` and `std`, in units of the scaled pixels (0..1; 0..255 for "paper"). What
-    is None is the preset's. `dtype`: float32 or float64.
-    The traps: the EXIF orientation is not applied, because torchvision does not apply it (call
-    `PIL.ImageOps.exif_transpose` first for an upright picture); 16-bit grey is clipped at 255, as Pillow converts it.
+    `image`: a path, "-" for standard input, bytes, a binary file, or a PIL image of any mode. It is resized (bilinear,
+    antialiased), the central square cut out (black where the image is smaller), and that normalised.
     Raises ImageError, also for sides of more than about 1:1365, which the resize would grow beyond Pillow's guard;
-    ArgumentError for a preset or a number out of range; DtypeError.
-    Source: torchvision, `transforms/_presets.py`, class ImageClassification.
+    DtypeError.
     """
-    recipe = find_recipe(preset, resize_size, crop_size, mean, std)
-    return normalise(read_pixels(image, recipe), recipe, np.empty(input_shape(recipe), float_dtype(dtype)))
-
-
-def find_recipe(
-    preset: str,
-    resize_size: int | None = None,
-    crop_size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> Preprocessing:
-    """The preset's row of `PREPROCESSING` with whatever is given here in place of its own, checked."""
-    if preset not in PREPROCESSING:
-        raise ArgumentError(f"unknown preprocessing {preset!r}: choose one of {', '.join(PREPROCESSING)}")
-    given: dict[str, Any] = {
-        "resize": resize_size,
-        "crop": crop_size,
-        "mean": mean if mean is None else tuple(mean),
-        "std": std if std is None else tuple(std),
-    }
-    recipe = PREPROCESSING[preset]._replace(**{name: value for name, value in given.items() if value is not None})
-    positive("resize_size", recipe.resize)
-    positive("crop_size", recipe.crop)
-    channels = len(recipe.mode)
-    if len(recipe.mean) != channels or len(recipe.std) != channels or 0 in recipe.std:
-        raise ArgumentError(f"mean and std must hold {channels} numbers, no std 0, got {recipe.mean} and {recipe.std}")
-    return recipe
-
-
-def positive(name: str, value: int) -> int:
-    """`value` if it is a positive int."""
-    if not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{name} must be a positive int, got {value!r}")
-    return value
+    return normalise(read_pixels(image, recipe), recipe, np.empty(recipe.shape, float_dtype(dtype)))
 
 
 def float_dtype(dtype: Any) -> np.dtype:
@@ -114,21 +46,20 @@ def float_dtype(dtype: Any) -> np.dtype:
     return np.dtype(dtype)
 
 
-def input_shape(recipe: Preprocessing) -> tuple[int, int, int]:
-    """(C,H,W) of a network's input."""
-    return len(recipe.mode), recipe.crop, recipe.crop
-
-
 def read_pixels(source: ImageSource, recipe: Preprocessing) -> np.ndarray:
-    """The image resized and cropped: uint8 (H,W,C), before normalising."""
-    image = center_crop(resize_shorter(read_image(source), recipe.resize, source_name(source)), recipe.crop)
-    if recipe.mode != "RGB":
-        image = image.convert(recipe.mode)
-    return np.asarray(image).reshape(recipe.crop, recipe.crop, len(recipe.mode))
+    """The image resized and cropped, before normalising: uint8 (H,W,C), in RGB whatever the input's order."""
+    image, name = read_image(source), source_name(source)
+    image = warp(image, recipe.resize, name) if recipe.warp else resize_shorter(image, recipe.resize, name)
+    image = center_crop(image, recipe.crop)
+    if recipe.mode == "L":
+        image = image.convert("L")
+    return np.asarray(image).reshape(recipe.crop, recipe.crop, recipe.channels)
 
 
 def normalise(pixels: np.ndarray, recipe: Preprocessing, out: np.ndarray) -> np.ndarray:
-    """uint8 (...,H,W,C) -> float (...,C,H,W), written into `out`."""
+    """uint8 (...,H,W,C) in RGB, or grey -> float (...,C,H,W), written into `out`."""
+    if recipe.mode == "BGR":
+        pixels = pixels[..., ::-1]
     np.divide(np.moveaxis(pixels, -1, -3), out.dtype.type(recipe.scale), out=out)
     if any(recipe.mean):
         out -= np.array(recipe.mean, out.dtype)[:, None, None]
@@ -228,6 +159,12 @@ def resize_shorter(image: Image.Image, size: int, name: str) -> Image.Image:
         resized = resized[::-1]
     _refuse_size(resized, f"{name}: {image.width}x{image.height} pixels, with its shorter side resized to {size}")
     return image if image.size == resized else image.resize(resized, Image.Resampling.BILINEAR)
+
+
+def warp(image: Image.Image, size: int, name: str) -> Image.Image:
+    """Resize to a square of `size`, whatever the shape. Raises ImageError, calling the image `name`."""
+    _refuse_size((size, size), f"{name}: resized")
+    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:

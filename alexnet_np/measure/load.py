@@ -20,7 +20,7 @@ import numpy as np
 from alexnet_np import weights
 from alexnet_np.data.loading import find_images, load_batches
 from alexnet_np.measure.harness import Contender, Work
-from alexnet_np.models import alexnet
+from alexnet_np.presets import PRESETS, alexnet
 from alexnet_np.study.torch_net import import_torch, import_torchvision
 
 JPEGS, JPEG_SIZE, BATCH, WORKERS = 64, (500, 375), 32, 2
@@ -86,9 +86,12 @@ def image_work(folder: Path) -> Work:
         folder / "photographs", torchvision.models.AlexNet_Weights.IMAGENET1K_V1.transforms()
     )
     loader = torch.utils.data.DataLoader(dataset, BATCH, num_workers=WORKERS, persistent_workers=True)
+    recipe = PRESETS["torchvision"].preprocessing
 
     def ours() -> float:
-        return sum(float(batch.x.sum(dtype=np.float64)) for batch in load_batches(paths, BATCH, workers=WORKERS))
+        return sum(
+            float(batch.x.sum(dtype=np.float64)) for batch in load_batches(paths, BATCH, recipe, workers=WORKERS)
+        )
 
     def theirs() -> float:
         return sum(float(x.double().sum()) for x, _ in loader)

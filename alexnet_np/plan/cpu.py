@@ -50,7 +50,7 @@ class Plan:
     def __call__(self, x: Any) -> Array:
         """x (N,C,H,W) float32, N up to max_batch -> logits (N, num_classes). Raises ShapeError, DtypeError."""
         (x,) = ops.checks.float_arrays("plan", x=x)
-        self.model._check_input(x)
+        self.model.check_input(x)
         if x.dtype != np.float32 or on_gpu(x):
             raise DtypeError(f"plan: x must be a NumPy float32 array, got {x.dtype}; use x.astype('float32')")
         if len(x) > self.max_batch:

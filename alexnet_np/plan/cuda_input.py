@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import layers
-from alexnet_np.data.preprocess import PREPROCESSING
 from alexnet_np.device import Array, as_array
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
 from alexnet_np.kernels import normalise_cuda
 from alexnet_np.kernels.gpu.arguments import address
 from alexnet_np.kernels.gpu.runtime import contiguous
 from alexnet_np.models import AlexNet
+from alexnet_np.presets import PRESETS
 
 SLOTS = 2
 
@@ -75,7 +75,7 @@ class Input:
             shape = (shape[0], shape[3], shape[1], shape[2])
         elif x.dtype != np.float32:
             raise DtypeError(f"plan: x must be float32 (N,C,H,W) or uint8 (N,H,W,C), got {x.dtype}")
-        self.model._check_input(layers._stand_in(shape))
+        self.model.check_input(layers.stand_in(shape))
         here = self.queue.owns(x)
         if not here and (x.dtype != np.uint8 or not isinstance(x, np.ndarray)):
             where = self.queue.name_of(x)
@@ -83,10 +83,10 @@ class Input:
         return (contiguous(x) if here else x), shape
 
     def recipe(self) -> Any:
-        if self.model.preset not in PREPROCESSING:
+        if self.model.preset not in PRESETS:
             preset = self.model.preset
             raise ArgumentError(f"plan: no preprocessing is known for {preset!r}; give x as float32 (N,C,H,W)")
-        return PREPROCESSING[self.model.preset]
+        return PRESETS[self.model.preset].preprocessing
 
     def stage(self, x: Array) -> tuple[Array, Slot | None]:
         """Bytes on the host as they lie in a slot; anything else as it is. Before the plan's turn: it may wait."""
@@ -110,4 +110,4 @@ class Input:
             slot.fence.set()
             x = pixels
         recipe = self.recipe()
-        normalise_cuda.compute_into(x, recipe.scale, recipe.mean, recipe.std, target)
+        normalise_cuda.compute_into(x, recipe.scale, recipe.mean, recipe.std, target, recipe.order)

@@ -98,7 +98,7 @@ class Convolution(Weighted):
     def __init__(self, name: str, layer: layers.Conv2d, relu: bool, entering: tuple[int, ...]) -> None:
         super().__init__(name, layer, relu)
         self.geometry = ops.conv2d.find_geometry(
-            layers._stand_in((1, *entering)), layer.weight.data, None, **layer.arguments()
+            layers.stand_in((1, *entering)), layer.weight.data, None, **layer.arguments()
         )
         self.macs = layer.macs((1, *entering))
 
@@ -161,7 +161,7 @@ class Relu(Step):
 class MaxPool(Step):
     def __init__(self, name: str, layer: layers.MaxPool2d, entering: tuple[int, ...]) -> None:
         super().__init__(name, layer)
-        self.geometry = ops.max_pool2d.find_geometry(layers._stand_in((1, *entering)), **layer.arguments())
+        self.geometry = ops.max_pool2d.find_geometry(layers.stand_in((1, *entering)), **layer.arguments())
         (KH, KW), (SH, SW) = self.geometry.kernel, self.geometry.stride
         self.algorithm = f"max {KH}x{KW}/{SH}" + (f"x{SW}" if SH != SW else "")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from alexnet_np.initialisation import initialise
-from alexnet_np.models import AlexNet, alexnet, find_weights
+from alexnet_np.models import AlexNet
+from alexnet_np.presets import alexnet, find_weights
 from alexnet_np.training import variants
 from alexnet_np.training.config import Config
 from alexnet_np.training.schedules import (

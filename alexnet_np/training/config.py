@@ -11,7 +11,7 @@ from typing import Any
 from alexnet_np.backend import BACKENDS
 from alexnet_np.errors import ArgumentError, CheckpointError
 from alexnet_np.initialisation import SCHEMES
-from alexnet_np.models import PRESETS
+from alexnet_np.presets import PRESETS
 
 # What each of these may be, and what it means.
 CHOICES = {

@@ -13,8 +13,9 @@ from alexnet_np.data.dataset import Dataset, Subset, Synthetic, split
 from alexnet_np.data.idx import fashion_mnist
 from alexnet_np.data.image_folder import ImageFolder
 from alexnet_np.data.loader import Loader
-from alexnet_np.data.preprocess import Preprocessing, find_recipe
+from alexnet_np.data.recipe import Preprocessing, adjusted
 from alexnet_np.errors import ArgumentError, DataError
+from alexnet_np.presets import PRESETS
 from alexnet_np.training.config import SMALL_IMAGES, Config
 
 SYNTHETIC_IMAGES = 2000
@@ -41,8 +42,8 @@ class Task(NamedTuple):
 def find_recipe_of(config: Config) -> Preprocessing:
     """The input of the network: small images are grey, as d2l's, whatever the preset."""
     if config.dataset in SMALL_IMAGES:
-        return find_recipe("d2l", config.image_size, config.image_size)
-    return find_recipe(config.preset)
+        return adjusted(PRESETS["d2l"].preprocessing, config.image_size, config.image_size)
+    return PRESETS[config.preset].preprocessing
 
 
 def open_task(config: Config, workers: int = 2, cache: Path | None = None) -> Task:
@@ -72,7 +73,7 @@ def _folders(config: Config, workers: int, cache: Path | None) -> tuple[Dataset,
 
     def opened(folder: Path, name: str, classes: list[str] | None = None) -> ImageFolder:
         inside = None if cache is None else cache / name
-        return ImageFolder(folder, preset=config.preset, classes=classes, cache=inside, workers=workers)
+        return ImageFolder(folder, find_recipe_of(config), classes=classes, cache=inside, workers=workers)
 
     if (root / "train").is_dir() and held_out is not None:
         train = opened(root / "train", "train")
@@ -99,7 +100,7 @@ def training_augment(config: Config, task: Task) -> Augment:
         return CenterCrop(task.recipe)
     if config.augmentation == "crop":
         return RandomCrop(task.recipe)
-    if task.recipe.mode != "RGB":
+    if task.recipe.mode == "L":
         raise ArgumentError(f"augmentation 'paper' shifts colours, but {config.preset!r} takes grey images; use crop")
     return RandomCrop(task.recipe, colour=ColourNoise.of(task.train, seed=config.seed))
 

@@ -43,7 +43,7 @@ def open_trained(path: Path, backend: str | None = None) -> Trained:
     if backend is not None:
         config = dataclasses.replace(config, backend=backend)
     classes = state["data"]["classes"]
-    model = build_model(config, len(classes), len(find_recipe_of(config).mode))
+    model = build_model(config, len(classes), find_recipe_of(config).channels)
     model.load_state_dict(parameters(tensors))
     return Trained(model.eval(), config, classes)
 
@@ -57,4 +57,4 @@ def images_to_evaluate(config: Config, classes: list[str] | None, data: Path | N
         return open_task(config, workers).validation
     if config.dataset != "folder":
         return open_task(dataclasses.replace(config, data=str(data)), workers).validation
-    return ImageFolder(validation_folder(data) or data, preset=config.preset, classes=classes, workers=workers)
+    return ImageFolder(validation_folder(data) or data, find_recipe_of(config), classes=classes, workers=workers)

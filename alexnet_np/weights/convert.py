@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,21 +16,6 @@ from alexnet_np.text import quoted
 from alexnet_np.weights import numpy_file, safetensors_file
 from alexnet_np.weights.reading import read
 
-# The weights of every layer but the last, whose outputs are the classes of whoever trained it.
-SHAPES = {
-    "torchvision": [
-        *[(64, 3, 11, 11), (192, 64, 5, 5), (384, 192, 3, 3), (256, 384, 3, 3), (256, 256, 3, 3)],
-        *[(4096, 9216), (4096, 4096)],
-    ],
-    "paper": [
-        *[(96, 3, 11, 11), (256, 48, 5, 5), (384, 256, 3, 3), (384, 192, 3, 3), (256, 192, 3, 3)],
-        *[(4096, 9216), (4096, 4096)],
-    ],
-    "d2l": [
-        *[(96, 1, 11, 11), (256, 96, 5, 5), (384, 256, 3, 3), (384, 384, 3, 3), (256, 384, 3, 3)],
-        *[(4096, 6400), (4096, 4096)],
-    ],
-}
 WRITERS = {".safetensors": safetensors_file, ".npz": numpy_file}
 
 
@@ -46,24 +30,13 @@ class Row(NamedTuple):
 
 class Contents(NamedTuple):
     rows: list[Row]
-    preset: str | None  # whose shapes these are, at full width and for any number of classes
     parameters: int
 
 
 def inspect(path: str | os.PathLike[str]) -> Contents:
-    """The arrays in a weight file, and the preset that they fit. Raises WeightsError."""
+    """The arrays in a weight file, and how many numbers they have together. Raises WeightsError."""
     rows = [Row(name, array.shape, array.dtype.name, array.size) for name, array in read(path).items()]
-    return Contents(rows, find_preset({row.name: row.shape for row in rows}), sum(row.parameters for row in rows))
-
-
-def find_preset(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """The preset whose layers have these shapes, whatever they are called and in whatever order."""
-    layers = Counter[tuple[int, ...]](shape for shape in shapes.values() if len(shape) > 1)
-    for preset, known in SHAPES.items():
-        head = list((layers - Counter(known)).elements())
-        if layers.total() == len(known) + 1 and len(head) == 1 and head[0][1:] == (4096,):
-            return preset
-    return None
+    return Contents(rows, sum(row.parameters for row in rows))
 
 
 def write(path: str | os.PathLike[str], mapping: Mapping[str, Any]) -> None:

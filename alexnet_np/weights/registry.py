@@ -1,4 +1,5 @@
-"""Published weights: where they are, how to know them, and how they come onto this machine.
+"""Published weights: where they are, how to know them, and how they come onto this machine. Of which network each is,
+presets.py says.
 
 One of them comes with the package. Any other is looked for in our own cache ($ALEXNET_NP_HOME, by default alexnet-np in
 $XDG_CACHE_HOME or ~/.cache), then in torch.hub's ($TORCH_HOME/hub/checkpoints, by default torch/hub/checkpoints in the
@@ -31,8 +32,7 @@ class Entry(NamedTuple):
     size: int  # bytes
     sha256: str
     format: str
-    preset: str
-    width: float  # of the preset's hidden layers
+    width: float  # of the hidden layers: 1.0 is the published network's own
     num_classes: int
     top1: float  # per cent of the validation images, one crop
     top5: float
@@ -46,7 +46,6 @@ ENTRIES = {
         size=244_408_911,
         sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
         format="torch zip",
-        preset="torchvision",
         width=1.0,
         num_classes=1000,
         top1=56.522,
@@ -59,7 +58,6 @@ ENTRIES = {
         size=2_952_872,
         sha256="b470a87d3ba3fb195324df63faf7ce6fad4cdbaafa80d806ef68f98a403a61d1",
         format="safetensors",
-        preset="d2l",
         width=0.125,
         num_classes=10,
         top1=92.07,

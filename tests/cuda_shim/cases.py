@@ -51,6 +51,7 @@ POOLING = {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 1, "ceil_mod
 def run_plan_kernels(dtype: str, place: Callable = itself, fetch: Callable = itself) -> dict[str, np.ndarray]:
     """What only plans launch, at least once each: every output by name."""
     normalised = normalise_cuda.compute(place(PIXELS), *NORMALISATION, dtype=dtype)
+    backwards = normalise_cuda.compute(place(PIXELS), *NORMALISATION, order=(2, 1, 0), dtype=dtype)
     words = place(np.zeros_like(WORDS))
     upload_cuda.upload(WORDS, words)
     dropped = dropout_cuda.compute_seeded(
@@ -66,8 +67,8 @@ def run_plan_kernels(dtype: str, place: Callable = itself, fetch: Callable = its
     losses, dlogits = cross_entropy_cuda.loss_and_gradient(logits, place(TARGETS), 0.1, 1 / 6)
     x = normal(2, 2, 9, 10).astype(dtype)
     pooled = max_pool2d_cuda.pool(place(x), ops.max_pool2d.find_geometry(x, **POOLING))
-    outputs = {"normalised": normalised, "words": words, "dropped": dropped, "parameter": parameter}
-    outputs |= {"velocity": velocity, "losses": losses, "dlogits": dlogits, "pooled": pooled}
+    outputs = {"normalised": normalised, "normalised, BGR": backwards, "words": words, "dropped": dropped}
+    outputs |= {"parameter": parameter, "velocity": velocity, "losses": losses, "dlogits": dlogits, "pooled": pooled}
     return {name: fetch(array) for name, array in outputs.items()}
 
 

@@ -1,0 +1,65 @@
+"""How an image becomes what a network was trained on: the recipe as data. preprocess.py carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from alexnet_np.errors import ArgumentError
+
+
+class Preprocessing(NamedTuple):
+    """What one network takes: x[c] = (pixels[order[c]] / scale - mean[c]) / std[c], pixels being bytes in RGB."""
+
+    resize: int  # pixels of the image's shorter side; of both where it is warped
+    crop: int  # pixels of the central square, which is the input
+    mode: str  # the input's channels in their order: "RGB", "BGR", or "L" for grey
+    scale: float  # what the bytes 0..255 are divided by: 255 for an input in 0..1, 1 for one in 0..255
+    mean: tuple[float, ...]  # of the input's channels, in their order and after the division
+    std: tuple[float, ...]
+    warp: bool = False  # resized to a square whatever its shape, as Caffe's images were
+
+    @property
+    def channels(self) -> int:
+        return len(self.mode)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C,H,W) of the input."""
+        return self.channels, self.crop, self.crop
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Which channel of the pixels each channel of the input is."""
+        return (2, 1, 0) if self.mode == "BGR" else tuple(range(self.channels))
+
+
+def adjusted(
+    recipe: Preprocessing,
+    resize_size: int | None = None,
+    crop_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Preprocessing:
+    """`recipe` with whatever is given here in place of its own. Raises ArgumentError for a number out of range."""
+    given: dict[str, Any] = {
+        "resize": resize_size,
+        "crop": crop_size,
+        "mean": mean if mean is None else tuple(mean),
+        "std": std if std is None else tuple(std),
+    }
+    recipe = recipe._replace(**{name: value for name, value in given.items() if value is not None})
+    positive("resize_size", recipe.resize)
+    positive("crop_size", recipe.crop)
+    if len(recipe.mean) != recipe.channels or len(recipe.std) != recipe.channels or 0 in recipe.std:
+        raise ArgumentError(
+            f"mean and std must hold {recipe.channels} numbers, no std 0, got {recipe.mean} and {recipe.std}"
+        )
+    return recipe
+
+
+def positive(name: str, value: int) -> int:
+    """`value` if it is a positive int."""
+    if not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"{name} must be a positive int, got {value!r}")
+    return value

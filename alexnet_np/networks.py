@@ -1,0 +1,120 @@
+"""The networks, as literal layer lists to be read beside torchvision's models/alexnet.py.
+
+Each function takes the channels of the input, the classes, and `w`, which gives a hidden width of the net at its full
+size the width that is wanted. It returns the layers of `features`, then `avgpool`, then the layers of `classifier`.
+What else is known of each network stands in presets.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from alexnet_np.layers import (
+    AdaptiveAvgPool2d,
+    Conv2d,
+    Dropout,
+    Layer,
+    Linear,
+    LocalResponseNorm,
+    MaxPool2d,
+    ReLU,
+)
+
+Width = Callable[[int], int]
+Layers = tuple[list[Layer], Layer, list[Layer]]
+
+
+def torchvision(C: int, classes: int, w: Width) -> Layers:
+    """torchvision.models.alexnet: the one-tower net of Krizhevsky, "One weird trick" (2014). 61,100,840 parameters."""
+    features = [
+        Conv2d(C, w(64), kernel_size=11, stride=4, padding=2),  # 224 -> 55
+        ReLU(),
+        MaxPool2d(kernel_size=3, stride=2),  # 55 -> 27
+        Conv2d(w(64), w(192), kernel_size=5, padding=2),
+        ReLU(),
+        MaxPool2d(kernel_size=3, stride=2),  # 27 -> 13
+        Conv2d(w(192), w(384), kernel_size=3, padding=1),
+        ReLU(),
+        Conv2d(w(384), w(256), kernel_size=3, padding=1),
+        ReLU(),
+        Conv2d(w(256), w(256), kernel_size=3, padding=1),
+        ReLU(),
+        MaxPool2d(kernel_size=3, stride=2),  # 13 -> 6
+    ]
+    classifier = [
+        Dropout(p=0.5),
+        Linear(w(256) * 6 * 6, w(4096)),
+        ReLU(),
+        Dropout(p=0.5),
+        Linear(w(4096), w(4096)),
+        ReLU(),
+        Linear(w(4096), classes),
+    ]
+    return features, AdaptiveAvgPool2d((6, 6)), classifier
+
+
+def paper(C: int, classes: int, w: Width) -> Layers:
+    """Krizhevsky, Sutskever, Hinton (2012), sec. 3.5 and figure 2, the two towers as groups. 60,965,224 parameters.
+
+    The first convolution gives 55x55 from 224x224 because the authors' code counts 1 + ceil((H - 11) / 4) outputs:
+    its last window hangs 3 pixels over the right and bottom edge, onto zeros.
+    """
+    features = [
+        Conv2d(C, w(96), kernel_size=11, stride=4, padding=((0, 3), (0, 3))),  # 224 -> 55
+        ReLU(),
+        LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, convention="paper"),
+        MaxPool2d(kernel_size=3, stride=2),  # 55 -> 27
+        Conv2d(w(96), w(256), kernel_size=5, padding=2, groups=2),
+        ReLU(),
+        LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, convention="paper"),
+        MaxPool2d(kernel_size=3, stride=2),  # 27 -> 13
+        Conv2d(w(256), w(384), kernel_size=3, padding=1),  # the towers meet here
+        ReLU(),
+        Conv2d(w(384), w(384), kernel_size=3, padding=1, groups=2),
+        ReLU(),
+        Conv2d(w(384), w(256), kernel_size=3, padding=1, groups=2),
+        ReLU(),
+        MaxPool2d(kernel_size=3, stride=2),  # 13 -> 6
+    ]
+    classifier = [
+        Linear(w(256) * 6 * 6, w(4096)),
+        ReLU(),
+        Dropout(p=0.5),
+        Linear(w(4096), w(4096)),
+        ReLU(),
+        Dropout(p=0.5),
+        Linear(w(4096), classes),
+    ]
+    return features, AdaptiveAvgPool2d((6, 6)), classifier
+
+
+def d2l(C: int, classes: int, w: Width) -> Layers:
+    """Zhang et al., "Dive into Deep Learning", sec. 8.1, TensorFlow edition. 46,764,746 parameters.
+
+    That edition does not pad the first convolution; torch's pads by 1 and reaches the same 54x54.
+    """
+    features = [
+        Conv2d(C, w(96), kernel_size=11, stride=4),  # 224 -> 54
+        ReLU(),
+        MaxPool2d(kernel_size=3, stride=2),  # 54 -> 26
+        Conv2d(w(96), w(256), kernel_size=5, padding=2),
+        ReLU(),
+        MaxPool2d(kernel_size=3, stride=2),  # 26 -> 12
+        Conv2d(w(256), w(384), kernel_size=3, padding=1),
+        ReLU(),
+        Conv2d(w(384), w(384), kernel_size=3, padding=1),
+        ReLU(),
+        Conv2d(w(384), w(256), kernel_size=3, padding=1),
+        ReLU(),
+        MaxPool2d(kernel_size=3, stride=2),  # 12 -> 5
+    ]
+    classifier = [
+        Linear(w(256) * 5 * 5, w(4096)),
+        ReLU(),
+        Dropout(p=0.5),
+        Linear(w(4096), w(4096)),
+        ReLU(),
+        Dropout(p=0.5),
+        Linear(w(4096), classes),
+    ]
+    return features, AdaptiveAvgPool2d((5, 5)), classifier

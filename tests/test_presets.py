@@ -1,0 +1,104 @@
+"""One record a preset: what follows from it, beside what was published."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import alexnet_np as anp
+from alexnet_np.data.augment import IMAGENET_COLOUR, RandomCrop
+from alexnet_np.data.labels import FASHION_MNIST
+from alexnet_np.errors import ArgumentError, WeightsError
+from alexnet_np.presets import PRESETS, find_preset, labels_of, preset_of_weights, published, sizes
+from alexnet_np.weights import registry
+
+# The weights of every layer but the last, as FACTS and the papers have them.
+SHAPES = {
+    "torchvision": [(64, 3, 11, 11), (192, 64, 5, 5), (384, 192, 3, 3), (256, 384, 3, 3), (256, 256, 3, 3)],
+    "paper": [(96, 3, 11, 11), (256, 48, 5, 5), (384, 256, 3, 3), (384, 192, 3, 3), (256, 192, 3, 3)],
+    "d2l": [(96, 1, 11, 11), (256, 96, 5, 5), (384, 256, 3, 3), (384, 384, 3, 3), (256, 384, 3, 3)],
+}
+DENSE = {"torchvision": [(4096, 9216)], "paper": [(4096, 9216)], "d2l": [(4096, 6400)]}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_shapes_follow_from_the_layer_list(preset: str) -> None:
+    known = PRESETS[preset]
+    assert known.weight_shapes == [*SHAPES[preset], *DENSE[preset], (4096, 4096), (known.classes, 4096)]
+    assert PRESETS[preset].weight_shapes is not known.weight_shapes  # a list of the caller's own
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_known_by_their_shapes(preset: str) -> None:
+    model = anp.alexnet(preset, num_classes=10)
+    shapes = {f"x{name}": parameter.shape for name, parameter in reversed(list(model.named_parameters()))}
+    for classes in (10, 1000, 4096):
+        assert find_preset(shapes | {"xclassifier.6.weight": (classes, 4096)}) == preset
+    for name, shape in shapes.items():
+        if len(shape) > 1:
+            assert find_preset(shapes | {name: (3, 3)}) is None
+    assert find_preset({"a": (2, 3), "b": (3,)}) is None
+    assert find_preset({}) is None
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("width", [1.0, 0.25])
+def test_sizes_of_a_file(preset: str, width: float) -> None:
+    model = anp.alexnet(preset, width=width, num_classes=7, in_channels=2, seed=0)
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    assert sizes(preset, shapes) == {"num_classes": 7, "in_channels": 2, "width": width}
+    assert sizes(preset, {"w": (3, 4)}) == {}
+
+
+def test_every_published_file_belongs_to_one_preset() -> None:
+    claimed = [name for known in PRESETS.values() for name in known.weights]
+    assert sorted(claimed) == sorted(registry.ENTRIES)
+    assert preset_of_weights("DEFAULT") == preset_of_weights("IMAGENET1K_V1") == "torchvision"
+    assert preset_of_weights("FASHION_MNIST_V1") == "d2l"
+    with pytest.raises(WeightsError, match="no published weights are called 'x': choose one of IMAGENET1K_V1"):
+        preset_of_weights("x")
+    assert [published(preset) for preset in PRESETS] == ["IMAGENET1K_V1", None, None]  # FASHION_MNIST_V1 is narrow
+
+
+def test_labels() -> None:
+    assert labels_of(anp.alexnet("d2l", width=1 / 32)) == FASHION_MNIST
+    assert labels_of(anp.alexnet("paper", width=1 / 32)) == list(anp.categories)
+    assert labels_of(anp.alexnet("d2l", width=1 / 32, num_classes=3)) == ["class 0", "class 1", "class 2"]
+    for preset in PRESETS.values():
+        assert len(preset.labels()) == preset.classes
+
+
+def test_what_the_lists_say_of_pooling_and_normalisation() -> None:
+    lrn = PRESETS["paper"].lrn
+    assert lrn is not None
+    assert lrn.arguments() == {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 2.0, "convention": "paper"}
+    assert PRESETS["torchvision"].lrn is None
+    assert not any(known.ceil_pooling for known in PRESETS.values())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_recipe_gives_the_input_the_network_takes(preset: str) -> None:
+    model = anp.alexnet(preset, width=1 / 32, seed=0)
+    x = anp.preprocess(Image.new("RGB", (300, 260), (200, 100, 50)), preset=preset)
+    assert x.shape == PRESETS[preset].preprocessing.shape
+    assert model(x[None]).shape == (1, PRESETS[preset].classes)
+    assert PRESETS[preset].sources
+
+
+def test_an_unknown_preset_names_the_choices() -> None:
+    for call in (lambda: anp.alexnet("vgg"), lambda: anp.preprocess(Image.new("RGB", (9, 9)), preset="vgg")):
+        with pytest.raises(ArgumentError, match="unknown preset 'vgg': choose one of torchvision, paper, d2l"):
+            call()
+
+
+def test_colour_noise_follows_the_channels_order() -> None:
+    """A network that takes BGR sees the very shift, backwards."""
+    rgb = PRESETS["paper"].preprocessing._replace(crop=8, mean=(0, 0, 0))
+    pixels, u = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8), np.full(7, 0.3)
+    found = []
+    for recipe in (rgb, rgb._replace(mode="BGR")):
+        out = np.empty(recipe.shape, np.float32)
+        RandomCrop(recipe, colour=IMAGENET_COLOUR)(pixels, u, out)
+        found.append(out)
+    np.testing.assert_array_equal(found[1], found[0][::-1])
