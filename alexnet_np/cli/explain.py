@@ -12,8 +12,8 @@ from rich.text import Text
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Backend, Json, Preset, Seed, Weights, Width
 from alexnet_np.cli.pictures import Garment, Image, chosen, network_for
-from alexnet_np.data.preprocess import preprocess
 from alexnet_np.errors import ArgumentError
+from alexnet_np.presets import preprocess
 from alexnet_np.study.explain import Explanation
 from alexnet_np.study.explain import explain as explain_number
 from alexnet_np.study.units import Index
