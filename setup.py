@@ -37,7 +37,11 @@ setup(
     python_requires=">=3.11",
     packages=PACKAGES,
     package_dir={"alexnet_np.kernels": "kernels", "alexnet_np.benchmarks": "benchmarks"},
-    package_data={"alexnet_np": ["assets/*", "assets/garments/*", "py.typed"], "alexnet_np.kernels": ["*.cu", "*.cuh"]},
+    package_data={
+        "alexnet_np": ["assets/*", "assets/garments/*", "py.typed"],
+        "alexnet_np.kernels": ["*.cu", "*.cuh"],
+        "alexnet_np.kernels.gpu": ["*.cu", "*.cuh"],
+    },
     install_requires=[
         "numpy>=2.0",
         "pillow>=10.3",

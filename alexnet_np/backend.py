@@ -24,7 +24,8 @@ from alexnet_np.errors import BackendError, one_line
 BACKENDS = {"numpy": "cpu", "numba": "cpu", "cupy": "gpu", "cuda": "gpu"}
 
 # Who computes which op. Each module has `compute` (the forward) and `gradients` (the backward) with the signatures of
-# the array version in alexnet_np/ops. An op without a kernel of its own names the array version.
+# the array version in alexnet_np/ops; the optimizer's step has no backward. An op without a kernel of its own names the
+# array version.
 OPS, KERNELS = "alexnet_np.ops.", "alexnet_np.kernels."
 IMPLEMENTATIONS = {
     "conv2d": {"numba": KERNELS + "conv2d_numba", "cuda": KERNELS + "conv2d_cuda"},
@@ -42,6 +43,7 @@ IMPLEMENTATIONS = {
     "softmax": {"numba": OPS + "softmax", "cuda": KERNELS + "softmax_cuda"},
     "log_softmax": {"numba": OPS + "log_softmax", "cuda": KERNELS + "log_softmax_cuda"},
     "cross_entropy": {"numba": KERNELS + "cross_entropy_numba", "cuda": KERNELS + "cross_entropy_cuda"},
+    "sgd": {"numba": KERNELS + "sgd_numba", "cuda": KERNELS + "sgd_cuda"},
 }
 for _op, _modules in IMPLEMENTATIONS.items():  # the array versions serve both devices, so they need no row of their own
     _modules["numpy"] = _modules["cupy"] = OPS + _op

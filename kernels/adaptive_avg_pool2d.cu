@@ -5,7 +5,8 @@
 // Parallel over: (N, C, OH, OW) forward, (N, C, H, W) backward.
 // Source: He et al., "Spatial pyramid pooling" (2014), sec. 2.2 for the windows.
 
-#include "common.cuh"
+#include "gpu/common.cuh"
+#include "gpu/window.cuh"
 
 __device__ inline int window_start(int output, int size, int outputs) {
     return (int)((long long)output * size / outputs);

@@ -1,8 +1,8 @@
 """Adaptive average pooling on the GPU; see the .cu. The signatures of alexnet_np/ops/adaptive_avg_pool2d.py."""
 
 from alexnet_np.device import Array
-from alexnet_np.kernels.gpu.arguments import Window
 from alexnet_np.kernels.gpu.runtime import contiguous, empty, launch_each
+from alexnet_np.kernels.gpu.window import Window
 
 
 def compute(x: Array, output: tuple[int, int]) -> Array:

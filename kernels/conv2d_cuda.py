@@ -3,14 +3,24 @@
 The arithmetic of the products is gemm_cuda.matmul_precision's. The signatures of alexnet_np/ops/conv2d.py.
 """
 
-import numpy as np
+from typing import NamedTuple
 
 from alexnet_np.device import Array
-from alexnet_np.kernels.bias_relu_cuda import sum_columns, sum_rows
 from alexnet_np.kernels.gemm_cuda import Prepared, gemm, prepare
-from alexnet_np.kernels.gpu.arguments import Window
 from alexnet_np.kernels.gpu.runtime import contiguous, empty, launch_each, zeros
+from alexnet_np.kernels.gpu.sums import sum_columns, sum_rows
+from alexnet_np.kernels.gpu.window import Window, sliding
 from alexnet_np.ops.conv2d import Geometry, Needs, slices
+
+
+class Convolution(NamedTuple):
+    """The twin of `struct Convolution` in conv2d.cuh."""
+
+    window: Window
+    N: int
+    F: int
+    groups: int
+    relu: bool
 
 
 def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry, relu: bool = False) -> Array:
@@ -27,17 +37,14 @@ def prepare_filters(weight: Array, groups: int) -> Prepared:
 
 def convolve(x: Array, filters: Prepared, bias: Array | None, geometry: Geometry, relu: bool) -> Array:
     """`compute` with the filters prepared; x and bias in C order."""
-    G, pixels = geometry.groups, geometry.output[0] * geometry.output[1]
-    F = G * filters.shape[1]
+    G, F = geometry.groups, geometry.groups * filters.shape[1]
     y = empty((len(x), F, *geometry.output), x)
     for batch in slices(x, geometry):
         columns = im2col(x[batch], geometry)
         product = empty((G, F // G, columns.shape[2]), x)
         gemm(filters, columns, product)
-        n = len(x[batch])
-        launch_each(
-            "conv2d", "conv2d_finish", product.size, product, bias, y[batch], *to_ints(F, n, pixels, relu), real=x.dtype
-        )
+        convolution = describe(x[batch], F, geometry, relu)
+        launch_each("conv2d", "conv2d_finish", product.size, product, bias, y[batch], convolution, real=x.dtype)
     return y
 
 
@@ -51,7 +58,7 @@ def gradients(
     dfilters = zeros((G, F // G, weight[0].size), x) if needs[1] else None
     dbias = sum_columns(sum_rows(dy.reshape(N * F, pixels)).reshape(N, F)) if needs[2] else None
     for batch in slices(x, geometry) if needs[0] or needs[1] else ():
-        gathered = prepare(gather(dy[batch], G))
+        gathered = prepare(gather(dy[batch], x[batch], geometry))
         if dx is not None and filters is not None:
             dcolumns = empty((G, filters.shape[1], gathered.shape[2]), x)
             gemm(filters, gathered, dcolumns)
@@ -67,8 +74,8 @@ def direct(x: Array, weight: Array, bias: Array | None, geometry: Geometry, relu
     bias = None if bias is None else contiguous(bias)
     F = len(weight)
     y = empty((len(x), F, *geometry.output), x)
-    window, integers = to_window(x, geometry), to_ints(F, geometry.groups, relu)
-    launch_each("conv2d", "conv2d_direct", y.size, x, weight, bias, y, window, *integers, real=x.dtype)
+    convolution = describe(x, F, geometry, relu)
+    launch_each("conv2d", "conv2d_direct", y.size, x, weight, bias, y, convolution, real=x.dtype)
     return y
 
 
@@ -77,30 +84,28 @@ def im2col(x: Array, geometry: Geometry) -> Array:
     n, C = x.shape[:2]
     (KH, KW), pixels = geometry.kernel, geometry.output[0] * geometry.output[1]
     columns = empty((geometry.groups, C // geometry.groups * KH * KW, n * pixels), x)
-    window = to_window(x, geometry)
-    launch_each("conv2d", "conv2d_im2col", n * C * pixels, x, columns, window, *to_ints(n), real=x.dtype)
+    convolution = describe(x, geometry.groups, geometry)
+    launch_each("conv2d", "conv2d_im2col", n * C * pixels, x, columns, convolution, real=x.dtype)
     return columns
 
 
 def col2im(columns: Array, dx: Array, geometry: Geometry) -> None:
     """The adjoint of im2col, into dx (n,C,H,W)."""
-    window = to_window(dx, geometry)
-    launch_each("conv2d", "conv2d_col2im", dx.size, columns, dx, window, *to_ints(len(dx)), real=dx.dtype)
+    convolution = describe(dx, geometry.groups, geometry)
+    launch_each("conv2d", "conv2d_col2im", dx.size, columns, dx, convolution, real=dx.dtype)
 
 
-def gather(dy: Array, groups: int) -> Array:
+def gather(dy: Array, x: Array, geometry: Geometry) -> Array:
     """(n,F,OH,OW) -> (G, F/G, n*OH*OW)."""
     n, F, OH, OW = dy.shape
-    gathered = empty((groups, F // groups, n * OH * OW), dy)
-    launch_each("conv2d", "conv2d_gather", dy.size, dy, gathered, *to_ints(F, n, OH * OW), real=dy.dtype)
+    gathered = empty((geometry.groups, F // geometry.groups, n * OH * OW), dy)
+    launch_each("conv2d", "conv2d_gather", dy.size, dy, gathered, describe(x, F, geometry), real=dy.dtype)
     return gathered
 
 
-def to_window(x: Array, geometry: Geometry) -> Window:
+def describe(x: Array, F: int, geometry: Geometry, relu: bool = False) -> Convolution:
+    """Of images x with F filters."""
     top, _, left, _ = geometry.padding
-    sides = (geometry.output, geometry.kernel, geometry.stride, geometry.dilation)
-    return Window(*x.shape[1:], *(length for pair in sides for length in pair), top, left)
-
-
-def to_ints(*values: int) -> tuple[np.int32, ...]:
-    return tuple(np.int32(v) for v in values)
+    steps = geometry.stride, geometry.dilation
+    window = sliding(x.shape, geometry.output, geometry.kernel, steps, (top, left))
+    return Convolution(window, len(x), F, geometry.groups, relu)

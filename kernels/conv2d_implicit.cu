@@ -7,16 +7,16 @@
 //   - While a step is multiplied, the next one is already on its way from memory into registers; two buffers of each
 //     kind make one barrier a step enough.
 //   - Where a window value lies (channel, row, column: three divisions) is worked out once a step by eight threads.
-// TILE (64 or 128) is given at compile time: 128 does more with each byte, 64 fills the GPU with smaller problems.
+// TILE (64 or 128) is given at compile time, as THREADS is: 128 does more with each byte, 64 fills the GPU with smaller problems.
 //
 // Parallel over: pixel tiles (x), filter tiles (y), groups (z).
 // Source: Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning" (2014), sec. 3; register tiles: Volkov and
 // Demmel, "Benchmarking GPUs to Tune Dense Linear Algebra" (2008).
 
-#include "common.cuh"
+#include "gpu/common.cuh"
+#include "conv2d.cuh"
 
 #define STEP 8                      // window values a step
-#define THREADS 256
 #define SIDE (TILE / 16)            // outputs a thread computes along either side, in runs of 4 that lie 64 apart
 #define LOADS (TILE * STEP / THREADS)  // values of either operand that a thread fetches a step
 #define ABOVE (-(1 << 28))          // a row above every image, where values read as zero
@@ -36,17 +36,18 @@ __device__ inline Tap find_tap(int k, int values, const Window& w) {
     return {(c * w.H + down) * w.W + across, down, across};
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(THREADS)
     conv2d_implicit(const real* __restrict__ x, const real* __restrict__ weight, const real* __restrict__ bias,
-                    real* __restrict__ y, Window w, int N, int F, int relu) {
+                    real* __restrict__ y, Convolution conv) {
     __shared__ __align__(16) real weights[2][STEP][TILE + PAD];
     __shared__ __align__(16) real inputs[2][STEP][TILE];
     __shared__ Tap taps[2][STEP];
 
     const int thread = threadIdx.x, across = thread % 16 * 4, down = thread / 16 * 4;
-    const int group = blockIdx.z, groups = gridDim.z, filters = F / groups, channels = w.C / groups;
+    const Window& w = conv.window;
+    const int group = blockIdx.z, filters = conv.F / conv.groups, channels = w.C / conv.groups;
     const int values = channels * w.KH * w.KW, pixels = w.OH * w.OW, steps = (values + STEP - 1) / STEP;
-    const index_t outputs = (index_t)N * pixels;
+    const index_t outputs = (index_t)conv.N * pixels;
 
     // The weights this thread fetches: window value thread % 8 of filters thread / 8, + 32, ...
     const int first_filter = blockIdx.y * TILE;
@@ -109,13 +110,13 @@ extern "C" __global__ void __launch_bounds__(256)
     for (int j = 0; j < SIDE; j++) {
         const index_t to = (index_t)blockIdx.x * TILE + across + j / 4 * 64 + j % 4;
         if (to >= outputs) continue;
-        real* image = y + (to / pixels * F + group * filters) * pixels + to % pixels;
+        real* image = y + (to / pixels * conv.F + group * filters) * pixels + to % pixels;
 #pragma unroll
         for (int i = 0; i < SIDE; i++) {
             const int filter = first_filter + down + i / 4 * 64 + i % 4;
             if (filter >= filters) continue;
             const real value = sums[i][j] + (bias ? bias[group * filters + filter] : (real)0);
-            image[(index_t)filter * pixels] = relu && value <= 0 ? (real)0 : value;
+            image[(index_t)filter * pixels] = conv.relu && value <= 0 ? (real)0 : value;
         }
     }
 }

@@ -4,7 +4,7 @@ Float32 (or float64) throughout, whatever gemm_cuda.matmul_precision says. The g
 """
 
 from alexnet_np.device import Array
-from alexnet_np.kernels.conv2d_cuda import gradients, to_ints, to_window
+from alexnet_np.kernels.conv2d_cuda import describe, gradients
 from alexnet_np.kernels.gpu.runtime import ceil_div, contiguous, empty, launch
 from alexnet_np.ops.conv2d import Geometry
 
@@ -30,6 +30,6 @@ def compute(
     if tile is None:
         blocks = grid(128)
         tile = 128 if blocks[0] * blocks[1] * blocks[2] >= ENOUGH_BLOCKS else 64
-    arguments = (x, weight, bias, y, to_window(x, geometry), *to_ints(N, F, relu))
-    launch("conv2d_implicit", "conv2d_implicit", grid(tile), (THREADS,), *arguments, real=x.dtype, TILE=tile)
+    arguments, defines = (x, weight, bias, y, describe(x, F, geometry, relu)), {"TILE": tile, "THREADS": THREADS}
+    launch("conv2d_implicit", "conv2d_implicit", grid(tile), (THREADS,), *arguments, real=x.dtype, **defines)
     return y

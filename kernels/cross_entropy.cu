@@ -8,7 +8,7 @@
 //                     and its gradient in one launch.
 // Parallel over: rows and classes.  Source: Goodfellow, Bengio, Courville (2016), sec. 6.2.2.3.
 
-#include "common.cuh"
+#include "gpu/common.cuh"
 
 // q = logits - the result, for the row that starts at x with `inner` between its classes.
 __device__ inline real log_sum_exp(const real* x, index_t classes, index_t inner, real* largest) {
@@ -19,7 +19,7 @@ __device__ inline real log_sum_exp(const real* x, index_t classes, index_t inner
     return log(block_sum(sum));
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(BLOCK)
     cross_entropy_forward(const real* __restrict__ logits, const real* __restrict__ coefficients, real* __restrict__ losses,
                           index_t classes, index_t inner) {
     const index_t row = blockIdx.x, start = row / inner * classes * inner + row % inner;
@@ -34,7 +34,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // dy is one value a row, or one for all of them (dy_step = 0).
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(BLOCK)
     cross_entropy_backward(const real* __restrict__ dy, const real* __restrict__ logits,
                            const real* __restrict__ coefficients, real* __restrict__ dlogits, index_t classes,
                            index_t inner, int dy_step) {
@@ -52,7 +52,7 @@ extern "C" __global__ void __launch_bounds__(256)
 
 // T[c] = (1 - smoothing) * [c = target] + smoothing / classes, whose sum is 1; both results are multiplied by `scale`.
 // A target that is no class gives its row the loss NaN and the gradient 0.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(BLOCK)
     cross_entropy_step(const real* __restrict__ logits, const long long* __restrict__ targets, real* __restrict__ losses,
                        real* __restrict__ dlogits, index_t classes, real smoothing, real scale) {
     const index_t row = blockIdx.x, start = row * classes;

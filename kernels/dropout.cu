@@ -7,10 +7,10 @@
 // Parallel over: Philox blocks; elements.
 // Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011); Srivastava et al. (2014).
 
-#include "common.cuh"
+#include "gpu/common.cuh"
 
 struct Words {
-    unsigned at[4];
+    unsigned at[WORDS];
 };
 
 __device__ inline Words philox4x32_10(Words c, unsigned key0, unsigned key1) {
@@ -24,7 +24,7 @@ __device__ inline Words philox4x32_10(Words c, unsigned key0, unsigned key1) {
     return c;
 }
 
-// The words of elements 4 * block to 4 * block + 3.
+// The words of elements WORDS * block on.
 __device__ inline Words words_of(index_t block, unsigned long long seed) {
     const unsigned long long counter = (unsigned long long)block;
     return philox4x32_10({{(unsigned)counter, (unsigned)(counter >> 32), 0, 0}}, (unsigned)seed, (unsigned)(seed >> 32));
@@ -36,10 +36,10 @@ __device__ inline bool is_kept(unsigned word, float p) {
 }
 
 extern "C" __global__ void dropout_mask(bool* __restrict__ keep, index_t count, float p, unsigned long long seed) {
-    const index_t block = thread_number(), first = 4 * block;
+    const index_t block = thread_number(), first = WORDS * block;
     if (first >= count) return;
     const Words words = words_of(block, seed);
-    for (int i = 0; i < 4 && first + i < count; i++) keep[first + i] = is_kept(words.at[i], p);
+    for (int i = 0; i < WORDS && first + i < count; i++) keep[first + i] = is_kept(words.at[i], p);
 }
 
 extern "C" __global__ void dropout_apply(const real* __restrict__ x, const bool* __restrict__ keep, real* __restrict__ y,
@@ -51,10 +51,10 @@ extern "C" __global__ void dropout_apply(const real* __restrict__ x, const bool*
 extern "C" __global__ void dropout_seeded(const real* __restrict__ x, real* __restrict__ y,
                                           const unsigned long long* __restrict__ seed, float p, real scale,
                                           index_t count) {
-    const index_t block = thread_number(), first = 4 * block;
+    const index_t block = thread_number(), first = WORDS * block;
     if (first >= count) return;
     const Words words = words_of(block, *seed);
-    for (int i = 0; i < 4 && first + i < count; i++) {
+    for (int i = 0; i < WORDS && first + i < count; i++) {
         const index_t e = first + i;
         y[e] = is_kept(words.at[i], p) ? x[e] * scale : (real)0;
     }

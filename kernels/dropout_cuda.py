@@ -12,14 +12,14 @@ def draw_mask(x: Array, p: float, seed: int) -> Array:
     mask = empty(x.shape, x, np.bool_)
     grid = (ceil_div(x.size, BLOCK * WORDS),)
     arguments = (mask, x.size, np.float32(p), np.uint64(seed & 0xFFFFFFFFFFFFFFFF))
-    launch("dropout", "dropout_mask", grid, (BLOCK,), *arguments, real=x.dtype)
+    launch("dropout", "dropout_mask", grid, (BLOCK,), *arguments, real=x.dtype, WORDS=WORDS)
     return mask
 
 
 def compute(x: Array, mask: Array, p: float) -> Array:
     x, mask = contiguous(x), contiguous(mask)
     y = empty(x.shape, x)
-    launch_each("dropout", "dropout_apply", x.size, x, mask, y, scale_of(p), real=x.dtype)
+    launch_each("dropout", "dropout_apply", x.size, x, mask, y, scale_of(p), real=x.dtype, WORDS=WORDS)
     return y
 
 
@@ -28,7 +28,8 @@ def compute_seeded(x: Array, p: float, seed: Array) -> Array:
     x = contiguous(x)
     y = empty(x.shape, x)
     grid = (ceil_div(x.size, BLOCK * WORDS),)
-    launch("dropout", "dropout_seeded", grid, (BLOCK,), x, y, seed, np.float32(p), scale_of(p), x.size, real=x.dtype)
+    arguments = (x, y, seed, np.float32(p), scale_of(p), x.size)
+    launch("dropout", "dropout_seeded", grid, (BLOCK,), *arguments, real=x.dtype, WORDS=WORDS)
     return y
 
 

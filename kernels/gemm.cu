@@ -7,7 +7,7 @@
 // One version: a thread an element; memory traffic is all it costs.
 // Parallel over: elements.  Source: Ootomo and Yokota, "Recovering single precision accuracy from Tensor Cores" (2022), sec. 3.
 
-#include "common.cuh"
+#include "gpu/common.cuh"
 
 __device__ inline float round_to_tf32(float a) {
     const unsigned bits = __float_as_uint(a);
@@ -16,7 +16,7 @@ __device__ inline float round_to_tf32(float a) {
     return a == a ? __uint_as_float(rounded) : a;
 }
 
-extern "C" __global__ void tf32_split(const float* __restrict__ x, float* __restrict__ high, float* __restrict__ low,
+extern "C" __global__ void gemm_tf32_split(const float* __restrict__ x, float* __restrict__ high, float* __restrict__ low,
                                       index_t count) {
     const index_t i = thread_number();
     if (i >= count) return;

@@ -20,7 +20,7 @@ import numpy as np
 from alexnet_np.device import Array, clear_errors
 from alexnet_np.errors import ArgumentError
 from alexnet_np.kernels.gpu.arguments import address
-from alexnet_np.kernels.gpu.cublas import COMPUTE_32F, COMPUTE_32F_FAST_TF32, COMPUTE_64F, Operand
+from alexnet_np.kernels.gpu.cublas import COMPUTE_32F, COMPUTE_32F_FAST_TF32, COMPUTE_64F, Operand, Product
 from alexnet_np.kernels.gpu.runtime import contiguous, current_executor, empty, launch_each
 
 PRECISIONS = ("strict", "tf32", "tf32x3")
@@ -92,7 +92,7 @@ def product(a: Array, b: Array, out: Array, compute: int, accumulate: bool) -> N
     batch, rows, columns = out.shape
     with clear_errors("cuda: a matrix product"):
         handle, sides = current_executor().cublas(out), (columns, rows, a.shape[2])
-        handle.gemm(sides, batch, operand(b), operand(a), operand(out), compute, accumulate)
+        handle.gemm(Product(sides, batch, operand(b), operand(a), operand(out), compute, accumulate))
 
 
 def in_one_piece(x: Array) -> Array:
@@ -115,5 +115,5 @@ def split(x: Array) -> tuple[Array, Array]:
     """`x`, in one piece, as high + low, both exact in TF32 (gemm.cu) and laid out as `x` is."""
     memory = x.swapaxes(1, 2) if is_transposed(x) else x
     high, low = empty(memory.shape, memory), empty(memory.shape, memory)
-    launch_each("gemm", "tf32_split", memory.size, memory, high, low, real=memory.dtype)
+    launch_each("gemm", "gemm_tf32_split", memory.size, memory, high, low, real=memory.dtype)
     return (high.swapaxes(1, 2), low.swapaxes(1, 2)) if is_transposed(x) else (high, low)

@@ -1,9 +1,14 @@
-"""The dense layer on the GPU: cuBLAS, then bias (and ReLU) in one pass. The signatures of alexnet_np/ops/linear.py."""
+"""The dense layer on the GPU: cuBLAS, then bias (and ReLU) in one pass; see linear.cu.
+
+The signatures of alexnet_np/ops/linear.py.
+"""
+
+import numpy as np
 
 from alexnet_np.device import Array
-from alexnet_np.kernels.bias_relu_cuda import add_bias_relu, sum_columns
 from alexnet_np.kernels.gemm_cuda import Prepared, gemm, prepare
-from alexnet_np.kernels.gpu.runtime import contiguous, empty
+from alexnet_np.kernels.gpu.runtime import contiguous, empty, launch_each
+from alexnet_np.kernels.gpu.sums import sum_columns
 from alexnet_np.ops.linear import Needs
 
 
@@ -21,7 +26,8 @@ def multiply(x: Array, weight: Prepared, bias: Array | None, relu: bool) -> Arra
     """`compute` with the weight prepared; x and bias in C order."""
     y = empty((len(x), weight.shape[2]), x)
     gemm(x[None], weight, y[None])
-    add_bias_relu(y, bias, relu)
+    if bias is not None or relu:
+        launch_each("linear", "linear_finish", y.size, y, bias, y.shape[1], np.bool_(relu), real=y.dtype)
     return y
 
 

@@ -8,18 +8,23 @@
 // Source: Bell and Garland, "Implementing Sparse Matrix-Vector Multiplication on Throughput-Oriented Processors" (2009),
 // sec. 3.2, for a warp a row.
 
-#include "common.cuh"
+#include "gpu/common.cuh"
 
 struct __align__(VECTOR == 4 ? 16 : sizeof(real)) Vector {
     real at[VECTOR];
 };
 
-extern "C" __global__ void __launch_bounds__(256)
+struct Rows {  // its twin is in linear_rows_cuda.py
+    int N, F, K;  // images, outputs, inputs
+    bool relu;
+};
+
+extern "C" __global__ void __launch_bounds__(BLOCK)
     linear_rows(const real* __restrict__ x, const real* __restrict__ weight, const real* __restrict__ bias,
-                real* __restrict__ y, int N, int F, int K, int relu) {
-    const int lane = threadIdx.x % 32, f = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+                real* __restrict__ y, Rows rows) {
+    const int F = rows.F, K = rows.K, lane = threadIdx.x % 32, f = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (f >= F) return;  // all of a warp, so the shuffles below are complete
-    const int first = blockIdx.y * IMAGES, images = min(N - first, IMAGES);
+    const int first = blockIdx.y * IMAGES, images = min(rows.N - first, IMAGES);
     const real* row = weight + (index_t)f * K;
     const real* inputs = x + (index_t)first * K;
     real sums[IMAGES] = {};
@@ -37,6 +42,6 @@ extern "C" __global__ void __launch_bounds__(256)
 #pragma unroll
     for (int n = 0; n < IMAGES; n++) {
         const real value = warp_sum(sums[n]) + (bias ? bias[f] : (real)0);
-        if (lane == 0 && n < images) y[(index_t)(first + n) * F + f] = relu && value <= 0 ? (real)0 : value;
+        if (lane == 0 && n < images) y[(index_t)(first + n) * F + f] = rows.relu && value <= 0 ? (real)0 : value;
     }
 }

@@ -3,7 +3,7 @@
 Float32 (or float64) throughout, whatever gemm_cuda.matmul_precision says. The gradients are linear_cuda's.
 """
 
-import numpy as np
+from typing import NamedTuple
 
 from alexnet_np.device import Array
 from alexnet_np.kernels.gpu.arguments import address
@@ -16,6 +16,15 @@ IMAGES = 4  # that a row of weights serves at a time; with more, a product's til
 WARPS = BLOCK // 32
 
 
+class Rows(NamedTuple):
+    """The twin of `struct Rows` in linear_rows.cu."""
+
+    N: int
+    F: int
+    K: int
+    relu: bool
+
+
 def compute(x: Array, weight: Array, bias: Array | None, relu: bool = False) -> Array:
     """y = x · weightᵀ + bias, (N,in) · (in,out) -> (N,out); with `relu`, max(y, 0)."""
     x, weight = contiguous(x), contiguous(weight)
@@ -24,8 +33,7 @@ def compute(x: Array, weight: Array, bias: Array | None, relu: bool = False) -> 
     y = empty((N, F), x)
     aligned = K % 4 == 0 and address(x) % 16 == 0 and address(weight) % 16 == 0
     images = min(N, IMAGES) or 1
-    grid = (ceil_div(F, WARPS), ceil_div(N, images))
-    numbers = tuple(np.int32(v) for v in (N, F, K, relu))
+    grid, arguments = (ceil_div(F, WARPS), ceil_div(N, images)), (x, weight, bias, y, Rows(N, F, K, relu))
     defines = {"VECTOR": 4 if aligned else 1, "IMAGES": images}
-    launch("linear_rows", "linear_rows", grid, (BLOCK,), x, weight, bias, y, *numbers, real=x.dtype, **defines)
+    launch("linear_rows", "linear_rows", grid, (BLOCK,), *arguments, real=x.dtype, **defines)
     return y

@@ -3,14 +3,20 @@
 // *_naive  version 1: a thread an element, reading its whole window; the gradient works every s of its window out anew,
 //          so it reads the window's square. Takes windows of any size.
 // others   version 2: a thread a position and RUN channels of it, walking along the channels with the window in
-//          registers, so that each value is read once (and LOW + HIGH more a run). LOW and HIGH are given at compile
-//          time, so that the window is registers and not memory. The sum is taken afresh for each channel, in the same
+//          registers, so that each value is read once (and LOW + HIGH more a run). LOW, HIGH and RUN are given at
+//          compile time, so that the window is registers and not memory. The sum is taken afresh for each channel, in the same
 //          order, rather than updated: nothing drifts.
 // beta = 3/4, everybody's choice, takes a reciprocal square root and a square root instead of pow (THREE_QUARTERS).
 // Parallel over: (N, C, L); version 2 (N, L) and runs of channels.
 // Source: Krizhevsky, Sutskever, Hinton (2012), sec. 3.3.
 
-#include "common.cuh"
+#include "gpu/common.cuh"
+
+struct Norm {  // its twin is in local_response_norm_cuda.py
+    int C, L;       // channels, positions of one
+    int low, high;  // the window: channels before and after its own
+    real scale, beta, k;
+};
 
 // s^-beta
 __device__ inline real to_minus_beta(real s, real beta) {
@@ -25,44 +31,41 @@ __device__ inline real to_minus_beta(real s, real beta) {
 #ifndef LOW
 
 // s of channel c; `column` is x[n, 0, l], neighbouring channels are L apart.
-__device__ inline real norm(const real* column, int c, int C, int L, int low, int high, real scale, real k) {
+__device__ inline real norm(const real* column, int c, const Norm& n) {
     real sum = 0;
-    for (int j = max(c - low, 0); j <= min(c + high, C - 1); j++) {
-        const real value = column[(index_t)j * L];
+    for (int j = max(c - n.low, 0); j <= min(c + n.high, n.C - 1); j++) {
+        const real value = column[(index_t)j * n.L];
         sum += value * value;
     }
-    return k + scale * sum;
+    return n.k + n.scale * sum;
 }
 
-extern "C" __global__ void local_response_norm_forward_naive(const real* __restrict__ x, real* __restrict__ y, int C, int L,
-                                                             int low, int high, real scale, real beta, real k,
+extern "C" __global__ void local_response_norm_forward_naive(const real* __restrict__ x, real* __restrict__ y, Norm n,
                                                              index_t count) {
     const index_t i = thread_number();
     if (i >= count) return;
-    const int c = i / L % C;
-    y[i] = x[i] * to_minus_beta(norm(x + i - (index_t)c * L, c, C, L, low, high, scale, k), beta);
+    const int c = i / n.L % n.C;
+    y[i] = x[i] * to_minus_beta(norm(x + i - (index_t)c * n.L, c, n), n.beta);
 }
 
 extern "C" __global__ void local_response_norm_backward_naive(const real* __restrict__ dy, const real* __restrict__ x,
-                                                              real* __restrict__ dx, int C, int L, int low, int high,
-                                                              real scale, real beta, real k, index_t count) {
+                                                              real* __restrict__ dx, Norm n, index_t count) {
     const index_t i = thread_number();
     if (i >= count) return;
-    const int c = i / L % C;
-    const index_t start = i - (index_t)c * L;
+    const int c = i / n.L % n.C;
+    const index_t start = i - (index_t)c * n.L;
     real spread = 0;  // over the channels whose windows hold c
-    for (int j = max(c - high, 0); j <= min(c + low, C - 1); j++) {
-        const real s = norm(x + start, j, C, L, low, high, scale, k);
-        spread += dy[start + (index_t)j * L] * x[start + (index_t)j * L] * to_minus_beta(s, beta) / s;
+    for (int j = max(c - n.high, 0); j <= min(c + n.low, n.C - 1); j++) {
+        const real s = norm(x + start, j, n);
+        spread += dy[start + (index_t)j * n.L] * x[start + (index_t)j * n.L] * to_minus_beta(s, n.beta) / s;
     }
-    const real s = norm(x + start, c, C, L, low, high, scale, k);
-    dx[i] = dy[i] * to_minus_beta(s, beta) - 2 * scale * beta * x[i] * spread;
+    const real s = norm(x + start, c, n);
+    dx[i] = dy[i] * to_minus_beta(s, n.beta) - 2 * n.scale * n.beta * x[i] * spread;
 }
 
 #else
 
 #define WINDOW (LOW + HIGH + 1)
-#define RUN 16  // channels a thread
 
 // Every value moves down by one and `last` comes in at the end.
 template <int SIZE>
@@ -72,57 +75,56 @@ __device__ inline void shift(real (&values)[SIZE], real last) {
     values[SIZE - 1] = last;
 }
 
-__device__ inline real norm(const real (&window)[WINDOW], real scale, real k) {
+__device__ inline real norm(const real (&window)[WINDOW], const Norm& n) {
     real sum = 0;
 #pragma unroll
     for (int j = 0; j < WINDOW; j++) sum += window[j] * window[j];
-    return k + scale * sum;
+    return n.k + n.scale * sum;
 }
 
 // x[n, c, l], and 0 beyond the first and the last channel.
-__device__ inline real channel(const real* column, int c, int C, int L) {
-    return c >= 0 && c < C ? column[(index_t)c * L] : (real)0;
+__device__ inline real channel(const real* column, int c, const Norm& n) {
+    return c >= 0 && c < n.C ? column[(index_t)c * n.L] : (real)0;
 }
 
-extern "C" __global__ void local_response_norm_forward(const real* __restrict__ x, real* __restrict__ y, int C, int L,
-                                                       real scale, real beta, real k, index_t positions) {
+extern "C" __global__ void local_response_norm_forward(const real* __restrict__ x, real* __restrict__ y, Norm n,
+                                                       index_t positions) {
     const index_t position = thread_number();
     if (position >= positions) return;
-    const index_t start = position / L * C * L + position % L;
+    const index_t start = position / n.L * n.C * n.L + position % n.L;
     const int first = blockIdx.y * RUN;
     real window[WINDOW];  // x of channels c - LOW to c + HIGH
 #pragma unroll
-    for (int j = 1; j < WINDOW; j++) window[j] = channel(x + start, first - LOW + j - 1, C, L);
+    for (int j = 1; j < WINDOW; j++) window[j] = channel(x + start, first - LOW + j - 1, n);
 #pragma unroll
     for (int c = first; c < first + RUN; c++) {
-        if (c >= C) return;
-        shift(window, channel(x + start, c + HIGH, C, L));
-        y[start + (index_t)c * L] = window[LOW] * to_minus_beta(norm(window, scale, k), beta);
+        if (c >= n.C) return;
+        shift(window, channel(x + start, c + HIGH, n));
+        y[start + (index_t)c * n.L] = window[LOW] * to_minus_beta(norm(window, n), n.beta);
     }
 }
 
 // Walks ahead of the output: at channel `ahead` its term of the sum is made, and dx of channel ahead - LOW is complete.
 extern "C" __global__ void local_response_norm_backward(const real* __restrict__ dy, const real* __restrict__ x,
-                                                        real* __restrict__ dx, int C, int L, real scale, real beta, real k,
-                                                        index_t positions) {
+                                                        real* __restrict__ dx, Norm n, index_t positions) {
     const index_t position = thread_number();
     if (position >= positions) return;
-    const index_t start = position / L * C * L + position % L;
+    const index_t start = position / n.L * n.C * n.L + position % n.L;
     const int first = blockIdx.y * RUN;
     real window[WINDOW];        // x of channels ahead - LOW to ahead + HIGH
     real terms[WINDOW] = {};    // dy * x * s^(-beta-1) of channels ahead - LOW - HIGH to ahead
     real direct[LOW + 1] = {};  // dy * s^-beta of channels ahead - LOW to ahead
 #pragma unroll
-    for (int j = 1; j < WINDOW; j++) window[j] = channel(x + start, first - HIGH - LOW + j - 1, C, L);
+    for (int j = 1; j < WINDOW; j++) window[j] = channel(x + start, first - HIGH - LOW + j - 1, n);
 #pragma unroll
     for (int ahead = first - HIGH; ahead < first + RUN + LOW; ahead++) {
         const int c = ahead - LOW;
-        if (c >= C) return;
-        shift(window, channel(x + start, ahead + HIGH, C, L));
+        if (c >= n.C) return;
+        shift(window, channel(x + start, ahead + HIGH, n));
         real term = 0, own = 0;
-        if (ahead >= 0 && ahead < C) {
-            const real s = norm(window, scale, k), gradient = dy[start + (index_t)ahead * L];
-            own = gradient * to_minus_beta(s, beta);
+        if (ahead >= 0 && ahead < n.C) {
+            const real s = norm(window, n), gradient = dy[start + (index_t)ahead * n.L];
+            own = gradient * to_minus_beta(s, n.beta);
             term = own * window[LOW] / s;
         }
         shift(terms, term);
@@ -131,7 +133,7 @@ extern "C" __global__ void local_response_norm_backward(const real* __restrict__
         real spread = 0;
 #pragma unroll
         for (int j = 0; j < WINDOW; j++) spread += terms[j];
-        dx[start + (index_t)c * L] = direct[0] - 2 * scale * beta * window[0] * spread;
+        dx[start + (index_t)c * n.L] = direct[0] - 2 * n.scale * n.beta * window[0] * spread;
     }
 }
 

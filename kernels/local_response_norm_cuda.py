@@ -1,15 +1,25 @@
 """Local response normalisation on the GPU; see the .cu. The signatures of alexnet_np/ops/local_response_norm.py."""
 
-from typing import Any
-
-import numpy as np
+from typing import NamedTuple
 
 from alexnet_np.device import Array
 from alexnet_np.kernels.gpu.runtime import BLOCK, ceil_div, contiguous, empty, launch, launch_each
 from alexnet_np.ops.local_response_norm import Geometry
 
-RUN = 16  # channels a thread walks: RUN in local_response_norm.cu
+RUN = 16  # channels a thread walks
 WIDEST = 15  # a window of up to so many channels fits in registers
+
+
+class Norm(NamedTuple):
+    """The twin of `struct Norm` in local_response_norm.cu."""
+
+    C: int
+    L: int
+    low: int
+    high: int
+    scale: float
+    beta: float
+    k: float
 
 
 def compute(x: Array, geometry: Geometry) -> Array:
@@ -28,24 +38,23 @@ def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
 
 def run(direction: str, geometry: Geometry, *arrays: Array) -> None:
     """Version 2 where the window fits in registers, else version 1."""
-    low, high, scale, beta, k = geometry
-    if low + high + 1 > WIDEST:
+    if geometry.low + geometry.high + 1 > WIDEST:
         return run_naive(direction, geometry, *arrays)
     N, C, L = arrays[0].shape
-    numbers = (np.int32(C), np.int32(L), float(scale), float(beta), float(k), N * L)
     grid = (ceil_div(N * L, BLOCK), ceil_div(C, RUN))
-    defines: dict[str, Any] = {"LOW": low, "HIGH": high, "THREE_QUARTERS": int(beta == 0.75)}
-    name = f"local_response_norm_{direction}"
-    launch("local_response_norm", name, grid, (BLOCK,), *arrays, *numbers, real=arrays[0].dtype, **defines)
+    defines = {"LOW": geometry.low, "HIGH": geometry.high, "RUN": RUN, "THREE_QUARTERS": int(geometry.beta == 0.75)}
+    name, norm, real = f"local_response_norm_{direction}", describe(geometry, C, L), arrays[0].dtype
+    launch("local_response_norm", name, grid, (BLOCK,), *arrays, norm, N * L, real=real, **defines)
     return None
 
 
 def run_naive(direction: str, geometry: Geometry, *arrays: Array) -> None:
-    low, high, scale, beta, k = geometry
     _, C, L = arrays[0].shape
-    low, high = min(low, C), min(high, C)  # a window wider than that is cut off anyway, and must fit an int
-    integers = tuple(np.int32(v) for v in (C, L, low, high))
-    name, three_quarters = f"local_response_norm_{direction}_naive", int(beta == 0.75)
-    numbers = (*integers, float(scale), float(beta), float(k))
-    count, real = arrays[0].size, arrays[0].dtype
-    launch_each("local_response_norm", name, count, *arrays, *numbers, real=real, THREE_QUARTERS=three_quarters)
+    name, three_quarters = f"local_response_norm_{direction}_naive", int(geometry.beta == 0.75)
+    norm, real = describe(geometry, C, L), arrays[0].dtype
+    launch_each("local_response_norm", name, arrays[0].size, *arrays, norm, real=real, THREE_QUARTERS=three_quarters)
+
+
+def describe(geometry: Geometry, C: int, L: int) -> Norm:
+    low, high, *numbers = geometry
+    return Norm(C, L, min(low, C), min(high, C), *numbers)  # a window wider than all channels is cut off anyway

@@ -4,11 +4,11 @@
 //                      most reads come from the L1 cache. The winner's position is kept as a switch (1 byte, or 4),
 //                      unless no backward will ask for it (`switches` null).
 // max_pool2d_backward  version 1: a thread an input pixel, gathering dy from every window whose switch points at it.
-//                      A scatter would need atomics, and its sums would differ from run to run.
 // Parallel over: (N, C, OH, OW) forward, (N, C, H, W) backward.
 // Source: Krizhevsky, Sutskever, Hinton (2012), sec. 3.4; switches: Zeiler and Fergus (2014), sec. 2.1.
 
-#include "common.cuh"
+#include "gpu/common.cuh"
+#include "gpu/window.cuh"
 
 // The first position of a window that lies inside the input, where it starts at `start` < 0 in steps of `dilation`.
 __device__ inline int first_inside(int start, int dilation) {
@@ -41,18 +41,10 @@ extern "C" __global__ void max_pool2d_backward(const real* __restrict__ dy, cons
                                                real* __restrict__ dx, Window w, index_t count) {
     const index_t i = thread_number();
     if (i >= count) return;
-    const int column = i % w.W + w.left, row = i / w.W % w.H + w.top;
     const index_t plane = i / (w.W * w.H) * w.OH * w.OW;
     real sum = 0;
-    for (int kh = 0; kh < w.KH; kh++) {
-        const int down = row - kh * w.DH;  // where the window starts that has this pixel at kh, if there is one
-        if (down < 0 || down % w.SH || down / w.SH >= w.OH) continue;
-        for (int kw = 0; kw < w.KW; kw++) {
-            const int across = column - kw * w.DW;
-            if (across < 0 || across % w.SW || across / w.SW >= w.OW) continue;
-            const index_t output = plane + down / w.SH * w.OW + across / w.SW;
-            if (switches[output] == kh * w.KW + kw) sum += dy[output];
-        }
-    }
+    each_window_over(i / w.W % w.H, i % w.W, w, [&](int tap, int output) {
+        if (switches[plane + output] == tap) sum += dy[plane + output];
+    });
     dx[i] = sum;
 }

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from alexnet_np.device import Array
-from alexnet_np.kernels.gpu.arguments import Window
 from alexnet_np.kernels.gpu.runtime import contiguous, empty, launch_each
+from alexnet_np.kernels.gpu.window import Window, sliding
 from alexnet_np.ops.max_pool2d import Geometry, switch_dtype
 
 C_TYPES = {np.dtype(np.uint8): "unsigned char", np.dtype(np.int32): "int"}
@@ -37,5 +37,5 @@ def gradients(dy: Array, switches: Array, shape: tuple[int, ...], geometry: Geom
 
 
 def to_window(shape: tuple[int, ...], geometry: Geometry) -> Window:
-    sides = (geometry.output, geometry.kernel, geometry.stride, geometry.dilation, geometry.padding)
-    return Window(*shape[1:], *(length for pair in sides for length in pair))
+    steps = geometry.stride, geometry.dilation
+    return sliding(shape, geometry.output, geometry.kernel, steps, geometry.padding)

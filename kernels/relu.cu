@@ -4,7 +4,7 @@
 // comes from a product, bias_relu.cu saves even that pass.
 // Parallel over: elements.  Source: Nair and Hinton (2010).
 
-#include "common.cuh"
+#include "gpu/common.cuh"
 
 extern "C" __global__ void relu_forward(const real* __restrict__ x, real* __restrict__ y, index_t count) {
     const index_t i = thread_number();

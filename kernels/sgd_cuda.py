@@ -1,33 +1,17 @@
-"""One step of SGD on the GPU in one pass over a parameter; see sgd.cu."""
+"""One step of SGD on the GPU in one pass over a parameter; see sgd.cu. The signature of alexnet_np/ops/sgd.py."""
 
 import numpy as np
 
 from alexnet_np.device import Array
 from alexnet_np.kernels.gpu.runtime import contiguous, launch_each
+from alexnet_np.ops.sgd import Step
 
 
-def step(
-    parameter: Array,
-    gradient: Array,
-    velocity: Array | None,
-    *,
-    lr: float,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
-    weight_decay: float = 0.0,
-    nesterov: bool = False,
-    first: bool = False,
-) -> None:
-    """Update `parameter` and `velocity` in place, both in C order; all three of one shape and dtype.
-
-    `velocity` is None without momentum; with `first` it is written, not read. Raises BackendError.
-    """
-    numbers = (float(lr), float(momentum), float(dampening), float(weight_decay), np.int32(nesterov), np.int32(first))
-    arrays = (parameter, contiguous(gradient), velocity if momentum else None)
-    launch_each("sgd", "sgd_step", parameter.size, *arrays, *numbers, real=parameter.dtype)
+def compute(w: Array, g: Array, v: Array | None, step: Step) -> None:
+    """Update w and v, both in C order."""
+    launch_each("sgd", "sgd_step", w.size, w, contiguous(g), v, step, real=w.dtype)
 
 
-def step_planned(parameter: Array, gradient: Array, velocity: Array | None, numbers: Array) -> None:
-    """`step` with its numbers on the GPU: lr, momentum, dampening, weight_decay, nesterov and first, of the dtype."""
-    arrays = (parameter, gradient, velocity, numbers)
-    launch_each("sgd", "sgd_step_planned", parameter.size, *arrays, real=parameter.dtype)
+def compute_planned(w: Array, g: Array, v: Array | None, numbers: Array, paper: bool) -> None:
+    """`compute` with its numbers on the GPU: lr, momentum, dampening, weight_decay, nesterov, first; of the dtype."""
+    launch_each("sgd", "sgd_step_planned", w.size, w, g, v, numbers, np.bool_(paper), real=w.dtype)

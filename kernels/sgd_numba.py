@@ -1,6 +1,6 @@
 """One step of SGD in one pass over memory: weight, gradient, velocity read once, weight and velocity written once.
 
-1. `step` on float32: the rule of alexnet_np/training/sgd.py with everything it can do (momentum, dampening, weight
+1. `compute` on float32: rule "torch" of alexnet_np/ops/sgd.py with everything it can do (momentum, dampening, weight
    decay, Nesterov), in registers, by all threads. Array operations pass over memory once an operation.
 
 Chunks of memory run in parallel.
@@ -15,6 +15,8 @@ from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels.cpu.jit import parallel_kernel
 from alexnet_np.kernels.relu_numba import in_memory_order, same_layout
+from alexnet_np.ops import sgd
+from alexnet_np.ops.sgd import Step
 
 CHUNK = 1 << 16
 
@@ -39,29 +41,15 @@ def update_without_momentum(w, g, lr, weight_decay):
             w[i] -= lr * (g[i] + weight_decay * w[i])
 
 
-def step(
-    w: Array,
-    g: Array,
-    v: Array | None,
-    *,
-    lr: float,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    first: bool,
-) -> None:
-    """Update w and v in place; float32 and float64."""
-    lines = in_memory_order(w, same_layout(g, w), *(() if v is None else (v,)))
-    if lines is None:  # float64, or an odd layout
-        from alexnet_np.training.sgd import torch_rule
-
-        rates = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
-        torch_rule(w, g, v, **rates, nesterov=nesterov, first=first)
+def compute(w: Array, g: Array, v: Array | None, step: Step) -> None:
+    """Update w and v in place; rule "torch" on float32, anything else by the array operations."""
+    lines = None if step.paper else in_memory_order(w, same_layout(g, w), *(() if v is None else (v,)))
+    if lines is None:  # or an odd layout
+        sgd.compute(w, g, v, step)
         return
-    real = np.float32
+    lr, momentum, keep, decay = (np.float32(x) for x in (step.lr, step.momentum, 1 - step.dampening, step.weight_decay))
     with threads.parallel():
         if v is None:
-            update_without_momentum(*lines, real(lr), real(weight_decay))
+            update_without_momentum(*lines, lr, decay)
         else:
-            update(*lines, real(lr), real(momentum), real(1 - dampening), real(weight_decay), nesterov, first)
+            update(*lines, lr, momentum, keep, decay, step.nesterov, step.first)

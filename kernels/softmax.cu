@@ -5,10 +5,10 @@
 // *_blocks   version 2: a block a row (inner = 1): coalesced reads, maximum and sum by warp shuffles.
 // Parallel over: rows; version 2 also over classes.  Source: Bridle (1990).
 
-#include "common.cuh"
+#include "gpu/common.cuh"
 
 extern "C" __global__ void softmax_forward_threads(const real* __restrict__ x, real* __restrict__ y, index_t classes,
-                                                   index_t inner, int logarithm, index_t rows) {
+                                                   index_t inner, bool logarithm, index_t rows) {
     const index_t row = thread_number();
     if (row >= rows) return;
     const index_t start = row / inner * classes * inner + row % inner;
@@ -21,8 +21,8 @@ extern "C" __global__ void softmax_forward_threads(const real* __restrict__ x, r
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-    softmax_forward_blocks(const real* __restrict__ x, real* __restrict__ y, index_t classes, int logarithm) {
+extern "C" __global__ void __launch_bounds__(BLOCK)
+    softmax_forward_blocks(const real* __restrict__ x, real* __restrict__ y, index_t classes, bool logarithm) {
     const index_t start = blockIdx.x * classes;
     real largest = -infinity(), sum = 0;
     for (index_t c = threadIdx.x; c < classes; c += blockDim.x) largest = max(largest, x[start + c]);
@@ -39,7 +39,7 @@ extern "C" __global__ void __launch_bounds__(256)
 // softmax: dx = y * (dy - sum of dy*y).  log-softmax: dx = dy - exp(y) * sum of dy.
 extern "C" __global__ void softmax_backward_threads(const real* __restrict__ dy, const real* __restrict__ y,
                                                     real* __restrict__ dx, index_t classes, index_t inner,
-                                                    int logarithm, index_t rows) {
+                                                    bool logarithm, index_t rows) {
     const index_t row = thread_number();
     if (row >= rows) return;
     const index_t start = row / inner * classes * inner + row % inner;
@@ -54,9 +54,9 @@ extern "C" __global__ void softmax_backward_threads(const real* __restrict__ dy,
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(BLOCK)
     softmax_backward_blocks(const real* __restrict__ dy, const real* __restrict__ y, real* __restrict__ dx,
-                            index_t classes, int logarithm) {
+                            index_t classes, bool logarithm) {
     const index_t start = blockIdx.x * classes;
     real sum = 0;
     for (index_t c = threadIdx.x; c < classes; c += blockDim.x)

@@ -29,7 +29,7 @@ def run(direction: str, dim: int, logarithm: bool, *arrays: Array) -> None:
     if arrays[0].size == 0:
         return
     name = f"softmax_{direction}_{'blocks' if inner == 1 else 'threads'}"
-    log = np.int32(logarithm)
+    log = np.bool_(logarithm)
     if inner == 1:
         launch("softmax", name, (outer,), (BLOCK,), *arrays, classes, log, real=real)
     else:

@@ -3,7 +3,7 @@
 // One version: a thread an element. It reads and writes each value once.
 // Parallel over: elements.  Source: LeCun, Bottou, Orr, Müller (1998), sec. 4.4.
 
-#include "common.cuh"
+#include "gpu/common.cuh"
 
 extern "C" __global__ void tanh_forward(const real* __restrict__ x, real* __restrict__ y, index_t count) {
     const index_t i = thread_number();

@@ -9,7 +9,7 @@ from __future__ import annotations
 import cuda_shim
 import numpy as np
 import pytest
-from cuda_shim import ORDERS, ShimExecutor
+from cuda_shim import ORDERS, ShimExecutor, global_functions
 from cuda_shim.cases import (
     DROPPED,
     NORMALISATION,
@@ -28,12 +28,13 @@ from alexnet_np import ops
 from alexnet_np.data import preprocess
 from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.errors import DtypeError, ShapeError
-from alexnet_np.kernels import conv2d_cuda, conv2d_implicit_cuda, linear_cuda, normalise_cuda, relu_cuda, upload_cuda
+from alexnet_np.kernels import conv2d_cuda, conv2d_implicit_cuda, linear_cuda, preprocess_cuda, relu_cuda
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.kernels.gpu import runtime
-from alexnet_np.kernels.gpu.source import HERE
+from alexnet_np.kernels.gpu.upload import upload
 from alexnet_np.measure.cuda_cases import CASES, IMPLEMENTATIONS, Case, computed_by, normal, run_case
-from alexnet_np.ops import conv2d
+from alexnet_np.ops import conv2d, sgd
+from alexnet_np.ops.sgd import Step
 
 pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
 
@@ -81,9 +82,7 @@ def shim() -> ShimExecutor:
 def test_every_kernel_of_every_file_runs(shim: ShimExecutor) -> None:
     with np.errstate(all="ignore"):
         launch_everything()
-    written = {
-        (path.stem, kernel) for path in HERE.glob("*.cu") for kernel in cuda_shim.global_functions(path.read_text())
-    }
+    written = {(stem, kernel) for stem, text in cuda_shim.sources().items() for kernel in global_functions(text)}
     assert written == {(kernel.stem, kernel.name) for kernel in shim.launched}
 
 
@@ -91,14 +90,11 @@ def test_every_kernel_of_every_file_runs(shim: ShimExecutor) -> None:
 @pytest.mark.parametrize("options", SGD_CASES, ids=str)
 def test_sgd(shim: ShimExecutor, options: dict, dtype: str) -> None:
     parameter, velocity = run_sgd(options, dtype)
-    w, v = normal(300), None
-    momentum, decay = options.get("momentum", 0.0), options.get("weight_decay", 0.0)
+    w, v = normal(300), np.zeros(300)
     for i in range(3):
-        g = normal(300 + i)[i:] + decay * w
-        v = g if v is None else momentum * v + (1 - options.get("dampening", 0.0)) * g
-        w = w - options["lr"] * (g + momentum * v if options.get("nesterov") else v if momentum else g)
+        sgd.compute(w, normal(300 + i)[i:], v if "momentum" in options else None, Step(**options, first=i == 0))
     assert_close(parameter, w, TOLERANCE[dtype], "parameter")
-    if momentum:
+    if "momentum" in options:
         assert_close(velocity, v, TOLERANCE[dtype], "velocity")
     else:
         assert np.isnan(velocity).all(), "a velocity was written though there is no momentum"
@@ -150,7 +146,7 @@ def test_what_only_plans_launch(dtype: str) -> None:
 
 def test_uploaded_words_may_change_at_once(shim: ShimExecutor) -> None:
     words, to = WORDS[::2].copy(), np.zeros(len(WORDS[::2]), np.uint64)
-    upload_cuda.upload(words, to)
+    upload(words, to)
     words[:] = 0
     np.testing.assert_array_equal(to, WORDS[::2])
 
@@ -165,7 +161,7 @@ def test_uploaded_words_may_change_at_once(shim: ShimExecutor) -> None:
 )
 def test_pixels_that_cannot_be_normalised(shim: ShimExecutor, pixels: np.ndarray, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
-        normalise_cuda.compute(pixels, *NORMALISATION)
+        preprocess_cuda.compute(pixels, *NORMALISATION)
 
 
 @pytest.mark.parametrize("compute", [conv2d_cuda.compute, conv2d_cuda.direct, conv2d_implicit_cuda.compute])

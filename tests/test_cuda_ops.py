@@ -24,6 +24,7 @@ FILES = (
     "local_response_norm",
     "max_pool2d",
     "relu",
+    "sgd",
     "softmax",
     "training_activations",
 )

@@ -6,45 +6,95 @@ import ctypes
 import gc
 import importlib.util
 import re
+import struct
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import cuda_shim
 import numpy as np
 import pytest
 from cuda_shim import SHIM, Recorder, ShimExecutor
+from cuda_shim.cases import launch_everything
 
 from alexnet_np.device import clear_errors, to_gpu
 from alexnet_np.errors import ArgumentError, BackendError
 from alexnet_np.kernels import gemm_cuda, relu_cuda
 from alexnet_np.kernels.gemm_cuda import gemm, matmul_precision
 from alexnet_np.kernels.gpu import cublas, runtime
-from alexnet_np.kernels.gpu.arguments import Window, pack
+from alexnet_np.kernels.gpu.arguments import pack
 from alexnet_np.kernels.gpu.executor import CupyExecutor
 from alexnet_np.kernels.gpu.runtime import launch, launch_each
 from alexnet_np.kernels.gpu.source import HERE
+from alexnet_np.kernels.gpu.window import Window
 
 needs_gpp = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++")
 FLOAT = np.dtype("float32")
 
 
+class Inner(NamedTuple):
+    a: int
+    b: float
+
+
+class Outer(NamedTuple):
+    inner: Inner
+    flag: bool
+    pair: tuple[float, float]
+
+
 def test_arguments_are_packed_as_the_kernel_reads_them() -> None:
     array = np.zeros(3, np.float32)
-    window = Window(*range(13))
-    packed = pack((array, None, 7, 2.5, np.int32(-1), np.uint64(2**63), window), ctypes.c_int, ctypes.c_float)
-    kinds = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_float, ctypes.c_int, ctypes.c_uint64, Window)
+    packed = pack((array, None, 7, 2.5, np.int32(-1), np.uint64(2**63)), ctypes.c_int, ctypes.c_float)
+    kinds = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_float, ctypes.c_int, ctypes.c_uint64)
     read = [ctypes.cast(p, ctypes.POINTER(kind)).contents for p, kind in zip(packed.pointers, kinds, strict=True)]
-    assert [v.value for v in read[:-1]] == [array.ctypes.data, None, 7, 2.5, -1, 2**63]
-    assert [getattr(read[-1], name) for name, _ in Window._fields_] == list(range(13))
+    assert [v.value for v in read] == [array.ctypes.data, None, 7, 2.5, -1, 2**63]
 
 
-def test_window_is_common_cuhs_window() -> None:
-    text = (HERE / "common.cuh").read_text()
-    body = text[text.index("struct Window {") : text.index("};")]
-    names = re.findall(r"\b(?!int\b)\w+", re.sub("//.*", "", body.split("{")[1]))
-    assert names == [name for name, _ in Window._fields_]
+@pytest.mark.parametrize(("real", "layout"), [(ctypes.c_float, "if?3x2f"), (ctypes.c_double, "i4xd?7x2d")])
+def test_groups_are_packed_as_structs(real: Any, layout: str) -> None:
+    packed = pack((Outer(Inner(-3, 0.5), True, (1.5, 2.5)),), ctypes.c_longlong, real)
+    read = ctypes.string_at(packed.pointers[0], struct.calcsize("=" + layout))
+    assert struct.unpack("=" + layout, read) == (-3, 0.5, True, 1.5, 2.5)
+    with pytest.raises(BackendError, match=r"Inner\(a=2147483648, b=0.5\) has a number beyond 32 bits"):
+        pack((Outer(Inner(2**31, 0.5), True, (1.5, 2.5)),), ctypes.c_longlong, real)
+
+
+STRUCT = re.compile(r"^struct (\w+) \{(.*?)^\};", re.S | re.M)
+FIELDS = re.compile(r"^ *(int|bool|real|[A-Z]\w+) ([^;]+);", re.M)
+NAMES = {int: "int", bool: "bool", float: "real"}
+
+
+def fields_of(group: type) -> list[tuple[str, str]]:
+    """(name, type in C) of the fields of a NamedTuple."""
+    given = get_type_hints(group).items()
+    return [
+        (f"{name}[{len(get_args(kind))}]", NAMES[get_args(kind)[0]]) if get_args(kind)
+        else (name, NAMES.get(kind) or kind.__name__)
+        for name, kind in given
+    ]  # fmt: skip
+
+
+def test_every_struct_is_its_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same fields of the same types in the same order in the .cu and in every NamedTuple that is launched."""
+    groups: dict[str, type] = {}
+    pack = runtime.pack
+
+    def noting(args: tuple, *kinds: Any) -> Any:
+        groups.update({type(a).__name__: type(a) for a in args if isinstance(a, tuple)})
+        return pack(args, *kinds)
+
+    monkeypatch.setattr(runtime, "pack", noting)
+    with runtime.use_executor(Recorder()), np.errstate(all="ignore"):
+        launch_everything(("float32",))
+    groups["Window"] = Window
+    text = "".join(path.read_text() for pattern in ("*.cu", "*.cuh") for path in sorted(HERE.rglob(pattern)))
+    structs = {name: FIELDS.findall(re.sub("//.*", "", body)) for name, body in STRUCT.findall(text)}
+    assert len(groups) >= 6
+    for name, group in groups.items():
+        written = [(field.strip(), kind) for kind, names in structs[name] for field in names.split(",")]
+        assert written == fields_of(group), name
 
 
 def test_an_index_is_wide_only_where_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +103,7 @@ def test_an_index_is_wide_only_where_it_must_be(monkeypatch: pytest.MonkeyPatch)
     with runtime.use_executor(recorder):
         relu_cuda.compute(np.zeros(99, np.float32))
         relu_cuda.compute(np.zeros(100, np.float64))
-    builds = {tuple(value for _, value in kernel.defines) for kernel in recorder.launched}
+    builds = {tuple(value for _, value in kernel.defines[:2]) for kernel in recorder.launched}
     assert builds == {("float", "int"), ("double", "long long")}
 
 
@@ -179,8 +229,8 @@ def test_a_launch_on_the_gpu(fake_cupy: Any) -> None:
     (code, options) = fake_cupy.modules[0]
     assert len(fake_cupy.modules) == 1
     assert "relu_forward" in code
-    assert '#include "common.cuh"' not in code
-    assert options == ("--std=c++17", "-DREAL=float", "-DINDEX=int")
+    assert "#include" not in code
+    assert options == ("--std=c++17", "-DREAL=float", "-DINDEX=int", "-DBLOCK=256")
     device, function, numbers = fake_cupy.launches[0]
     assert (device, function, numbers[:8]) == (1, "relu_forward", (3, 1, 1, 256, 1, 1, 0, 77))
     assert numbers[9] == 0
@@ -255,11 +305,11 @@ def test_an_unknown_precision() -> None:
 def test_what_cublas_refuses_is_an_error() -> None:
     handle = ShimExecutor().cublas(np.zeros(1))
     operand = cublas.Operand(address=0, transposed=False, leading=1, step=0)
-    rest = (1, operand, operand, operand, cublas.COMPUTE_32F, False)
+    product = cublas.Product((2, 2, 2), 1, operand, operand, operand, cublas.COMPUTE_32F, False)
     with pytest.raises(BackendError, match=r"Ex failed with cuBLAS status 7 \(CUBLAS_STATUS_INVALID_VALUE\)"):
-        handle.gemm((2, 2, 2), *rest)
+        handle.gemm(product)
     with pytest.raises(BackendError, match="a side beyond 32 bits"):
-        handle.gemm((2**31, 2, 2), *rest)
+        handle.gemm(product._replace(sides=(2**31, 2, 2)))
 
 
 @needs_gpp

@@ -14,8 +14,8 @@ from cuda_shim.cases import launch_everything
 
 from alexnet_np.errors import BackendError
 from alexnet_np.kernels.gpu import runtime
-from alexnet_np.kernels.gpu.arguments import Window
 from alexnet_np.kernels.gpu.runtime import launch
+from alexnet_np.kernels.gpu.window import Window
 
 pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
 
@@ -63,7 +63,7 @@ def test_a_launch_beyond_the_limits(grid: tuple, block: tuple) -> None:
         ((np.float32(1),), "argument 1 is f4, the kernel takes i4"),
         ((1.0,), "argument 1 is f4, the kernel takes i4"),
         ((np.int64(1),), "argument 1 is i8, the kernel takes i4"),
-        ((Window(),), "argument 1 is s52, the kernel takes i4"),
+        ((Window(*range(13)),), "argument 1 is s52, the kernel takes i4"),
         ((None,), "argument 1 is null, the kernel takes i4"),
         ((), "takes 2 arguments, the launcher gives 1"),
     ],

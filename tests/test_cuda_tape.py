@@ -14,7 +14,7 @@ from alexnet_np.kernels import relu_cuda
 from alexnet_np.kernels.gemm_cuda import gemm, matmul_precision
 from alexnet_np.kernels.gpu import runtime
 from alexnet_np.kernels.gpu.runtime import recording, zeros
-from alexnet_np.kernels.gpu.tape import ALIGNMENT, Launch, Product, Tape, Zero
+from alexnet_np.kernels.gpu.tape import ALIGNMENT, Launch, Multiply, Tape, Zero
 
 needs_gpp = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
 
@@ -33,8 +33,8 @@ def test_what_is_recorded() -> None:
         y = relu_cuda.compute(x)
         out = zeros((1, 4, 4), y)
         gemm(y[None], y.T[None], out, accumulate=True)
-    assert [type(call) for call in tape.calls] == [Launch, Zero, Product]
-    launch, _, product = tape.calls
+    assert [type(call) for call in tape.calls] == [Launch, Zero, Multiply]
+    launch, _, (product,) = tape.calls
     assert launch.kernel.name == "relu_forward"
     assert (launch.grid, launch.block) == ((1, 1, 1), (256, 1, 1))
     assert product.accumulate

@@ -256,8 +256,6 @@ for name in ("cuda", "cuda_training"):
 for modules in backend.IMPLEMENTATIONS.values():
     for which in ("numpy", "cupy", "cuda"):
         importlib.import_module(modules[which])
-from alexnet_np.training import sgd
-importlib.import_module(sgd.KERNELS["cuda"])
 
 usable = anp.available_backends()
 assert "numba is not installed" in usable["numba"], usable

@@ -28,8 +28,8 @@ from alexnet_np.measure.harness import Contender, Work, attempt
 from alexnet_np.measure.kernels import Calls, our_calls, torch_calls
 from alexnet_np.measure.training import OPTIONS
 from alexnet_np.ops.conv2d import Geometry, find_geometry
+from alexnet_np.ops.sgd import Step, torch_rule
 from alexnet_np.study.torch_net import import_torch
-from alexnet_np.training.sgd import torch_rule
 
 ERRORS = {"strict": 1e-4, "tf32": 5e-3}  # relative, L2
 OURS = {"strict": (("cupy", "strict"), ("cuda", "strict"), ("cuda, TF32x3", "tf32x3")), "tf32": (("cuda", "tf32"),)}
@@ -119,7 +119,7 @@ def sgd(machine: Machine, size: int = PARAMETERS) -> Work:
     weight, gradient = draw(size, np.float32), draw(size, np.float32)
     expected, velocity = weight.copy(), np.empty_like(weight)
     for first in (True, False):  # contenders are warmed up by two calls, and checked after the second
-        torch_rule(expected, gradient, velocity, first=first, dampening=0.0, nesterov=False, **OPTIONS)
+        torch_rule(expected, gradient, velocity, Step(**OPTIONS, first=first))
 
     def ours(backend: str) -> Callable[[], Any]:
         parameter = Parameter(machine.place(weight), fan_in=1)

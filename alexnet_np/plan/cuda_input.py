@@ -13,7 +13,7 @@ import numpy as np
 from alexnet_np import layers
 from alexnet_np.device import Array, as_array
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
-from alexnet_np.kernels import normalise_cuda
+from alexnet_np.kernels import preprocess_cuda
 from alexnet_np.kernels.gpu.arguments import address
 from alexnet_np.kernels.gpu.runtime import contiguous
 from alexnet_np.models import AlexNet
@@ -110,4 +110,4 @@ class Input:
             slot.fence.set()
             x = pixels
         recipe = self.recipe()
-        normalise_cuda.compute_into(x, recipe.scale, recipe.mean, recipe.std, target, recipe.order)
+        preprocess_cuda.compute_into(x, recipe.scale, recipe.mean, recipe.std, target, recipe.order)

@@ -8,7 +8,7 @@
 As in the inference plan (plan_cuda.py) the launches are written down once, on memory planned beforehand. What changes
 from step to step lies in device memory, where the graph's kernels read it: the optimizer's numbers, so that schedules
 work, and every dropout layer's seed and count of calls, so that masks are new each time and those of the model itself.
-They are sent before each graph as the argument of a tiny kernel (kernels/upload.cu).
+They are sent before each graph as the argument of a tiny kernel (kernels/gpu/upload.cu).
 
 The model's own parameters and the optimizer's velocities are updated in place. Parameters frozen, thawed or replaced,
 momentum switched on, velocities loaded, dropout's p changed: the step is written down anew when it next runs.
@@ -24,11 +24,13 @@ import numpy as np
 from alexnet_np import layers
 from alexnet_np.device import Array, as_array
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
-from alexnet_np.kernels import bias_relu_cuda, cross_entropy_cuda, sgd_cuda, upload_cuda
+from alexnet_np.kernels import cross_entropy_cuda, sgd_cuda
 from alexnet_np.kernels.gemm_cuda import check_precision, matmul_precision
 from alexnet_np.kernels.gpu.arguments import address
 from alexnet_np.kernels.gpu.runtime import contiguous, current_executor, empty, recording
+from alexnet_np.kernels.gpu.sums import sum_rows
 from alexnet_np.kernels.gpu.tape import VECTOR, Tape
+from alexnet_np.kernels.gpu.upload import upload
 from alexnet_np.models import AlexNet
 from alexnet_np.ops.checks import pair
 from alexnet_np.plan import megabytes
@@ -51,7 +53,7 @@ def compile_training(
 ) -> CudaTrainingPlan:
     """A training step for batches of exactly `batch_size` images of `size`; it runs `model` as in train mode.
 
-    `optimizer`: an SGD of rule "torch" over parameters of `model`; those it does not have, or that are frozen, stay.
+    `optimizer`: an SGD over parameters of `model`; those it does not have, or that are frozen, stay.
     `precision`: the arithmetic of products, "strict", "tf32" or "tf32x3", by default the one in force.
     Raises ArgumentError, DtypeError (float32 only), BackendError (a model on the GPU only).
     """
@@ -61,8 +63,6 @@ def compile_training(
         raise ArgumentError(f"compile_training: label_smoothing must be between 0 and 1, got {label_smoothing}")
     if model.dtype != np.float32:
         raise DtypeError(f"compile_training: the model is {model.dtype}; plans are float32: model.astype('float32')")
-    if optimizer.rule != "torch":
-        raise ArgumentError(f"compile_training: SGD's rule {optimizer.rule!r} has no kernel on the GPU; use 'torch'")
     ours = {id(p) for p in model.parameters()}
     for group in optimizer.param_groups:
         for name, parameter in zip(group["param_names"], group["params"], strict=True):
@@ -115,7 +115,7 @@ class CudaTrainingPlan:
             with self.queue.turn():
                 self.input.load(x, slot, self.x)
                 self.queue.copy(target, self.targets)
-                upload_cuda.upload(words, self.state)
+                upload(words, self.state)
                 self.replay.run()
                 self.queue.copy(self.loss, loss)
             for layer in dropout_layers(self.model):
@@ -163,7 +163,13 @@ class CudaTrainingPlan:
         parameters = [(id(p.data), p.requires_grad) for p in self.model.parameters()]
         momentum = [bool(group["momentum"]) for group in self.optimizer.param_groups]
         velocities = [id(self._velocity(name)) for _, _, name in self.trained.values()]
-        return [parameters, momentum, velocities, [layer.p for layer in dropout_layers(self.model)]]
+        return [
+            parameters,
+            self.optimizer.rule,
+            momentum,
+            velocities,
+            [layer.p for layer in dropout_layers(self.model)],
+        ]
 
     def _velocity(self, name: str) -> Array | None:
         """Of the parameter that the optimizer calls `name`."""
@@ -226,7 +232,7 @@ class CudaTrainingPlan:
             y = step.forward(y, weights, keep=True)
             self.lines.append([step, y.shape, y.nbytes, len(tape.calls) - before, 0])
         losses, dy = cross_entropy_cuda.loss_and_gradient(y, targets, self.label_smoothing, 1 / self.batch_size)
-        loss = bias_relu_cuda.sum_rows(losses[None])
+        loss = sum_rows(losses[None])
         gradients = self._record_backward(tape, dy, ghosts)
         numbers = state[len(self.dropouts) :].view(np.float32).reshape(len(self.trained), 2 * WORDS)
         for row, (name, (parameter, group, theirs)) in zip(numbers, self.trained.items(), strict=True):
@@ -234,7 +240,7 @@ class CudaTrainingPlan:
             if group["momentum"]:
                 velocity = tape.ghost(parameter.shape)
                 tape.put_at(velocity, self._velocity(theirs))
-            sgd_cuda.step_planned(ghosts[name], gradients[name], velocity, row)
+            sgd_cuda.compute_planned(ghosts[name], gradients[name], velocity, row, self.optimizer.rule == "paper")
         for array in (y, loss, *gradients.values()):
             tape.leaves(array)
         return Recorded(x, targets, state, loss, y, gradients)

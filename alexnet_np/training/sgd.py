@@ -1,35 +1,20 @@
-"""Stochastic gradient descent with momentum: torch.optim.SGD's rule, and the 2012 paper's.
-
-With gradient g, weight w, velocity v (zero at first), rate lr, momentum m, dampening d and weight decay wd:
-
-    rule "torch":  g = g + wd*w;   v = m*v + (1-d)*g  (d = 0 the first time);   w = w - lr*v
-                   with nesterov:  w = w - lr*(g + m*v);   without momentum:  w = w - lr*g
-    rule "paper":  v = m*v - wd*lr*w - lr*g;   w = w + v
-
-While lr stays the same the two agree: the paper's v is -lr times torch's. They part when lr changes: torch's new rate
-also scales the steps already gathered in v, the paper's v keeps the rate that each step was taken with. Caffe does as
-the paper does.
-
-Source: Krizhevsky, Sutskever, Hinton (2012), sec. 5; torch.optim.SGD; Sutskever et al. (2013) for Nesterov's.
-"""
+"""Stochastic gradient descent with momentum, by parameter groups as torch's; the rules are in alexnet_np/ops/sgd.py."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
-from alexnet_np.backend import current_backend, use_backend
-from alexnet_np.device import Array, array_module, as_array, on_gpu
+from alexnet_np.backend import use_backend
+from alexnet_np.device import Array, array_module, as_array
 from alexnet_np.errors import ArgumentError, CheckpointError
 from alexnet_np.layers import Parameter
+from alexnet_np.ops.sgd import RULES, Step, update
 
-KERNELS = {"numba": "alexnet_np.kernels.sgd_numba", "cuda": "alexnet_np.kernels.sgd_cuda"}  # each has `step`
 OPTIONS = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
-BLOCK = 1 << 16  # elements updated at a time on a CPU: what is read stays in cache for every operation on it
 
 NamedParameters = Iterable[tuple[str, Parameter]]
 
@@ -41,8 +26,8 @@ class SGD:
 
     where `weights` and `biases` are (name, parameter) pairs. `param_groups` is a list of dicts as torch's: change
     `param_groups[0]["lr"]` and the next step uses it. Parameters are updated in their own memory; those frozen or
-    without a gradient are skipped. `rule` is "torch" or "paper", see above. `backend`: whose kernel does the
-    arithmetic; by default use_backend's, or the array operations.
+    without a gradient are skipped. `rule` is "torch" or "paper" (alexnet_np/ops/sgd.py). `backend`: whose kernel does
+    the arithmetic; by default use_backend's, or the array operations.
     Raises ArgumentError.
     """
 
@@ -84,7 +69,7 @@ class SGD:
         if first:
             self.velocities[name] = array_module(w).empty_like(w)
         velocity = self.velocities[name] if options["momentum"] else None
-        find_rule(self.rule, w)(w, parameter.grad, velocity, first=first, **options)
+        update(w, parameter.grad, velocity, Step(**options, paper=self.rule == "paper", first=first))
 
     def zero_grad(self) -> None:
         """Drop every gradient, as torch does."""
@@ -121,75 +106,6 @@ class SGD:
         self.velocities = velocities
         for group, saved in zip(self.param_groups, groups, strict=True):
             group.update({option: saved[option] for option in OPTIONS})
-
-
-def torch_rule(
-    w: Array,
-    g: Array,
-    v: Array | None,
-    *,
-    lr: float,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    first: bool,
-) -> None:
-    """Rule "torch" on w and v, in place; g is left alone. v is None without momentum; at first it holds nothing."""
-    if weight_decay:
-        g = g + weight_decay * w
-    if v is not None:
-        if first:
-            v[...] = g
-        else:
-            v *= momentum
-            v += (1 - dampening) * g if dampening else g
-        g = g + momentum * v if nesterov else v
-    w -= lr * g
-
-
-def paper_rule(
-    w: Array, g: Array, v: Array | None, *, lr: float, momentum: float, weight_decay: float, first: bool, **unused: Any
-) -> None:
-    """Rule "paper", likewise. Dampening and Nesterov have no part in it."""
-    step = -lr * g
-    if weight_decay:
-        step -= (weight_decay * lr) * w
-    if v is not None:
-        if first:
-            v[...] = step
-        else:
-            v *= momentum
-            v += step
-        step = v
-    w += step
-
-
-RULES: dict[str, Callable] = {"torch": torch_rule, "paper": paper_rule}
-
-
-def find_rule(rule: str, w: Array) -> Callable:
-    """Who computes `rule` on `w`: the one place where the chosen backend matters to the optimizer."""
-    kernel = KERNELS.get(current_backend(w))
-    if rule == "torch" and kernel:
-        return importlib.import_module(kernel).step
-    return _in_blocks(RULES[rule])
-
-
-def _in_blocks(rule: Callable) -> Callable:
-    """`rule`, a few rows of a CPU array at a time, so that no operation walks through all of memory."""
-
-    def run(w: Array, g: Array, v: Array | None, **options: Any) -> None:
-        for rows in _row_slices(w):
-            rule(w[rows], g[rows], None if v is None else v[rows], **options)
-
-    return run
-
-
-def _row_slices(w: Array) -> Iterator[slice]:
-    step = len(w) if on_gpu(w) else max(1, BLOCK * len(w) // max(1, w.size))
-    for start in range(0, len(w), step):
-        yield slice(start, start + step)
 
 
 def _as_groups(given: Iterable[Any]) -> list[Mapping[str, Any]]:

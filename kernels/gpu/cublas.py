@@ -35,6 +35,18 @@ class Operand(NamedTuple):
     step: int  # elements from a matrix to the next; 0: the same one for all
 
 
+class Product(NamedTuple):
+    """out = op(a) · op(b), plus what out held if `accumulate`, for a batch of matrices: (m,k) · (k,n) -> (m,n)."""
+
+    sides: Sides
+    batch: int
+    a: Operand
+    b: Operand
+    out: Operand
+    compute: int  # the arithmetic, one of COMPUTE_...
+    accumulate: bool
+
+
 class Cublas:
     """A handle bound to one stream, with a workspace that the caller provides (device memory, kept by `owner`)."""
 
@@ -46,11 +58,8 @@ class Cublas:
         self.call("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))  # takes any workspace away, so goes first
         self.call("cublasSetWorkspace_v2", self.handle, ctypes.c_void_p(workspace), ctypes.c_size_t(bytes))
 
-    def gemm(
-        self, sides: Sides, batch: int, a: Operand, b: Operand, c: Operand, compute: int, accumulate: bool
-    ) -> None:
-        """c = op(a) · op(b), plus c if `accumulate`, for `batch` column-major matrices: (m,k) · (k,n) -> (m,n)."""
-        m, n, k = sides
+    def gemm(self, product: Product) -> None:
+        (m, n, k), batch, a, b, out, compute, accumulate = product
         double = compute == COMPUTE_64F
         scalar = ctypes.c_double if double else ctypes.c_float
         kind = R_64F if double else R_32F
@@ -68,7 +77,7 @@ class Cublas:
             *(ctypes.c_void_p(a.address), kind, a.leading, ctypes.c_longlong(a.step)),
             *(ctypes.c_void_p(b.address), kind, b.leading, ctypes.c_longlong(b.step)),
             ctypes.byref(scalar(accumulate)),
-            *(ctypes.c_void_p(c.address), kind, c.leading, ctypes.c_longlong(c.step)),
+            *(ctypes.c_void_p(out.address), kind, out.leading, ctypes.c_longlong(out.step)),
             *(batch, compute, GEMM_DEFAULT),
         )
 

@@ -68,7 +68,7 @@ def launch(
             raise BackendError(f"cuda: {name} takes arrays in C order, got strides {array.strides} of {array.shape}")
     long = max(a.size for a in arrays) >= LONG
     index = ("long long", ctypes.c_longlong) if long else ("int", ctypes.c_int)
-    defines = {"REAL": REALS[real][0], "INDEX": index[0], **defines}
+    defines = {"REAL": REALS[real][0], "INDEX": index[0], "BLOCK": BLOCK, **defines}
     kernel = Kernel(stem, name, tuple((key, str(value)) for key, value in defines.items()))
     current_executor().launch(kernel, three(grid), three(block), pack(args, index[1], REALS[real][1]))
 

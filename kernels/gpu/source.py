@@ -12,13 +12,21 @@ HERE = Path(__file__).parent.parent  # where the .cu files lie beside their laun
 
 def source(stem: str) -> str:
     """The text of `stem`.cu with its `#include`s written out: CuPy's cache of compiled kernels does not see headers."""
+    seen: set[str] = set()
 
-    def written_out(match: re.Match[str]) -> str:
-        return f'#line 1 "{match[1]}"\n' + (HERE / match[1]).read_text().replace("#pragma once\n", "\n")
+    def written_out(name: str) -> str:
+        text = (HERE / name).read_text().replace("#pragma once\n", "\n")
 
-    text = (HERE / f"{stem}.cu").read_text()
-    line = text[: text.index("#include")].count("\n") + 2
-    return re.sub(r'#include "(\w+\.cuh)"\n', lambda m: written_out(m) + f'#line {line} "{stem}.cu"\n', text)
+        def include(match: re.Match[str]) -> str:
+            if match[1] in seen:
+                return "\n"
+            seen.add(match[1])
+            line = text[: match.end()].count("\n") + 1
+            return f'#line 1 "{match[1]}"\n{written_out(match[1])}#line {line} "{name}"\n'
+
+        return re.sub(r'#include "([\w/]+\.cuh)"\n', include, text)
+
+    return written_out(f"{stem}.cu")
 
 
 def compile_options(kernel: Kernel) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ import numpy as np
 
 from alexnet_np.device import Array
 from alexnet_np.kernels.gpu.arguments import Kernel, Parameters, Shape, address, is_array, relocated
-from alexnet_np.kernels.gpu.cublas import Cublas, Operand, Sides
+from alexnet_np.kernels.gpu.cublas import Cublas, Product
 from alexnet_np.kernels.gpu.runtime import current_executor
 
 ALIGNMENT = 256  # bytes: what a GPU's own allocations are aligned to, so that any vector load is
@@ -83,18 +83,13 @@ class Launch(NamedTuple):
         return partial(current_executor().launch, self.kernel, self.grid, self.block, args)
 
 
-class Product(NamedTuple):
-    sides: Sides
-    batch: int
-    a: Operand
-    b: Operand
-    out: Operand
-    compute: int
-    accumulate: bool
+class Multiply(NamedTuple):
+    product: Product
 
     def bind(self, tape: Tape, queue: Queue) -> Callable[[], None]:
-        a, b, out = (x._replace(address=tape.real_address(x.address)) for x in (self.a, self.b, self.out))
-        return partial(queue.cublas.gemm, self.sides, self.batch, a, b, out, self.compute, self.accumulate)
+        operands = {"a": self.product.a, "b": self.product.b, "out": self.product.out}
+        real = {name: x._replace(address=tape.real_address(x.address)) for name, x in operands.items()}
+        return partial(queue.cublas.gemm, self.product._replace(**real))
 
 
 class Zero(NamedTuple):
@@ -108,7 +103,7 @@ class Tape:
     """An executor (executor.Executor) that runs nothing. `outside`: tapes whose arrays this one may use too."""
 
     def __init__(self, *outside: Tape) -> None:
-        self.calls: list[Launch | Product | Zero] = []
+        self.calls: list[Launch | Multiply | Zero] = []
         self.buffers: list[Buffer] = []
         self._tapes = (self, *outside)
 
@@ -150,12 +145,10 @@ class Tape:
     def cublas(self, like: Array) -> Any:
         return self
 
-    def gemm(
-        self, sides: Sides, batch: int, a: Operand, b: Operand, c: Operand, compute: int, accumulate: bool
-    ) -> None:
-        self._note(Product(sides, batch, a, b, c, compute, accumulate), a.address, b.address, c.address)
+    def gemm(self, product: Product) -> None:
+        self._note(Multiply(product), product.a.address, product.b.address, product.out.address)
 
-    def _note(self, call: Launch | Product | Zero, *addresses: int) -> None:
+    def _note(self, call: Launch | Multiply | Zero, *addresses: int) -> None:
         for where in addresses:
             buffer, _ = self._find(where)
             buffer.first = min(buffer.first, len(self.calls))

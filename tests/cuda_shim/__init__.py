@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -47,7 +48,7 @@ GRID_LIMITS, BLOCK_LIMITS, MOST_THREADS = (2**31 - 1, 65535, 65535), (1024, 1024
 NEEDS_FIBRES = 1  # Status in cuda_shim.h
 
 # void name(...) after __global__, whatever stands between them
-GLOBAL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\((?P<bound>\w+)\)\s+)?(?P<name>\w+)\s*\(")
+GLOBAL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\((?P<bound>[\w *]+)\)\s+)?(?P<name>\w+)\s*\(")
 
 
 def compiler() -> str | None:
@@ -61,8 +62,13 @@ def sanitizer_environment() -> dict[str, str]:
     return {"LD_PRELOAD": found.stdout.strip(), "ASAN_OPTIONS": options, "CUDA_SHIM_SANITIZE": "1"}
 
 
+def sources() -> dict[str, str]:
+    """Every .cu by its stem, as launchers name it."""
+    return {str(path.relative_to(KERNELS).with_suffix("")): path.read_text() for path in KERNELS.rglob("*.cu")}
+
+
 def global_functions(text: str) -> dict[str, str | None]:
-    """The kernels of a source: name and launch bound (a number or a macro's name)."""
+    """The kernels of a source: name and launch bound (a number, a macro's name, a product of them)."""
     return {match["name"]: match["bound"] for match in GLOBAL.finditer(text)}
 
 
@@ -93,7 +99,9 @@ def build_kernels(path: Path, defines: tuple[tuple[str, str], ...]) -> ctypes.CD
     )
     text = f'#include "cuda_shim.h"\n#include "{path}"\n{doors}'
     flags = [f"-I{SHIM}", f"-I{KERNELS}", *(f"-D{name}={value}" for name, value in defines)]
-    return ctypes.CDLL(str(build(text, path.stem, flags, [SHIM / "cuda_shim.h", KERNELS / "common.cuh", path])))
+    return ctypes.CDLL(
+        str(build(text, path.stem, flags, [SHIM / "cuda_shim.h", *sorted(KERNELS.rglob("*.cuh")), path]))
+    )
 
 
 def visible_kernels(text: str, defines: dict[str, str]) -> list[str]:
@@ -272,7 +280,9 @@ class Recorder:
 
 def check_shape(kernel: Kernel, grid: Shape, block: Shape, bound: str | None) -> None:
     threads = block[0] * block[1] * block[2]
-    most = int(bound) if bound and bound.isdigit() else MOST_THREADS
+    for name, value in kernel.defines:  # of a bound like WIDTH * DEPTH
+        bound = re.sub(rf"\b{name}\b", value, bound or "")
+    most = math.prod(map(int, bound.split("*"))) if bound else MOST_THREADS
     fits = all(1 <= g <= limit for g, limit in zip(grid, GRID_LIMITS, strict=True))
     fits &= all(1 <= b <= limit for b, limit in zip(block, BLOCK_LIMITS, strict=True))
     if not fits or threads > most:

@@ -9,23 +9,25 @@ import numpy as np
 
 from alexnet_np import ops
 from alexnet_np.kernels import (
-    bias_relu_cuda,
     cross_entropy_cuda,
     dropout_cuda,
     linear_cuda,
     max_pool2d_cuda,
-    normalise_cuda,
+    preprocess_cuda,
     sgd_cuda,
-    upload_cuda,
 )
 from alexnet_np.kernels.gemm_cuda import matmul_precision
+from alexnet_np.kernels.gpu.upload import upload
 from alexnet_np.measure.cuda_cases import CASES, IMPLEMENTATIONS, computed_by, itself, normal, run_case
+from alexnet_np.ops.sgd import Step
 
 SGD_CASES = [
     {"lr": 0.1},
     {"lr": 0.1, "weight_decay": 0.01},
     {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
     {"lr": 0.1, "momentum": 0.9, "dampening": 0.3},
+    {"lr": 0.1, "paper": True, "weight_decay": 0.01},
+    {"lr": 0.1, "paper": True, "momentum": 0.9, "weight_decay": 5e-4},
     {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
 ]
 
@@ -36,7 +38,8 @@ def run_sgd(options: dict[str, Any], dtype: str, steps: int = 3) -> tuple[np.nda
     velocity = np.full_like(parameter, np.nan)
     for i in range(steps):
         gradient = normal(300 + i)[i:].astype(dtype)
-        sgd_cuda.step(parameter, gradient, velocity, first=i == 0, **options)
+        step = Step(**options, first=i == 0)
+        sgd_cuda.compute(parameter, gradient, velocity if step.momentum else None, step)
     return parameter, velocity
 
 
@@ -50,19 +53,19 @@ POOLING = {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 1, "ceil_mod
 
 def run_plan_kernels(dtype: str, place: Callable = itself, fetch: Callable = itself) -> dict[str, np.ndarray]:
     """What only plans launch, at least once each: every output by name."""
-    normalised = normalise_cuda.compute(place(PIXELS), *NORMALISATION, dtype=dtype)
-    backwards = normalise_cuda.compute(place(PIXELS), *NORMALISATION, order=(2, 1, 0), dtype=dtype)
+    normalised = preprocess_cuda.compute(place(PIXELS), *NORMALISATION, dtype=dtype)
+    backwards = preprocess_cuda.compute(place(PIXELS), *NORMALISATION, order=(2, 1, 0), dtype=dtype)
     words = place(np.zeros_like(WORDS))
-    upload_cuda.upload(WORDS, words)
+    upload(WORDS, words)
     dropped = dropout_cuda.compute_seeded(
         place(normal(3, 341).astype(dtype)), DROPPED, place(np.array([SEED], np.uint64))
     )
     options = SGD_CASES[-1]
     parameter, velocity = place(normal(300).astype(dtype)), place(np.full(300, np.nan, dtype))
-    names = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
+    names = Step._fields[:5]
     for i in range(3):
         numbers = place(np.array([*(options.get(name, 0) for name in names), i == 0], dtype))
-        sgd_cuda.step_planned(parameter, place(normal(300 + i)[i:].astype(dtype)), velocity, numbers)
+        sgd_cuda.compute_planned(parameter, place(normal(300 + i)[i:].astype(dtype)), velocity, numbers, paper=False)
     logits = place(normal(6, 300).astype(dtype))
     losses, dlogits = cross_entropy_cuda.loss_and_gradient(logits, place(TARGETS), 0.1, 1 / 6)
     x = normal(2, 2, 9, 10).astype(dtype)
@@ -81,6 +84,5 @@ def launch_everything(dtypes: tuple[str, ...] = ("float32", "float64")) -> None:
                     run_case(case, dtype)
         run_sgd(SGD_CASES[-1], dtype)
         run_plan_kernels(dtype)
-        bias_relu_cuda.add_bias_relu(normal(2, 3, 4).astype(dtype), normal(3).astype(dtype), relu=True)
     with matmul_precision("tf32x3"), computed_by("linear", linear_cuda):
         run_case(next(c for c in CASES if c.op == "linear"), "float32")

@@ -9,7 +9,8 @@ import numpy as np
 from alexnet_np.device import Array
 from alexnet_np.kernels.gpu.runtime import launch
 
-WORDS = 64  # a launch takes so many: WORDS in upload.cu
+WORDS = 64  # that a launch takes
+FLOAT = np.dtype(np.float32)  # which the kernel has nothing of
 
 
 class Chunk(ctypes.Structure):
@@ -24,4 +25,4 @@ def upload(words: np.ndarray, to: Array) -> None:
         part = words[first : first + WORDS]
         chunk = Chunk()
         ctypes.memmove(chunk.at, np.ascontiguousarray(part).ctypes.data, part.nbytes)
-        launch("upload", "upload", (1,), (WORDS,), to, chunk, first, part.size, real=np.dtype(np.float32))
+        launch("gpu/upload", "upload", (1,), (WORDS,), to, chunk, first, part.size, real=FLOAT, WORDS=WORDS)

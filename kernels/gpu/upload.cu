@@ -4,15 +4,13 @@
 // memory, no event, no waiting. A training plan sends its learning rates and dropout's seeds so, before each CUDA graph.
 // Parallel over: words.
 
-#include "common.cuh"
+#include "gpu/common.cuh"
 
-#define WORDS 64  // as in upload_cuda.py
-
-struct Chunk {
+struct Chunk {  // its twin is in upload.py
     unsigned long long at[WORDS];
 };
 
-extern "C" __global__ void __launch_bounds__(64)
+extern "C" __global__ void __launch_bounds__(WORDS)
     upload(unsigned long long* __restrict__ to, Chunk chunk, index_t first, index_t count) {
     if (threadIdx.x < count) to[first + threadIdx.x] = chunk.at[threadIdx.x];
 }

@@ -1,20 +1,12 @@
-// What every .cu of this directory shares. The launcher (gpu/runtime.py) compiles each file with two types given:
+// What every .cu shares. gpu/runtime.py compiles each file with these given:
 //   REAL   float or double, the dtype of the arrays
 //   INDEX  int, or long long where an array is too long for 32-bit indices
+//   BLOCK  the threads of a block, where the launcher has no reason for another number
+// and with what else the launcher names.
 #pragma once
 
 typedef REAL real;
 typedef INDEX index_t;
-
-// The geometry of a sliding window, convolution's and pooling's alike; its twin is gpu/arguments.Window.
-struct Window {
-    int C, H, W;       // input channels, height, width
-    int OH, OW;        // output height, width
-    int KH, KW;        // kernel
-    int SH, SW;        // stride
-    int DH, DW;        // dilation
-    int top, left;     // padding before
-};
 
 // This thread's number among all threads of a 1-D launch.
 __device__ inline index_t thread_number() {

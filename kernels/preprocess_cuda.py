@@ -1,18 +1,28 @@
-"""Images as bytes to a network's input on the GPU; see normalise.cu."""
+"""Images as bytes to a network's input on the GPU; see preprocess.cu."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from alexnet_np.device import Array
 from alexnet_np.errors import DtypeError, ShapeError
-from alexnet_np.kernels.gpu.arguments import REALS
 from alexnet_np.kernels.gpu.runtime import contiguous, empty, launch_each
 
 MOST_CHANNELS = 4
+
+
+class Normalisation(NamedTuple):
+    """The twin of `struct Normalisation` in preprocess.cu."""
+
+    C: int
+    area: int
+    scale: float
+    mean: tuple[float, float, float, float]
+    std: tuple[float, float, float, float]
+    order: tuple[int, int, int, int]
 
 
 def compute(
@@ -52,12 +62,10 @@ def compute_into(
 ) -> None:
     """`compute` into `out`; both in C order."""
     C, area = out.shape[1], out.shape[2] * out.shape[3]
-    numbers = (channels(mean, std, order, out.dtype), float(scale), np.int32(C), np.int32(area))
-    launch_each("normalise", "normalise", out.size, pixels, out, *numbers, real=out.dtype)
+    n = Normalisation(C, area, scale, four(mean, 1.0), four(std, 1.0), four(order, 0))
+    launch_each("preprocess", "preprocess_normalise", out.size, pixels, out, n, real=out.dtype)
 
 
-def channels(mean: Sequence[float], std: Sequence[float], order: Sequence[int], dtype: np.dtype) -> ctypes.Structure:
-    """The twin of `struct Channels` in normalise.cu."""
-    reals, ints = REALS[dtype][1] * MOST_CHANNELS, ctypes.c_int * MOST_CHANNELS
-    kind = type("Channels", (ctypes.Structure,), {"_fields_": [("mean", reals), ("std", reals), ("order", ints)]})
-    return kind(reals(*mean), reals(*std), ints(*order))
+def four(values: Sequence[Any], filler: Any) -> tuple[Any, Any, Any, Any]:
+    a, b, c, d = (*values, filler, filler, filler, filler)[:MOST_CHANNELS]
+    return a, b, c, d
