@@ -48,6 +48,12 @@ IMPLEMENTATIONS = {
 for _op, _modules in IMPLEMENTATIONS.items():  # the array versions serve both devices, so they need no row of their own
     _modules["numpy"] = _modules["cupy"] = OPS + _op
 
+# Who computes several layers together; where nobody does, they run one by one (fusion.py). `compute` and `gradients`
+# have the signatures of the layers together.
+FUSED = {
+    "conv2d_relu_max_pool2d": {"numba": KERNELS + "conv2d_relu_max_pool2d_numba"},
+}
+
 _usable = {"numpy"}  # backends found usable so far
 _chosen: ContextVar[str | None] = ContextVar("alexnet_np_backend", default=None)
 
@@ -122,6 +128,12 @@ def implementation(op: str, x: Array) -> Any:
         names = ", ".join(sorted(IMPLEMENTATIONS[op]))
         raise BackendError(f"{op} has no {backend!r} implementation; choose one of {names}") from None
     return _OnGpu(module, f"{backend}: {op}") if BACKENDS[backend] == "gpu" else module
+
+
+def fused_implementation(unit: str, x: Array) -> Any:
+    """The module that computes the layers of `unit` together on the array `x`; None where they run one by one."""
+    module = FUSED[unit].get(current_backend(x))
+    return None if module is None else importlib.import_module(module)
 
 
 class _OnGpu:

@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are whole."""
+"""Files that appear under their name only when they are whole, and the folder for those that can be made again."""
 
 from __future__ import annotations
 
@@ -23,3 +23,17 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def user_cache() -> Path:
+    """$XDG_CACHE_HOME or ~/.cache. Raises RuntimeError for a user without a home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+
+
+def own_cache() -> Path:
+    """Where this package keeps what it has fetched or made: $ALEXNET_NP_HOME, else alexnet-np in the user's cache.
+
+    Weight files lie in it, data sets in folders of their own. Raises RuntimeError for a user without a home.
+    """
+    home = os.environ.get("ALEXNET_NP_HOME")
+    return Path(home).expanduser() if home else user_cache() / "alexnet-np"

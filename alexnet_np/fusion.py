@@ -7,7 +7,6 @@ Layers on which a hook listens are not fused: the hook is promised what lies bet
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from itertools import chain
@@ -16,11 +15,9 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import layers, ops
-from alexnet_np.backend import KERNELS, current_backend, use_backend
+from alexnet_np.backend import fused_implementation, use_backend
 from alexnet_np.device import Array
 from alexnet_np.ops.checks import gradient
-
-FUSED = {"numba": KERNELS + "conv2d_relu_max_pool2d_numba"}  # backend: who computes these layers together
 
 
 def units(sequence: Sequence[layers.Layer]) -> list[Any]:
@@ -111,5 +108,4 @@ class Fused:
 def kernel(x: Array) -> Any:
     """The module that computes these layers together on the batch x, or None: then they run one by one."""
     here = isinstance(x, np.ndarray) and x.ndim == 4 and x.dtype == np.float32
-    module = FUSED.get(current_backend(x)) if here else None
-    return None if module is None else importlib.import_module(module)
+    return fused_implementation("conv2d_relu_max_pool2d", x) if here else None

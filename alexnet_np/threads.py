@@ -1,5 +1,8 @@
 """How many threads the kernels use: one setting for Numba's parallel loops and NumPy's BLAS.
 
+The Numba kernels have their own matrix product (kernels/gemm_numba.py); BLAS serves `np.matmul`, which the array
+operations go through, whatever NumPy was built with.
+
 The default is ALEXNET_NP_NUM_THREADS where it is set, else every core this process may run on. Numba's own
 NUMBA_NUM_THREADS stays the upper limit, because Numba starts that many threads once.
 """
@@ -11,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -32,9 +36,8 @@ def set_num_threads(count: int) -> None:
     global _chosen
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= limit():
         raise ArgumentError(f"threads must be from 1 to {limit()} (NUMBA_NUM_THREADS sets the limit), got {count!r}")
-    from alexnet_np.kernels import blas
-
-    blas.set_num_threads(count)
+    for library in numpys_blas():
+        library.set_num_threads(count)
     _chosen = count
 
 
@@ -92,3 +95,20 @@ def scratch(floats: int) -> np.ndarray:
     if have is None or have.size < floats:
         have = _own.scratch = np.empty(floats, np.float32)
     return have
+
+
+def numpys_blas() -> list[Any]:
+    """NumPy's BLAS as threadpoolctl's controllers, with `num_threads`; none where threadpoolctl is not installed."""
+    if find_spec("threadpoolctl") is None:
+        return []
+    import threadpoolctl
+
+    pools = threadpoolctl.ThreadpoolController().lib_controllers
+    return [pool for pool in pools if pool.user_api == "blas" and "torch" not in (pool.filepath or "")]
+
+
+def describe_blas() -> str:
+    """The library that NumPy calls, its version, and how many threads it uses where that can be asked."""
+    build: dict[str, Any] = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index, call-overload, assignment]
+    libraries = numpys_blas()
+    return f"{build['name']} {build['version']}" + (f", {libraries[0].num_threads} threads" if libraries else "")

@@ -9,7 +9,7 @@ import torch
 import alexnet_np as anp
 from alexnet_np import ops
 from alexnet_np.layers import MaxPool2d
-from alexnet_np.models import PRESETS
+from alexnet_np.presets import PRESETS
 from alexnet_np.study.explain import explain
 from alexnet_np.study.torch_net import torch_module
 from alexnet_np.study.units import activations, places, to_cpu

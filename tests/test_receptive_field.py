@@ -9,7 +9,7 @@ import torch
 import alexnet_np as anp
 from alexnet_np import ops
 from alexnet_np.layers import Conv2d, MaxPool2d
-from alexnet_np.models import PRESETS
+from alexnet_np.presets import PRESETS
 from alexnet_np.study.receptive_field import receptive_field, receptive_fields
 from alexnet_np.study.units import places
 

@@ -20,7 +20,7 @@ from alexnet_np.data.dataset import ArrayDataset
 from alexnet_np.data.labels import FASHION_MNIST
 from alexnet_np.download import fetch
 from alexnet_np.errors import AlexNetError, ArgumentError, DataError, one_line
-from alexnet_np.weights import registry
+from alexnet_np.files import own_cache
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
@@ -81,7 +81,7 @@ def fashion_mnist(split: str, root: str | os.PathLike | None = None, progress: b
 
 
 def _locate(published: Published, root: str | os.PathLike | None, progress: bool) -> Path:
-    cache = registry.cache() / "fashion-mnist"
+    cache = own_cache() / "fashion-mnist"
     for folder in [DEBIAN_FOLDER, cache] if root is None else [Path(root)]:
         for path in folder / published.file, folder / published.file.removesuffix(".gz"):
             if path.is_file():

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from alexnet_np.measure.report import Row
+from alexnet_np.threads import describe_blas
 
 PACKAGES = ("alexnet-np", "numpy", "numba", "scipy-openblas32", "torch", "torchvision", "onnxruntime", "openvino")
 SETTLE = 0.25  # seconds between turns: thread pools spin on after their work (OpenBLAS 0.1 s), on the next one's cores
@@ -87,6 +88,7 @@ def machine(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "missing"
+    versions["NumPy's BLAS"] = describe_blas()
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())

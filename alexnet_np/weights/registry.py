@@ -18,7 +18,7 @@ import numpy as np
 
 from alexnet_np.download import fetch
 from alexnet_np.errors import WeightsError, one_line
-from alexnet_np.files import replacing
+from alexnet_np.files import own_cache, replacing, user_cache
 from alexnet_np.weights.reading import read
 
 ASSETS = Path(__file__).parent.parent / "assets"  # what the package carries
@@ -101,21 +101,12 @@ def places(wanted: Entry) -> list[Path]:
     """Where the file may be; the first is where `download` puts it."""
     if wanted.url is None:
         return [ASSETS / wanted.file]
-    return [cache() / wanted.file, torch_hub() / wanted.file]
-
-
-def cache() -> Path:
-    home = os.environ.get("ALEXNET_NP_HOME")
-    return Path(home).expanduser() if home else _user_cache() / "alexnet-np"
+    return [own_cache() / wanted.file, torch_hub() / wanted.file]
 
 
 def torch_hub() -> Path:
     home = os.environ.get("TORCH_HOME")
-    return (Path(home).expanduser() if home else _user_cache() / "torch") / "hub" / "checkpoints"
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return (Path(home).expanduser() if home else user_cache() / "torch") / "hub" / "checkpoints"
 
 
 def why_not(path: Path, wanted: Entry) -> str | None:
@@ -130,7 +121,7 @@ def why_not(path: Path, wanted: Entry) -> str | None:
             return f"{path} has {status.st_size} bytes instead of {wanted.size}"
         times = f"{status.st_mtime_ns} {status.st_ctime_ns}"
         seen = f"{wanted.sha256} {path.resolve()} {status.st_dev} {status.st_ino} {times}"
-        mark = cache() / f"{wanted.file}.verified"
+        mark = own_cache() / f"{wanted.file}.verified"
         if mark.is_file() and mark.read_text(errors="replace") == seen:
             return None
         with path.open("rb") as file:
