@@ -1,111 +1,38 @@
-"""2-D convolution on the GPU: im2col and cuBLAS, one large product a slice of the batch; see conv2d.cu.
+"""conv2d on the `cuda` backend: each convolution by the way that choices.py names for it.
 
-The arithmetic of the products is gemm_cuda.matmul_precision's. The signatures of alexnet_np/ops/conv2d.py.
+The signatures of alexnet_np/ops/conv2d.py; `convolve` is for plans, whose weights are prepared once.
 """
 
-from typing import NamedTuple
-
 from alexnet_np.device import Array
-from alexnet_np.kernels.gemm_cuda import Prepared, gemm, prepare
-from alexnet_np.kernels.gpu.runtime import contiguous, empty, launch_each, zeros
-from alexnet_np.kernels.gpu.sums import sum_columns, sum_rows
-from alexnet_np.kernels.gpu.window import Window, sliding
-from alexnet_np.ops.conv2d import Geometry, Needs, slices
+from alexnet_np.kernels import choices
+from alexnet_np.kernels import conv2d_direct_cuda as direct
+from alexnet_np.kernels import conv2d_im2col_cuda as im2col
+from alexnet_np.kernels import conv2d_implicit_cuda as implicit
+from alexnet_np.kernels.conv2d_im2col_cuda import gradients, prepare_filters
+from alexnet_np.kernels.gemm_cuda import Prepared, precision_in_force
+from alexnet_np.kernels.problems import of_convolution
+from alexnet_np.ops.conv2d import Geometry
 
+__all__ = ["choose", "compute", "convolve", "gradients", "prepare_filters"]
 
-class Convolution(NamedTuple):
-    """The twin of `struct Convolution` in conv2d.cuh."""
-
-    window: Window
-    N: int
-    F: int
-    groups: int
-    relu: bool
+WAYS = {"im2col": im2col, "implicit": implicit, "direct": direct}
 
 
 def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry, relu: bool = False) -> Array:
-    """Convolve; with `relu`, max(y, 0) in the same pass that adds the bias."""
-    x, bias = contiguous(x), None if bias is None else contiguous(bias)
-    return convolve(x, prepare_filters(weight, geometry.groups), bias, geometry, relu)
+    """Convolve; with `relu`, max(y, 0) in the pass that adds the bias."""
+    return WAYS[choose(x, weight, geometry).algorithm].compute(x, weight, bias, geometry, relu)
 
 
-def prepare_filters(weight: Array, groups: int) -> Prepared:
-    """(F,C/G,KH,KW) -> (G, F/G, C/G*KH*KW)."""
-    F = len(weight)
-    return prepare(contiguous(weight).reshape(groups, F // groups, weight[0].size))
+def convolve(
+    x: Array, weight: Array, prepared: Prepared, bias: Array | None, geometry: Geometry, relu: bool = False
+) -> Array:
+    """`compute` in a plan, whose weight comes as it is and prepared; all in C order."""
+    way = choose(x, weight, geometry, planned=True).algorithm
+    if way == "im2col":
+        return im2col.convolve(x, prepared, bias, geometry, relu)
+    return WAYS[way].compute(x, weight, bias, geometry, relu)
 
 
-def convolve(x: Array, filters: Prepared, bias: Array | None, geometry: Geometry, relu: bool) -> Array:
-    """`compute` with the filters prepared; x and bias in C order."""
-    G, F = geometry.groups, geometry.groups * filters.shape[1]
-    y = empty((len(x), F, *geometry.output), x)
-    for batch in slices(x, geometry):
-        columns = im2col(x[batch], geometry)
-        product = empty((G, F // G, columns.shape[2]), x)
-        gemm(filters, columns, product)
-        convolution = describe(x[batch], F, geometry, relu)
-        launch_each("conv2d", "conv2d_finish", product.size, product, bias, y[batch], convolution, real=x.dtype)
-    return y
-
-
-def gradients(
-    dy: Array, x: Array, weight: Array, geometry: Geometry, needs: Needs
-) -> tuple[Array | None, Array | None, Array | None]:
-    dy, x, weight = contiguous(dy), contiguous(x), contiguous(weight)
-    G, (N, F), pixels = geometry.groups, dy.shape[:2], geometry.output[0] * geometry.output[1]
-    filters = prepare_filters(weight, G).transposed() if needs[0] else None
-    dx = empty(x.shape, x) if needs[0] else None
-    dfilters = zeros((G, F // G, weight[0].size), x) if needs[1] else None
-    dbias = sum_columns(sum_rows(dy.reshape(N * F, pixels)).reshape(N, F)) if needs[2] else None
-    for batch in slices(x, geometry) if needs[0] or needs[1] else ():
-        gathered = prepare(gather(dy[batch], x[batch], geometry))
-        if dx is not None and filters is not None:
-            dcolumns = empty((G, filters.shape[1], gathered.shape[2]), x)
-            gemm(filters, gathered, dcolumns)
-            col2im(dcolumns, dx[batch], geometry)
-        if dfilters is not None:
-            gemm(gathered, im2col(x[batch], geometry).swapaxes(1, 2), dfilters, accumulate=True)
-    return dx, None if dfilters is None else dfilters.reshape(weight.shape), dbias
-
-
-def direct(x: Array, weight: Array, bias: Array | None, geometry: Geometry, relu: bool = False) -> Array:
-    """`compute` by the naive kernel, version one: a thread an output."""
-    x, weight = contiguous(x), contiguous(weight)
-    bias = None if bias is None else contiguous(bias)
-    F = len(weight)
-    y = empty((len(x), F, *geometry.output), x)
-    convolution = describe(x, F, geometry, relu)
-    launch_each("conv2d", "conv2d_direct", y.size, x, weight, bias, y, convolution, real=x.dtype)
-    return y
-
-
-def im2col(x: Array, geometry: Geometry) -> Array:
-    """(n,C,H,W) -> (G, C/G*KH*KW, n*OH*OW): the columns of all the images side by side."""
-    n, C = x.shape[:2]
-    (KH, KW), pixels = geometry.kernel, geometry.output[0] * geometry.output[1]
-    columns = empty((geometry.groups, C // geometry.groups * KH * KW, n * pixels), x)
-    convolution = describe(x, geometry.groups, geometry)
-    launch_each("conv2d", "conv2d_im2col", n * C * pixels, x, columns, convolution, real=x.dtype)
-    return columns
-
-
-def col2im(columns: Array, dx: Array, geometry: Geometry) -> None:
-    """The adjoint of im2col, into dx (n,C,H,W)."""
-    convolution = describe(dx, geometry.groups, geometry)
-    launch_each("conv2d", "conv2d_col2im", dx.size, columns, dx, convolution, real=dx.dtype)
-
-
-def gather(dy: Array, x: Array, geometry: Geometry) -> Array:
-    """(n,F,OH,OW) -> (G, F/G, n*OH*OW)."""
-    n, F, OH, OW = dy.shape
-    gathered = empty((geometry.groups, F // geometry.groups, n * OH * OW), dy)
-    launch_each("conv2d", "conv2d_gather", dy.size, dy, gathered, describe(x, F, geometry), real=dy.dtype)
-    return gathered
-
-
-def describe(x: Array, F: int, geometry: Geometry, relu: bool = False) -> Convolution:
-    """Of images x with F filters."""
-    top, _, left, _ = geometry.padding
-    steps = geometry.stride, geometry.dilation
-    window = sliding(x.shape, geometry.output, geometry.kernel, steps, (top, left))
-    return Convolution(window, len(x), F, geometry.groups, relu)
+def choose(x: Array, weight: Array, geometry: Geometry, planned: bool = False) -> choices.Choice:
+    facts = {"device": "gpu", "planned": planned, "precision": precision_in_force()}
+    return choices.choose(of_convolution(x, weight, geometry, **facts))

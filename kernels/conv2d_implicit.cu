@@ -14,7 +14,7 @@
 // Demmel, "Benchmarking GPUs to Tune Dense Linear Algebra" (2008).
 
 #include "gpu/common.cuh"
-#include "conv2d.cuh"
+#include "conv2d_geometry.cuh"
 
 #define STEP 8                      // window values a step
 #define SIDE (TILE / 16)            // outputs a thread computes along either side, in runs of 4 that lie 64 apart

@@ -1,10 +1,10 @@
 """Matrix products on the GPU by cuBLAS, in one of three arithmetics (the kernel beside it is gemm.cu).
 
-    strict   float32 throughout: the default
+    strict   float32 throughout
     tf32     operands rounded to 11 significant bits, on tensor cores: PyTorch's default for convolutions
     tf32x3   each operand split into two TF32 ones, three products on tensor cores: float32's accuracy
 
-float64 arrays are multiplied in float64 whatever is chosen.
+Which one: `matmul_precision`'s, else what choices.py says. float64 arrays are multiplied in float64 whatever it is.
 Source: Ootomo and Yokota, "Recovering single precision accuracy from Tensor Cores" (2022), sec. 3, for tf32x3.
 """
 
@@ -19,12 +19,14 @@ import numpy as np
 
 from alexnet_np.device import Array, clear_errors
 from alexnet_np.errors import ArgumentError
+from alexnet_np.kernels import choices
 from alexnet_np.kernels.gpu.arguments import address
 from alexnet_np.kernels.gpu.cublas import COMPUTE_32F, COMPUTE_32F_FAST_TF32, COMPUTE_64F, Operand, Product
 from alexnet_np.kernels.gpu.runtime import contiguous, current_executor, empty, launch_each
+from alexnet_np.kernels.problems import Problem
 
 PRECISIONS = ("strict", "tf32", "tf32x3")
-_precision: ContextVar[str] = ContextVar("alexnet_np_matmul_precision", default="strict")
+_precision: ContextVar[str | None] = ContextVar("alexnet_np_matmul_precision", default=None)
 
 
 class Prepared(NamedTuple):
@@ -51,9 +53,13 @@ def matmul_precision(name: str) -> Iterator[None]:
         _precision.reset(token)
 
 
+def precision_in_force() -> str:
+    return _precision.get() or choices.choose(Problem("gemm", "gpu")).algorithm
+
+
 def check_precision(name: str | None) -> str:
     """`name`, or the one in force for None. Raises ArgumentError."""
-    name = _precision.get() if name is None else name
+    name = precision_in_force() if name is None else name
     if name not in PRECISIONS:
         raise ArgumentError(f"cuda: unknown matmul precision {name!r}; choose one of {', '.join(PRECISIONS)}")
     return name
@@ -62,7 +68,7 @@ def check_precision(name: str | None) -> str:
 def prepare(x: Array) -> Prepared:
     """`x` (B,rows,columns), perhaps a transposed view, for any number of products in the arithmetic now in force."""
     x = in_one_piece(x)
-    return Prepared(*split(x)) if x.dtype == np.float32 and _precision.get() == "tf32x3" else Prepared(x)
+    return Prepared(*split(x)) if x.dtype == np.float32 and precision_in_force() == "tf32x3" else Prepared(x)
 
 
 def gemm(a: Array | Prepared, b: Array | Prepared, out: Array, accumulate: bool = False) -> None:
@@ -84,7 +90,8 @@ def gemm(a: Array | Prepared, b: Array | Prepared, out: Array, accumulate: bool 
     elif out.dtype == np.float64:
         product(a_high, b_high, out, COMPUTE_64F, accumulate)
     else:
-        product(a_high, b_high, out, COMPUTE_32F_FAST_TF32 if _precision.get() == "tf32" else COMPUTE_32F, accumulate)
+        arithmetic = COMPUTE_32F_FAST_TF32 if precision_in_force() == "tf32" else COMPUTE_32F
+        product(a_high, b_high, out, arithmetic, accumulate)
 
 
 def product(a: Array, b: Array, out: Array, compute: int, accumulate: bool) -> None:

@@ -1,43 +1,34 @@
-"""The dense layer on the GPU: cuBLAS, then bias (and ReLU) in one pass; see linear.cu.
+"""The dense layer on the `cuda` backend: each product by the way that choices.py names for it.
 
-The signatures of alexnet_np/ops/linear.py.
+The signatures of alexnet_np/ops/linear.py; `multiply` is for plans, whose weights are prepared once.
 """
 
-import numpy as np
-
 from alexnet_np.device import Array
-from alexnet_np.kernels.gemm_cuda import Prepared, gemm, prepare
-from alexnet_np.kernels.gpu.runtime import contiguous, empty, launch_each
-from alexnet_np.kernels.gpu.sums import sum_columns
-from alexnet_np.ops.linear import Needs
+from alexnet_np.kernels import choices
+from alexnet_np.kernels import linear_cublas_cuda as cublas
+from alexnet_np.kernels import linear_rows_cuda as rows
+from alexnet_np.kernels.gemm_cuda import Prepared, precision_in_force
+from alexnet_np.kernels.linear_cublas_cuda import gradients, prepare_weight
+from alexnet_np.kernels.problems import Problem
+
+__all__ = ["choose", "compute", "gradients", "multiply", "prepare_weight"]
+
+WAYS = {"cublas": cublas, "rows": rows}
 
 
 def compute(x: Array, weight: Array, bias: Array | None, relu: bool = False) -> Array:
-    """y = x · weightᵀ + bias; with `relu`, max(y, 0)."""
-    return multiply(contiguous(x), prepare_weight(weight), None if bias is None else contiguous(bias), relu)
+    """y = x · weightᵀ + bias, (N,in) · (in,out) -> (N,out); with `relu`, max(y, 0)."""
+    return WAYS[choose(x, weight).algorithm].compute(x, weight, bias, relu)
 
 
-def prepare_weight(weight: Array) -> Prepared:
-    """(out, in) -> (1, in, out)."""
-    return prepare(contiguous(weight).T[None])
+def multiply(x: Array, weight: Array, prepared: Prepared, bias: Array | None, relu: bool = False) -> Array:
+    """`compute` in a plan, whose weight comes as it is and prepared; all in C order."""
+    if choose(x, weight, planned=True).algorithm == "cublas":
+        return cublas.multiply(x, prepared, bias, relu)
+    return rows.compute(x, weight, bias, relu)
 
 
-def multiply(x: Array, weight: Prepared, bias: Array | None, relu: bool) -> Array:
-    """`compute` with the weight prepared; x and bias in C order."""
-    y = empty((len(x), weight.shape[2]), x)
-    gemm(x[None], weight, y[None])
-    if bias is not None or relu:
-        launch_each("linear", "linear_finish", y.size, y, bias, y.shape[1], np.bool_(relu), real=y.dtype)
-    return y
-
-
-def gradients(dy: Array, x: Array, weight: Array, needs: Needs) -> tuple[Array | None, Array | None, Array | None]:
-    dy, x, weight = contiguous(dy), contiguous(x), contiguous(weight)
-    dx, dweight = empty(x.shape, x) if needs[0] else None, empty(weight.shape, x) if needs[1] else None
-    if needs[0] or needs[1]:
-        rows = prepare(dy[None])
-    if dx is not None:
-        gemm(rows, weight[None], dx[None])
-    if dweight is not None:
-        gemm(rows.transposed(), x[None], dweight[None])
-    return dx, dweight, sum_columns(dy) if needs[2] else None
+def choose(x: Array, weight: Array, planned: bool = False) -> choices.Choice:
+    N, (F, C) = len(x), weight.shape
+    problem = Problem("linear", "gpu", dtype=str(x.dtype), batch=N, C=C, F=F, planned=planned)
+    return choices.choose(problem._replace(precision=precision_in_force()))

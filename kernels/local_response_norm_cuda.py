@@ -3,11 +3,10 @@
 from typing import NamedTuple
 
 from alexnet_np.device import Array
+from alexnet_np.kernels import choices
 from alexnet_np.kernels.gpu.runtime import BLOCK, ceil_div, contiguous, empty, launch, launch_each
+from alexnet_np.kernels.problems import Problem
 from alexnet_np.ops.local_response_norm import Geometry
-
-RUN = 16  # channels a thread walks
-WIDEST = 15  # a window of up to so many channels fits in registers
 
 
 class Norm(NamedTuple):
@@ -25,30 +24,33 @@ class Norm(NamedTuple):
 def compute(x: Array, geometry: Geometry) -> Array:
     x = contiguous(x)
     y = empty(x.shape, x)
-    run("forward", geometry, x, y)
+    launch_way("forward", geometry, x, y)
     return y
 
 
 def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
     dy, x = contiguous(dy), contiguous(x)
     dx = empty(x.shape, x)
-    run("backward", geometry, dy, x, dx)
+    launch_way("backward", geometry, dy, x, dx)
     return dx
 
 
-def run(direction: str, geometry: Geometry, *arrays: Array) -> None:
-    """Version 2 where the window fits in registers, else version 1."""
-    if geometry.low + geometry.high + 1 > WIDEST:
-        return run_naive(direction, geometry, *arrays)
+def launch_way(direction: str, geometry: Geometry, *arrays: Array) -> None:
+    """By one of the versions of the .cu, as choices.py says: where the window fits in registers, by the second."""
     N, C, L = arrays[0].shape
-    grid = (ceil_div(N * L, BLOCK), ceil_div(C, RUN))
-    defines = {"LOW": geometry.low, "HIGH": geometry.high, "RUN": RUN, "THREE_QUARTERS": int(geometry.beta == 0.75)}
+    problem = Problem("local_response_norm", "gpu", direction, str(arrays[0].dtype), batch=N, C=C, F=C)
+    choice = choices.choose(problem._replace(window=geometry.low + geometry.high + 1))
+    if choice.algorithm == "naive":
+        return launch_naive(direction, geometry, *arrays)
+    run = choice.sizes["run"]
+    grid = (ceil_div(N * L, BLOCK), ceil_div(C, run))
+    defines = {"LOW": geometry.low, "HIGH": geometry.high, "RUN": run, "THREE_QUARTERS": int(geometry.beta == 0.75)}
     name, norm, real = f"local_response_norm_{direction}", describe(geometry, C, L), arrays[0].dtype
     launch("local_response_norm", name, grid, (BLOCK,), *arrays, norm, N * L, real=real, **defines)
     return None
 
 
-def run_naive(direction: str, geometry: Geometry, *arrays: Array) -> None:
+def launch_naive(direction: str, geometry: Geometry, *arrays: Array) -> None:
     _, C, L = arrays[0].shape
     name, three_quarters = f"local_response_norm_{direction}_naive", int(geometry.beta == 0.75)
     norm, real = describe(geometry, C, L), arrays[0].dtype

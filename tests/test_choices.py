@@ -44,7 +44,7 @@ def convolution(C=64, F=192, kernel=3, stride=1, groups=1, padding=1, dilation=1
         (convolution(C=64, groups=64, direction="backward"), "im2col"),
         (convolution(groups=2), "winograd F(5,3)"),
         (convolution(device="gpu"), "im2col"),
-        (convolution(device="gpu", F=64), "implicit"),
+        (convolution(device="gpu", F=64), "im2col"),
         (convolution(device="gpu", F=64, precision="tf32"), "im2col"),
         (convolution(device="gpu", F=64, direction="backward"), "im2col"),
         (Problem("linear", batch=1, C=4096, F=1000, machine=AVX512), "arrays"),
@@ -52,8 +52,9 @@ def convolution(C=64, F=192, kernel=3, stride=1, groups=1, padding=1, dilation=1
         (Problem("linear", batch=2, C=4096, F=1000, layout="strided", machine=AVX512), "arrays"),
         (Problem("linear", batch=2, C=4100, F=1000, direction="backward", machine=AVX512), "arrays"),
         (Problem("linear", batch=1, C=4096, F=1000, planned=True, machine=AVX512), "packed"),
-        (Problem("linear", "gpu", batch=4), "rows"),
-        (Problem("linear", "gpu", batch=5), "cublas"),
+        (Problem("linear", "gpu", batch=4), "cublas"),
+        (Problem("linear", "gpu", batch=4, planned=True), "rows"),
+        (Problem("linear", "gpu", batch=5, planned=True), "cublas"),
         (Problem("local_response_norm", "gpu", window=5), "registers"),
         (Problem("local_response_norm", "gpu", window=17), "naive"),
         (Problem("gemm", "gpu"), "strict"),
@@ -110,6 +111,7 @@ def test_a_row_that_cannot_compute_the_problem_is_passed_over():
         assert str(choose(convolution(dilation=2))) == "direct"
         assert str(choose(convolution(exact=True))) == "direct"
     with choices.overriding(Row("implicit", device="gpu")):
+        assert str(choose(convolution(device="gpu"))) == "implicit"
         assert str(choose(convolution(device="gpu", precision="tf32"))) == "im2col"
 
 

@@ -23,15 +23,27 @@ from cuda_shim.cases import (
     run_plan_kernels,
     run_sgd,
 )
+from oracles import refused
 
 from alexnet_np import ops
 from alexnet_np.data import preprocess
 from alexnet_np.data.recipe import Preprocessing
-from alexnet_np.errors import DtypeError, ShapeError
-from alexnet_np.kernels import conv2d_cuda, conv2d_implicit_cuda, linear_cuda, preprocess_cuda, relu_cuda
+from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
+from alexnet_np.kernels import (
+    choices,
+    conv2d_cuda,
+    conv2d_direct_cuda,
+    conv2d_im2col_cuda,
+    conv2d_implicit_cuda,
+    linear_cuda,
+    local_response_norm_cuda,
+    preprocess_cuda,
+    relu_cuda,
+)
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.kernels.gpu import runtime
 from alexnet_np.kernels.gpu.upload import upload
+from alexnet_np.kernels.problems import LIMITS, Problem
 from alexnet_np.measure.cuda_cases import CASES, IMPLEMENTATIONS, Case, computed_by, normal, run_case
 from alexnet_np.ops import conv2d, sgd
 from alexnet_np.ops.sgd import Step
@@ -164,7 +176,7 @@ def test_pixels_that_cannot_be_normalised(shim: ShimExecutor, pixels: np.ndarray
         preprocess_cuda.compute(pixels, *NORMALISATION)
 
 
-@pytest.mark.parametrize("compute", [conv2d_cuda.compute, conv2d_cuda.direct, conv2d_implicit_cuda.compute])
+@pytest.mark.parametrize("compute", [conv2d_cuda.compute, conv2d_direct_cuda.compute, conv2d_implicit_cuda.compute])
 @pytest.mark.parametrize("bias", [True, False])
 def test_convolution_with_relu_fused(shim: ShimExecutor, compute: object, bias: bool) -> None:
     x, weight = normal(2, 4, 9, 9), normal(6, 2, 3, 3)
@@ -202,11 +214,11 @@ def test_columns_are_built_for_slices_of_the_batch(monkeypatch: pytest.MonkeyPat
     case = Case("conv2d", "", (normal(7, 3, 8, 8), normal(4, 3, 3, 3), normal(4)), {})
     expected = run_case(case, "float64")
     image = 27 * 36 * 8  # bytes of one image's columns
-    monkeypatch.setattr(conv2d, "COLUMN_BYTES", 3 * image)
-    with computed_by("conv2d", conv2d_cuda):
+    row = choices.Row(device="gpu", column_bytes=3 * image)
+    with choices.overriding(row), computed_by("conv2d", conv2d_cuda):
         actual = run_case(case, "float64")
         widths = []
-        monkeypatch.setattr(conv2d_cuda, "gemm", lambda a, b, out, **_: widths.append(out.shape[2]))
+        monkeypatch.setattr(conv2d_im2col_cuda, "gemm", lambda a, b, out, **_: widths.append(out.shape[2]))
         run_case(case, "float64")
     assert max(widths) == 3 * 36
     for key, value in expected.items():
@@ -221,6 +233,45 @@ def test_only_the_gradients_asked_for(shim: ShimExecutor) -> None:
         assert tuple(g is not None for g in got) == needs
         got = linear_cuda.gradients(normal(2, 4), normal(2, 3), normal(4, 3), needs)
         assert tuple(g is not None for g in got) == needs
+
+
+def test_every_way_that_the_table_names_can_be_forced(shim: ShimExecutor) -> None:
+    """Each runs kernels of its own, and all agree: a name in the table that led nowhere would show here."""
+    x, weight, size = normal(5, 4, 9, 9), normal(6, 4, 3, 3), 3
+    conv = conv2d.find_geometry(x, weight, None, 1, 1, 1, 1)
+    norm = ops.local_response_norm.find_geometry(size, 1.0, 0.75, 1.0, "torch")
+    flat, dense = normal(5, 36), normal(7, 36)
+    calls = {
+        Problem("conv2d", "gpu", dtype="float64"): lambda: conv2d_cuda.compute(x, weight, None, conv),
+        Problem("linear", "gpu", dtype="float64"): lambda: linear_cuda.compute(flat, dense, None),
+        Problem("local_response_norm", "gpu"): lambda: local_response_norm_cuda.compute(x.reshape(5, 4, 81), norm),
+    }
+    for problem, call in calls.items():
+        expected, ran = call(), []
+        ways = choices.ways(problem)
+        for way in ways:
+            shim.launched.clear()
+            with choices.overriding(choices.Row(way.algorithm, problem.op, "gpu")):
+                assert_close(call(), expected, 1e-13, str(way))
+            ran.append({kernel.name for kernel in shim.launched})
+        assert {way.algorithm for way in ways} == set(LIMITS[problem.op, "gpu"])
+        assert len({frozenset(names) for names in ran}) == len(ways), ran
+
+
+def test_sizes_come_from_the_table(shim: ShimExecutor) -> None:
+    x, weight = normal(2, 4, 9, 9), normal(6, 4, 3, 3)
+    geometry = conv2d.find_geometry(x, weight, None, 1, 1, 1, 1)
+    row, implicit = choices.Row(device="gpu", tile=128), choices.Row("implicit", device="gpu")
+    with choices.overriding(implicit):
+        conv2d_cuda.compute(x, weight, None, geometry)
+        with choices.overriding(row):
+            conv2d_cuda.compute(x, weight, None, geometry)
+        with (
+            choices.overriding(choices.Row(device="gpu", tile=32)),
+            refused(ArgumentError, "tiles of 64 and 128, not 32"),
+        ):
+            conv2d_cuda.compute(x, weight, None, geometry)
+    assert {dict(kernel.defines)["TILE"] for kernel in shim.launched} == {"64", "128"}
 
 
 @pytest.mark.parametrize("view", ["channels last", "every other", "reversed", "misaligned"])
@@ -254,6 +305,16 @@ def test_precision_governs_the_products(shim: ShimExecutor, precision: str, leas
         y = conv2d_cuda.compute(x.astype(np.float32), weight.astype(np.float32), None, geometry)
     error = np.sqrt(np.mean((y - expected) ** 2)) / expected.std()
     assert least <= error <= most
+
+
+def test_a_row_of_the_table_governs_the_products_too(shim: ShimExecutor) -> None:
+    """And `matmul_precision` comes before it."""
+    x, weight = normal(5, 64).astype(np.float32), normal(8, 64).astype(np.float32)
+    strict = linear_cuda.compute(x, weight, None)
+    with choices.overriding(choices.Row("tf32", "gemm", "gpu")):
+        assert np.abs(linear_cuda.compute(x, weight, None) - strict).max() > 1e-5
+        with matmul_precision("strict"):
+            np.testing.assert_array_equal(linear_cuda.compute(x, weight, None), strict)
 
 
 def test_tf32x3_of_extreme_values(shim: ShimExecutor) -> None:

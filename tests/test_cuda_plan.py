@@ -20,6 +20,7 @@ from cuda_shim.machines import machine_called
 
 import alexnet_np as anp
 from alexnet_np.data.preprocess import normalise
+from alexnet_np.kernels import choices
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.kernels.gpu.runtime import recording
 from alexnet_np.kernels.gpu.tape import Tape
@@ -299,6 +300,17 @@ def test_the_precision_in_force_is_taken(machine) -> None:
         assert anp.compile(model, max_batch=1, size=99).precision == "tf32x3"
         assert anp.compile(model, max_batch=1, size=99, precision="strict").precision == "strict"
     assert anp.compile(model, max_batch=1, size=99).precision == "strict"
+
+
+def test_the_table_of_choices_governs_the_plan(machine) -> None:
+    model = build()
+    x = images(5)
+    rows = choices.Row("implicit", device="gpu"), choices.Row("rows", "linear", "gpu")
+    with choices.overriding(*rows):
+        plan = anp.compile(machine.move(model), max_batch=5, size=99)
+        assert_close(machine.fetch(plan(machine.place(x))), truth(model, x))
+    for way, count in {"implicit GEMM": 5, "a warp an output": 3, "cuBLAS": 0}.items():
+        assert repr(plan).count(way) == count
 
 
 def test_a_plan_prints_its_steps(machine) -> None:

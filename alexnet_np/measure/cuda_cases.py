@@ -15,11 +15,12 @@ import numpy as np
 from alexnet_np import ops
 from alexnet_np.kernels import (
     adaptive_avg_pool2d_cuda,
-    conv2d_cuda,
+    conv2d_direct_cuda,
+    conv2d_im2col_cuda,
     conv2d_implicit_cuda,
     cross_entropy_cuda,
     dropout_cuda,
-    linear_cuda,
+    linear_cublas_cuda,
     linear_rows_cuda,
     local_response_norm_cuda,
     log_softmax_cuda,
@@ -33,13 +34,13 @@ from alexnet_np.random import uniform
 
 
 def convolution(compute: Any) -> Any:
-    return SimpleNamespace(compute=compute, gradients=conv2d_cuda.gradients)
+    return SimpleNamespace(compute=compute, gradients=conv2d_im2col_cuda.gradients)
 
 
 IMPLEMENTATIONS: dict[str, dict[str, Any]] = {
     "conv2d": {
-        "im2col": conv2d_cuda,
-        "direct": convolution(conv2d_cuda.direct),
+        "im2col": conv2d_im2col_cuda,
+        "direct": conv2d_direct_cuda,
         "implicit": conv2d_implicit_cuda,
         "implicit-64": convolution(partial(conv2d_implicit_cuda.compute, tile=64)),
         "implicit-128": convolution(partial(conv2d_implicit_cuda.compute, tile=128)),
@@ -51,7 +52,7 @@ IMPLEMENTATIONS: dict[str, dict[str, Any]] = {
     "sigmoid": {"cuda": sigmoid_cuda},
     "local_response_norm": {"cuda": local_response_norm_cuda},
     "dropout": {"cuda": dropout_cuda},
-    "linear": {"cuda": linear_cuda, "rows": linear_rows_cuda},
+    "linear": {"cublas": linear_cublas_cuda, "rows": linear_rows_cuda},
     "softmax": {"cuda": softmax_cuda},
     "log_softmax": {"cuda": log_softmax_cuda},
     "cross_entropy": {"cuda": cross_entropy_cuda},

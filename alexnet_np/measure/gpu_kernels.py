@@ -18,7 +18,7 @@ import numpy as np
 
 import alexnet_np as anp
 from alexnet_np.device import Array
-from alexnet_np.kernels import conv2d_cuda, conv2d_implicit_cuda
+from alexnet_np.kernels import conv2d_direct_cuda, conv2d_implicit_cuda
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.layers import Parameter
 from alexnet_np.measure.cases import CASES, Case, Problem, pose
@@ -35,7 +35,7 @@ ERRORS = {"strict": 1e-4, "tf32": 5e-3}  # relative, L2
 OURS = {"strict": (("cupy", "strict"), ("cuda", "strict"), ("cuda, TF32x3", "tf32x3")), "tf32": (("cuda", "tf32"),)}
 ALGORITHMS: dict[str, Callable[[Array, Array, Array, Geometry], Array]] = {  # conv2d's forward, beside the chosen one
     "cuda implicit": conv2d_implicit_cuda.compute,
-    "cuda direct": conv2d_cuda.direct,
+    "cuda direct": conv2d_direct_cuda.compute,
 }
 PARAMETERS = 61_100_840  # torchvision's network
 

@@ -168,11 +168,11 @@ def pad(x: Array, geometry: Geometry) -> Array:
     return array_module(x).pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
 
 
-def slices(x: Array, geometry: Geometry) -> Iterator[slice]:
-    """Slices of the batch whose columns stay within COLUMN_BYTES (one image at the least)."""
+def slices(x: Array, geometry: Geometry, most: int | None = None) -> Iterator[slice]:
+    """Slices of the batch whose columns stay within `most` bytes, COLUMN_BYTES by default (one image at the least)."""
     KH, KW = geometry.kernel
     image = x.shape[1] * KH * KW * geometry.output[0] * geometry.output[1] * x.dtype.itemsize
-    step = max(1, COLUMN_BYTES // max(1, image))
+    step = max(1, (most or COLUMN_BYTES) // max(1, image))
     for start in range(0, len(x), step):
         yield slice(start, start + step)
 

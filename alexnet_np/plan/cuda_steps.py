@@ -19,7 +19,6 @@ from alexnet_np.kernels import (
     conv2d_cuda,
     dropout_cuda,
     linear_cuda,
-    linear_rows_cuda,
     local_response_norm_cuda,
     max_pool2d_cuda,
     relu_cuda,
@@ -107,7 +106,9 @@ class Convolution(Weighted):
 
     def forward(self, x: Array, weights: Weights, keep: bool) -> Array:
         operand, bias = self.operands(weights)
-        self.x, self.y = x, conv2d_cuda.convolve(x, operand.prepared, bias, self.geometry, self.relu)
+        self.x, self.y = x, conv2d_cuda.convolve(x, *operand, bias, self.geometry, self.relu)
+        way = conv2d_cuda.choose(x, operand.weight, self.geometry, planned=True).algorithm
+        self.say({"im2col": "im2col + cuBLAS", "implicit": "implicit GEMM"}.get(way, way))
         return self.y
 
     def backward(self, dy: Array, needs: bool, parameters: Weights) -> tuple[Array | None, dict[str, Array]]:
@@ -117,8 +118,6 @@ class Convolution(Weighted):
 
 
 class Dense(Weighted):
-    """By cuBLAS; for a few images a warp an output, which reads the weights as fast as memory gives them."""
-
     layer: layers.Linear
     what = "cuBLAS"
 
@@ -131,12 +130,9 @@ class Dense(Weighted):
 
     def forward(self, x: Array, weights: Weights, keep: bool) -> Array:
         operand, bias = self.operands(weights)
-        self.x = x
-        if len(x) <= linear_rows_cuda.IMAGES:
-            self.say("a warp an output")
-            self.y = linear_rows_cuda.compute(x, operand.weight, bias, self.relu)
-        else:
-            self.y = linear_cuda.multiply(x, operand.prepared, bias, self.relu)
+        self.x, self.y = x, linear_cuda.multiply(x, *operand, bias, self.relu)
+        way = linear_cuda.choose(x, operand.weight, planned=True).algorithm
+        self.say({"cublas": "cuBLAS", "rows": "a warp an output"}.get(way, way))
         return self.y
 
     def backward(self, dy: Array, needs: bool, parameters: Weights) -> tuple[Array | None, dict[str, Array]]:

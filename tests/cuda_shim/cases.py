@@ -11,7 +11,7 @@ from alexnet_np import ops
 from alexnet_np.kernels import (
     cross_entropy_cuda,
     dropout_cuda,
-    linear_cuda,
+    linear_cublas_cuda,
     max_pool2d_cuda,
     preprocess_cuda,
     sgd_cuda,
@@ -84,5 +84,5 @@ def launch_everything(dtypes: tuple[str, ...] = ("float32", "float64")) -> None:
                     run_case(case, dtype)
         run_sgd(SGD_CASES[-1], dtype)
         run_plan_kernels(dtype)
-    with matmul_precision("tf32x3"), computed_by("linear", linear_cuda):
+    with matmul_precision("tf32x3"), computed_by("linear", linear_cublas_cuda):
         run_case(next(c for c in CASES if c.op == "linear"), "float32")

@@ -1,4 +1,4 @@
-// What the kernels of a convolution are told of it; its twin is conv2d_cuda.py's.
+// What the kernels of a convolution are told of it; its twin is conv2d_geometry_cuda.py's.
 #pragma once
 
 #include "gpu/window.cuh"

@@ -1,44 +1,16 @@
-// 2-D convolution: every version but the tiled one (conv2d_implicit.cu).
+// 2-D convolution, version 2: im2col, one product by cuBLAS, and col2im for the gradient of the input.
 //
-// conv2d_direct  version 1, the naive one: a thread an output, walking its whole window. Every input value is read
-//                F*KH*KW times, every weight N*OH*OW times, and only the caches help.
-// version 2:     im2col, one product by cuBLAS, and col2im for the gradient of the input; its kernels are
-//   conv2d_im2col   a thread a (channel, image, output pixel), writing the KH*KW rows of that column: one index
-//                   decomposition serves them all. Columns of a whole slice of the batch lie side by side,
-//                   (C*KH*KW, N, OH*OW), so that the product is one large matrix, not N small ones.
-//   conv2d_col2im   a thread an input pixel, gathering from its columns (window.cuh).
-//   conv2d_finish   that product is (F, N, OH*OW): back to (N, F, OH*OW), with bias and ReLU in the same pass.
-//   conv2d_gather   dy the other way, (N, F, OH*OW) to (F, N, OH*OW).
-// Parallel over: outputs, columns, input pixels.
+// conv2d_im2col   a thread a (channel, image, output pixel), writing the KH*KW rows of that column: one index
+//                 decomposition serves them all. Columns of a whole slice of the batch lie side by side,
+//                 (C*KH*KW, N, OH*OW), so that the product is one large matrix, not N small ones.
+// conv2d_col2im   a thread an input pixel, gathering from its columns (window.cuh).
+// conv2d_finish   that product is (F, N, OH*OW): back to (N, F, OH*OW), with bias and ReLU in the same pass.
+// conv2d_gather   dy the other way, (N, F, OH*OW) to (F, N, OH*OW).
+// Parallel over: columns, input pixels, outputs.
 // Source: Chellapilla, Puri, Simard, "High Performance Convolutional Neural Networks for Document Processing" (2006), sec. 2.
 
 #include "gpu/common.cuh"
-#include "conv2d.cuh"
-
-extern "C" __global__ void conv2d_direct(const real* __restrict__ x, const real* __restrict__ weight,
-                                         const real* __restrict__ bias, real* __restrict__ y, Convolution conv,
-                                         index_t count) {
-    const index_t i = thread_number();
-    if (i >= count) return;
-    const Window& w = conv.window;
-    const int ow = i % w.OW, oh = i / w.OW % w.OH, f = i / (w.OW * w.OH) % conv.F;
-    const int channels = w.C / conv.groups, first_channel = f / (conv.F / conv.groups) * channels;
-    const real* image = x + (i / (w.OW * w.OH) / conv.F * w.C + first_channel) * w.H * w.W;
-    const real* filter = weight + (index_t)f * channels * w.KH * w.KW;
-    real sum = 0;
-    for (int c = 0; c < channels; c++)
-        for (int kh = 0; kh < w.KH; kh++) {
-            const int row = oh * w.SH - w.top + kh * w.DH;
-            if (row < 0 || row >= w.H) continue;
-            for (int kw = 0; kw < w.KW; kw++) {
-                const int column = ow * w.SW - w.left + kw * w.DW;
-                if (column < 0 || column >= w.W) continue;
-                sum += filter[(c * w.KH + kh) * w.KW + kw] * image[((index_t)c * w.H + row) * w.W + column];
-            }
-        }
-    if (bias) sum += bias[f];
-    y[i] = conv.relu && sum <= 0 ? (real)0 : sum;
-}
+#include "conv2d_geometry.cuh"
 
 // x (N, C, H, W) -> columns (C*KH*KW, N, OH*OW); a thread a (c, n, pixel).
 extern "C" __global__ void conv2d_im2col(const real* __restrict__ x, real* __restrict__ columns, Convolution conv,
