@@ -5,13 +5,18 @@ operations go through, whatever NumPy was built with.
 
 The default is ALEXNET_NP_NUM_THREADS where it is set, else every core this process may run on. Numba's own
 NUMBA_NUM_THREADS stays the upper limit, because Numba starts that many threads once.
+
+A process forked from one that has used the kernels inherits no threads. GNU's OpenMP would end it at the next parallel
+loop, so `forked` is set there, and every kernel runs on the one thread that there is. Numba's other layers start anew.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.util import find_spec
@@ -23,8 +28,46 @@ from alexnet_np.errors import ArgumentError
 
 VARIABLE = "ALEXNET_NP_NUM_THREADS"
 
+forked = False  # whether Numba's threads had started, in a way that no child inherits, before this process was forked
+
+
+def in_children(prepare: Callable[[], None]) -> None:
+    """Have every process that is forked from this one call `prepare` first. Where nothing forks there is no need."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=prepare)
+
+
+class Turn:
+    """A lock, for `with`. A forked child finds it open: whoever held it in the parent is not there to release it."""
+
+    _all: weakref.WeakSet[Turn] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        Turn._all.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+    @staticmethod
+    def open_all() -> None:
+        for turn in Turn._all:
+            turn._lock = threading.Lock()
+
+
+def _find_out_what_was_inherited() -> None:
+    global forked
+    Turn.open_all()
+    forked = forked or (sys.platform == "linux" and _layer() == "omp")
+
+
+in_children(_find_out_what_was_inherited)
+
 _chosen: int | None = None
-_one_at_a_time = threading.Lock()
+_one_at_a_time = Turn()
 _own = threading.local()
 
 
@@ -43,14 +86,14 @@ def set_num_threads(count: int) -> None:
 
 def get_num_threads() -> int:
     """How many threads the next kernel will use."""
-    return _chosen or _default()
+    return 1 if forked else _chosen or _default()
 
 
 def limit() -> int:
     """The most threads Numba can use in this process."""
-    from numba.core import config
+    import numba
 
-    return int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
 
 @cache
@@ -71,6 +114,9 @@ def parallel() -> Iterator[int]:
     Numba keeps its count per calling thread, so it is set on every entry. OpenMP and TBB take kernels from several
     threads at once; Numba's own work queue aborts the process then, so there callers take turns.
     """
+    if forked:
+        yield 1
+        return
     import numba
 
     with nullcontext() if _concurrent() else _one_at_a_time:
@@ -83,10 +129,18 @@ def parallel() -> Iterator[int]:
 def _concurrent() -> bool:
     """Whether Numba's threading layer may be entered by several threads at once."""
     import numba
-    from numba.np.ufunc import parallel as layers
 
-    layers._launch_threads()  # chooses the layer, which otherwise happens at the first parallel kernel
-    return numba.threading_layer() != "workqueue"
+    numba.get_num_threads()  # starts the threads and so chooses the layer, which else the first parallel kernel does
+    return _layer() != "workqueue"
+
+
+def _layer() -> str | None:
+    """Numba's threading layer: omp, tbb or workqueue; None before its threads have started."""
+    numba = sys.modules.get("numba")
+    try:
+        return None if numba is None else numba.threading_layer()
+    except ValueError:
+        return None
 
 
 def scratch(floats: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Recycled memory is never shared by two live arrays, and comes back once its last view is gone."""
 
+import gc
 import threading
 
 import numpy as np
@@ -12,7 +13,8 @@ MB = (1 << 18,)  # floats
 
 @pytest.fixture(autouse=True)
 def no_blocks(monkeypatch):
-    monkeypatch.setattr(memory, "_blocks", [])
+    monkeypatch.setattr(memory, "_idle", [])
+    memory._returned.clear()
 
 
 def address(array):
@@ -44,8 +46,53 @@ def test_what_is_idle_longest_gives_way(monkeypatch):
     monkeypatch.setattr(memory, "KEEP", 5 << 20)
     for megabytes in (16, 4, 1):  # each idle at once; none fits the next
         memory.empty((megabytes << 18,))
-    memory.empty((64 << 18,))
-    assert sorted(block.size >> 20 for block, _ in memory._blocks) == [1, 4, 64]
+    held = memory.empty((64 << 18,))
+    assert held.size and [block.size >> 20 for block in memory._idle] == [4, 1]
+
+
+def test_a_view_that_only_another_library_holds_keeps_the_memory():
+    torch = pytest.importorskip("torch")
+    array = memory.empty(MB)
+    where, theirs = address(array), torch.from_numpy(array[5:])
+    lines = memoryview(array[7:])
+    del array
+    assert address(memory.empty(MB)) != where
+    del theirs
+    assert address(memory.empty(MB)) != where
+    del lines
+    assert where in {address(a) for a in [memory.empty(MB) for _ in range(3)]}
+
+
+def test_memory_comes_back_from_a_circle_and_from_another_thread():
+    circle = [memory.empty(MB)]
+    where = address(circle[0])
+    circle.append(circle)
+    del circle
+    gc.collect()
+    array = memory.empty(MB)
+    assert address(array) == where
+    box = [array]
+    del array
+    thread = threading.Thread(target=box.clear)
+    thread.start()
+    thread.join()
+    assert address(memory.empty(MB)) == where
+
+
+def test_a_collection_at_any_moment_is_no_trouble(monkeypatch):
+    """Garbage may be collected, and memory come back, while `empty` has its turn."""
+
+    def collect(size, dtype):
+        circle = [memory.Lease(np.zeros(1 << 20, np.uint8), (1 << 20,), np.dtype(np.uint8))]
+        circle.append(circle)
+        del circle
+        gc.collect()
+        return empty(size, dtype)
+
+    empty = np.empty
+    monkeypatch.setattr(np, "empty", collect)
+    assert memory.empty(MB).shape == MB
+    assert len(memory._returned) == 2
 
 
 def test_a_block_serves_what_is_a_little_smaller():

@@ -2,17 +2,21 @@
 
 A training step hands out some hundred megabytes of activations and gradients and drops them again. The system gives
 each such array fresh pages, which it first has to clear: that took longer than the ReLU that filled them. Sizes repeat
-from step to step, so blocks are kept here, and one is handed out again when this module holds the only reference left.
+from step to step, so blocks are kept here, and handed out again.
+
+Each block is lent out: a `Lease` shows its memory to NumPy, every view, however derived, refers to the lease, and the
+lease brings the block back when the last of them is gone, in whatever thread that happens.
 """
 
 from __future__ import annotations
 
 import math
-import sys
-import threading
+from collections import deque
+from typing import Any
 
 import numpy as np
 
+from alexnet_np import threads
 from alexnet_np.device import Array
 
 SMALL = 1 << 20  # bytes; below this the system's allocator keeps its memory itself
@@ -20,18 +24,34 @@ KEEP = 64 << 20  # bytes of idle blocks that survive when a new block is needed
 
 WASTE = 2  # a block may be this many times as large as what is asked for
 
-_lock = threading.Lock()
-_blocks: list[list] = []  # [block, when it was last handed out]
-_calls = 0
+_turn = threads.Turn()
+_idle: list[Array] = []  # those idle longest first
+_returned: deque[Array] = deque()  # to be idle: a lease may end anywhere, in `_block` too, and never waits for its turn
+
+
+class Lease:
+    """A block's memory as an array of `shape` and `dtype`, for as long as anything shows it."""
+
+    __slots__ = ("__array_interface__", "_block")
+
+    def __init__(self, block: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._block = block
+        memory = block.__array_interface__["data"]
+        self.__array_interface__ = {"data": memory, "shape": shape, "typestr": dtype.str, "version": 3}
+
+    def __del__(self, bring_back: Any = _returned.append) -> None:
+        bring_back(self._block)
 
 
 def empty(shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> Array:
     """An array as numpy.empty gives it."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
     if size < SMALL:
-        return np.empty(shape, dtype)
-    with _lock:
-        return _idle(size)[:size].view(dtype).reshape(shape)
+        return np.empty(shape, kind)
+    with _turn:
+        block = _block(size)
+    return np.asarray(Lease(block, shape, kind))
 
 
 def empty_like(x: Array) -> Array:
@@ -41,28 +61,14 @@ def empty_like(x: Array) -> Array:
     return packed.transpose(sorted(range(x.ndim), key=order.__getitem__))
 
 
-def _idle(size: int) -> Array:
+def _block(size: int) -> Array:
     """The smallest idle block that fits; if there is none, a new one, for which those idle longest give way."""
-    global _calls
-    _calls += 1
-    # Two references to an idle block: its entry's, and the argument here. A view of it, however derived, is a third.
-    idle = [entry for entry in _blocks if sys.getrefcount(entry[0]) == 2]
-    fitting = [entry for entry in idle if size <= entry[0].size <= WASTE * size]
+    while _returned:
+        _idle.append(_returned.popleft())
+    fitting = [i for i, block in enumerate(_idle) if size <= block.size <= WASTE * size]
     if fitting:
-        best = min(fitting, key=lambda entry: entry[0].size)
-    else:
-        _give_back(sorted(idle, key=lambda entry: entry[1]))
-        best = [np.empty(size, np.uint8), _calls]
-        _blocks.append(best)
-    best[1] = _calls
-    return best[0]
-
-
-def _give_back(idle: list[list]) -> None:
-    """Drop blocks, those idle longest first, until the rest is at most KEEP bytes."""
-    excess = sum(entry[0].size for entry in idle) - KEEP
-    for entry in idle:
-        if excess <= 0:
-            return
-        excess -= entry[0].size
-        _blocks[:] = [other for other in _blocks if other is not entry]
+        return _idle.pop(min(fitting, key=lambda i: _idle[i].size))
+    excess = sum(block.size for block in _idle) - KEEP
+    while excess > 0:
+        excess -= _idle.pop(0).size
+    return np.empty(size, np.uint8)
