@@ -69,7 +69,11 @@ def _why_unavailable(name: str) -> str | None:
     package = "numba" if name == "numba" else "cupy"
     if importlib.util.find_spec(package) is None:
         return f"{package} is not installed (pip install {'numba' if name == 'numba' else 'cupy-cuda13x[ctk]'})"
-    if BACKENDS[name] == "cpu":
+    if name == "numba":
+        try:
+            importlib.import_module(KERNELS + "cpu.jit")
+        except Exception as error:  # no kernels without compiling; a Numba that does not fit this NumPy
+            return one_line(error)
         return None
     try:
         return None if count_gpus() else "no CUDA device"

@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils, config
+from numba import config, types
 from numba.extending import intrinsic
 
 from alexnet_np.kernels.cpu.vector_library import link
@@ -159,7 +158,7 @@ class Emitter:
         for n in range(6, -1, -1):
             power = self.fma(power, r, self.constant(1 / math.factorial(n)))
         name = f"llvm.fptosi.sat.v{LANES}i32.v{LANES}f32"  # NaN becomes 0; what it multiplies stays NaN
-        convert = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(INTS, [VECTOR]), name)
+        convert = _declared(self.builder.module, ir.FunctionType(INTS, [VECTOR]), name)
         exponent = self.builder.add(self.builder.call(convert, [k]), ir.Constant(INTS, [127] * LANES))
         bits = self.builder.shl(exponent, ir.Constant(INTS, [23] * LANES))
         return self.builder.fmul(power, self.builder.bitcast(bits, VECTOR))
@@ -221,7 +220,11 @@ class Emitter:
 
     def variable(self, value: ir.Value) -> ir.Value:
         """A mutable slot, which LLVM keeps in a register."""
-        return cgutils.alloca_once_value(self.builder, value)
+        with self.builder.goto_entry_block():
+            slot = self.builder.alloca(value.type)
+            self.builder.store(value.type(None), slot)
+        self.builder.store(value, slot)
+        return slot
 
     def get(self, slot: ir.Value) -> ir.Value:
         return self.builder.load(slot)
@@ -237,8 +240,19 @@ class Emitter:
     @contextmanager
     def loop(self, count: Any) -> Iterator[ir.Value]:
         """for index in range(count)"""
-        with cgutils.for_range(self.builder, self.int(count)) as loop:
-            yield loop.index
+        b = self.builder
+        check, body, end = (b.append_basic_block(f"loop.{part}") for part in ("check", "body", "end"))
+        before, count = b.block, self.int(count)
+        b.branch(check)
+        b.position_at_end(check)
+        index = b.phi(INT)
+        b.cbranch(b.icmp_signed("<", index, count), body, end)
+        b.position_at_end(body)
+        yield index
+        index.add_incoming(INT(0), before)
+        index.add_incoming(b.add(index, INT(1), flags=["nsw"]), b.block)
+        b.branch(check)
+        b.position_at_end(end)
 
     def vectors(self, count: ir.Value, body: Callable[[ir.Value], None]) -> None:
         """body(first float) for as many vectors as cover `count` >= LANES floats; the last one overlaps the one before.
@@ -255,8 +269,13 @@ class Emitter:
     def _call(self, name: str, *values: ir.Value) -> ir.Value:
         signature = ir.FunctionType(self.vector, [self.vector] * len(values))
         bits = 32 if self.vector == VECTOR else 64
-        function = cgutils.get_or_insert_function(self.builder.module, signature, f"{name}.v{LANES}f{bits}")
+        function = _declared(self.builder.module, signature, f"{name}.v{LANES}f{bits}")
         return self.builder.call(function, values)
+
+
+def _declared(module: ir.Module, signature: ir.FunctionType, name: str) -> ir.Function:
+    """The function `name` of elsewhere, declared once a module."""
+    return module.globals.get(name) or ir.Function(module, signature, name)
 
 
 POINTER, INTEGER = "pointer", "integer"
@@ -299,7 +318,7 @@ def vector_function(name: str, kinds: tuple[str, ...], variants: Mapping[int, Em
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         values = [arguments[0], *pointers_and_integers(context, builder, kinds, signature.args[1:], arguments[1:])]
         prototype = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        builder.call(cgutils.get_or_insert_function(builder.module, prototype, symbol), values)
+        builder.call(_declared(builder.module, prototype, symbol), values)
         return context.get_dummy_value()
 
     # Numba reads the parameters off the signature: the typing context, the variant, then ours.

@@ -1,27 +1,25 @@
 """Compile emitted vector functions to machine code once, keep it on disk, and let Numba's code call it by name.
 
 If the vectors were emitted into each Numba kernel that uses them, LLVM would compile the same microkernel over and
-over, three times for every parallel kernel. So they are compiled apart: emitted, optimised, and written as an object
-file whose name tells the machine and the sources; a process that finds the file only links it.
+over, three times for every parallel kernel. So they are compiled apart: emitted, optimised, and kept as an object file
+whose name tells the machine; a process that finds the file only links it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import config
+from numba import config
 
-from alexnet_np.kernels.cpu.jit import announce, source_stamp
+from alexnet_np.errors import one_line
+from alexnet_np.kernels.cpu import code_cache
+from alexnet_np.kernels.cpu.compiling import compiling, notice
 
 for _initialize in (llvm.initialize_native_target, llvm.initialize_native_asmprinter):
     _initialize()
@@ -30,13 +28,16 @@ for _initialize in (llvm.initialize_native_target, llvm.initialize_native_asmpri
 def link(name: str, emit: Callable[[ir.Module], None]) -> None:
     """Make the functions of the module that `emit` fills callable by their names from Numba's code."""
     cpu, features, machine, engine = _host()
-    identity = repr((name, cpu, features, llvmlite.__version__, source_stamp()))
-    file = _folder() / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.o"
-    code = _read(file)
+    identity = repr((name, cpu, features, llvmlite.__version__))
+    file = f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.o"
+    code = code_cache.read(file)
     if code is None:
-        announce(name)
-        code = _compile(name, emit, machine)
-        _write(file, code)
+        with compiling(name):
+            code = _compile(name, emit, machine)
+        try:
+            code_cache.write(file, code)
+        except OSError as error:
+            notice(f"compiled kernels cannot be kept: {one_line(error)}")
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     llvm.add_symbol(name, engine.get_function_address(name))
@@ -62,30 +63,3 @@ def _compile(name: str, emit: Callable[[ir.Module], None], machine: Any) -> byte
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
     builder.getModulePassManager().run(module, builder)
     return machine.emit_object(module)
-
-
-def _folder() -> Path:
-    """Numba's cache where one is set, else beside the sources as Numba does, else the user's cache."""
-    if config.CACHE_DIR:
-        return Path(config.CACHE_DIR)
-    beside = Path(__file__).parent / "__pycache__"
-    if os.access(beside if beside.exists() else beside.parent, os.W_OK):
-        return beside
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet-np" / "kernels"
-
-
-def _read(file: Path) -> bytes | None:
-    try:
-        return file.read_bytes()
-    except OSError:
-        return None
-
-
-def _write(file: Path, code: bytes) -> None:
-    """All of it or nothing; a cache that cannot be written only costs the next process its compilation."""
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=file.stem)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(code)
-        Path(temporary).replace(file)
