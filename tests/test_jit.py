@@ -83,7 +83,7 @@ def test_a_fresh_checkout_compiles_nothing_and_an_edit_everything(cache, tmp_pat
 
 def test_the_stamp_covers_what_constants_are_imported_from():
     covered = {file.resolve() for file in code_cache.sources()}
-    assert code_cache.KERNELS / "cpu" / "simd.py" in covered and code_cache.KERNELS / "gemm_numba.py" in covered
+    assert {"simd.py", "gemm_numba.py", "random.py"} <= {file.name for file in covered}
     for file in covered:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("alexnet_np."):
@@ -154,6 +154,7 @@ def test_numbas_own_cache_serves_where_its_internals_are_gone(tmp_path, gone):
 def test_no_other_file_takes_numbas_private_names():
     private = re.compile(r"numba\.(core|np|misc|cpython)\b|\b_cache\b.*=.*KernelCache|\bgetrefcount\b")
     files = [*PACKAGE.rglob("*.py"), *code_cache.KERNELS.rglob("*.py")]
+    assert len(files) > 100
     assert {file.name for file in files if private.search(file.read_text())} == {"numba_internals.py"}
 
 
