@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.util import find_spec
@@ -29,12 +29,6 @@ from alexnet_np.errors import ArgumentError
 VARIABLE = "ALEXNET_NP_NUM_THREADS"
 
 forked = False  # whether Numba's threads had started, in a way that no child inherits, before this process was forked
-
-
-def in_children(prepare: Callable[[], None]) -> None:
-    """Have every process that is forked from this one call `prepare` first. Where nothing forks there is no need."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=prepare)
 
 
 class Turn:
@@ -64,7 +58,8 @@ def _find_out_what_was_inherited() -> None:
     forked = forked or (sys.platform == "linux" and _layer() == "omp")
 
 
-in_children(_find_out_what_was_inherited)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_find_out_what_was_inherited)
 
 _chosen: int | None = None
 _one_at_a_time = Turn()

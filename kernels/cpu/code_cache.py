@@ -69,9 +69,9 @@ def folder() -> tuple[Path | None, bool]:
 def _lasting() -> list[Path]:
     given = os.environ.get("NUMBA_CACHE_DIR")
     parents = [Path(given) / "alexnet-np"] if given else []
-    for cache in (lambda: user_cache() / "alexnet-np", own_cache):
+    for where in (lambda: user_cache() / "alexnet-np", own_cache):
         with contextlib.suppress(RuntimeError):  # a user without a home
-            parents.append(cache() / "kernels")
+            parents.append(where() / "kernels")
     return [parent / stamp() for parent in dict.fromkeys(parents)]
 
 
