@@ -68,6 +68,11 @@ def to_gpu(x: Array, device: int | None = None) -> Array:
             return cupy.asarray(x)
 
 
+def beside(x: Array, like: Array) -> Array:
+    """`x` where `like` is: on the CPU, or on CuPy's current GPU. Raises BackendError."""
+    return to_gpu(x) if on_gpu(like) else to_cpu(x)
+
+
 def check_on_gpu(x: Array) -> None:
     if not on_gpu(x):
         raise BackendError("cuda takes CuPy arrays, got a NumPy array; move it with to_gpu, or choose another backend")

@@ -24,14 +24,10 @@ import numpy as np
 
 from alexnet_np.errors import ArgumentError
 from alexnet_np.layers import Parameter
+from alexnet_np.random import generator
 
-RAISED = {
-    2,
-    4,
-    5,
-    6,
-    7,
-}  # layers whose biases the paper starts above 0, so that their ReLUs see positive inputs at once
+# Layers whose biases the paper starts above 0, so that their ReLUs see positive inputs at once.
+RAISED = (2, 4, 5, 6, 7)
 
 
 class Scheme(NamedTuple):
@@ -69,9 +65,7 @@ def initialise(parameters: Iterable[tuple[str, Parameter]], seed: int, scheme: s
         if is_bias and bias is not None:
             values = np.full(parameter.shape, bias(layer), np.float32)
         else:
-            values = draw(
-                np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, i])), distribution, parameter
-            )
+            values = draw(generator(seed, i), distribution, parameter)
             values *= np.float32(spread(parameter.fan_in, fan_out(parameter), layer) if parameter.fan_in else 0)
         parameter.data = values.astype(parameter.data.dtype, copy=False)
 
@@ -81,11 +75,11 @@ def fan_out(parameter: Parameter) -> int:
     return parameter.shape[0] * math.prod(parameter.shape[2:])
 
 
-def draw(generator: np.random.Generator, distribution: str, parameter: Parameter) -> np.ndarray:
+def draw(numbers: np.random.Generator, distribution: str, parameter: Parameter) -> np.ndarray:
     """float32 numbers of the parameter's shape, uniform in [-1, 1) or normal with standard deviation 1."""
     if distribution == "normal":
-        return generator.standard_normal(parameter.shape, dtype=np.float32)
-    drawn = generator.random(parameter.shape, dtype=np.float32)  # in [0, 1)
+        return numbers.standard_normal(parameter.shape, dtype=np.float32)
+    drawn = numbers.random(parameter.shape, dtype=np.float32)  # in [0, 1)
     drawn *= np.float32(2)
     drawn -= np.float32(1)
     return drawn

@@ -11,6 +11,9 @@ same seed gives the same dropout mask in array operations, in Numba and in CUDA.
     element e of an array takes word e % 4 of block e // 4, in C order of a (N,C,H,W) or (N,features) array;
     its uniform number is (word >> 8) * 2**-24, in [0, 1).
 
+What is drawn once and in bulk, on the CPU whatever the backend (`generator`: initial weights), comes from NumPy's
+Philox4x64-10, of the same paper and as much a function of (seed, stream) alone, in compiled code.
+
 Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011); tested on their known answers.
 """
 
@@ -55,3 +58,11 @@ def uniform(size: int, seed: int, stream: int = 0, xp: Any = np) -> Any:
     )
     words = xp.stack(philox(counter, (seed & MASK, (seed >> 32) & MASK)), axis=1).reshape(-1)[:size]
     return (words >> np.uint64(8)).astype(np.float32) * np.float32(2**-24)
+
+
+def generator(seed: int, stream: int = 0) -> np.random.Generator:
+    """NumPy's own generator on its Philox, at the beginning of `stream`: for initial weights (initialisation.py).
+
+    No two streams of a seed meet: each has 2**192 blocks.
+    """
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, stream]))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from alexnet_np.random import philox, uniform
+from alexnet_np.random import generator, philox, uniform
 
 # Random123's known answers for philox4x32 with 10 rounds: counter, key, result
 KNOWN = [
@@ -57,3 +57,25 @@ def test_seeds_and_streams_differ(other):
 def test_negative_and_numpy_seeds_are_64_bit_words():
     assert np.array_equal(uniform(8, seed=-1), uniform(8, seed=(1 << 64) - 1))
     assert np.array_equal(uniform(8, seed=np.int64(5)), uniform(8, seed=5))
+
+
+def philox4x64(counter, key):
+    """Salmon et al. (2011), sec. 4, on Python's own integers."""
+    (c0, c1, c2, c3), (k0, k1), mask = counter, key, (1 << 64) - 1
+    for _ in range(10):
+        low, high = c0 * 0xD2E7470EE14C6C93, c2 * 0xCA5A826395121157
+        c0, c1, c2, c3 = (high >> 64) ^ c1 ^ k0, high & mask, (low >> 64) ^ c3 ^ k1, low & mask
+        k0, k1 = (k0 + 0x9E3779B97F4A7C15) & mask, (k1 + 0xBB67AE8584CAA73B) & mask
+    return [c0, c1, c2, c3]
+
+
+def test_the_oracle_knows_random123s_answer():
+    answer = [0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B]
+    assert philox4x64([0, 0, 0, 0], [0, 0]) == answer
+
+
+@pytest.mark.parametrize(("seed", "stream"), [(0, 0), (7, 2), (2**32 - 1, 15)])
+def test_initial_weights_are_words_of_seed_and_stream(seed, stream):
+    words = generator(seed, stream).bit_generator.random_raw(8)
+    blocks = [philox4x64([block, 0, 0, stream], [seed, 0]) for block in (1, 2)]  # NumPy counts from 1
+    assert words.tolist() == sum(blocks, [])

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from alexnet_np.backend import BACKENDS
-from alexnet_np.device import Array, array_module
+from alexnet_np.device import Array, beside
 from alexnet_np.errors import ArgumentError, WeightsError
 from alexnet_np.models import AlexNet
 from alexnet_np.presets import (
@@ -93,7 +93,7 @@ class Network:
     def place(self, x: np.ndarray) -> Array:
         """`x` where the network's parameters are, in their dtype."""
         first = next(self.model.parameters()).data
-        return array_module(first).asarray(x, first.dtype)
+        return beside(x.astype(first.dtype, copy=False), first)
 
 
 def load_network(

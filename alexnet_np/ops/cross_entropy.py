@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np.backend import implementation
-from alexnet_np.device import Array, array_module, as_array, on_gpu, to_cpu
+from alexnet_np.device import Array, array_module, as_array, beside, on_gpu
 from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
 from alexnet_np.ops import log_softmax
 from alexnet_np.ops.checks import float_arrays, gradient
@@ -123,7 +123,7 @@ def index_coefficients(
     xp = array_module(logits)
     N, C, L = logits.shape
     if on_gpu(target) != on_gpu(logits):
-        target = xp.asarray(to_cpu(target))
+        target = beside(target, logits)
     index = target.reshape(N, 1, L).astype(np.int64)
     counts = index != ignore_index
     if index.size and bool((counts & ((index < 0) | (index >= C))).any()):

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np.backend import current_backend
-from alexnet_np.device import Array, array_module, as_array, to_cpu
+from alexnet_np.device import Array, as_array, beside, to_cpu
 from alexnet_np.layers import Conv2d, Layer, MaxPool2d, ReLU
 from alexnet_np.models import AlexNet
 from alexnet_np.study.torch_net import Arrays, TorchNet, import_torch, import_torchvision, torch_module
@@ -119,7 +119,7 @@ def _compare_net(
     model: AlexNet, x: Array, logits: Array, dlogits: np.ndarray, judges: _Judges
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[Comparison]]:
     """End to end; and every layer's true input and true dy, for `_compare_layer`."""
-    ours = {"logits": logits, "dx": model.backward(array_module(x).asarray(dlogits))}
+    ours = {"logits": logits, "dx": model.backward(beside(dlogits, x))}
     ours.update({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     inputs, dys, truth = judges.truth.run(to_cpu(x), dlogits)
     theirs = None
@@ -169,10 +169,9 @@ def _winners(pooled: Any) -> np.ndarray:
 
 def _compare_layer(name: str, layer: Layer, x: np.ndarray, dy: np.ndarray, judges: _Judges, like: Array) -> LayerReport:
     """One layer by itself, ours on the device of `like`, all of them given this x and this dy."""
-    xp = array_module(like)
     for parameter in layer.parameters():
         parameter.grad = None
-    ours = {"forward": layer(xp.asarray(x)), "dx": layer.backward(xp.asarray(dy))}
+    ours = {"forward": layer(beside(x, like)), "dx": layer.backward(beside(dy, like))}
     ours.update({f"d{key}": p.grad for key, p in layer.named_parameters() if p.grad is not None})
     truth = judges.truth.run_layer(name, x, dy)
     theirs = None if judges.torch is None else judges.torch.run_layer(name, x, dy)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np import ops
-from alexnet_np.device import Array, array_module, to_cpu
+from alexnet_np.device import Array, array_module, beside, to_cpu
 from alexnet_np.errors import ArgumentError
 from alexnet_np.layers import no_grad
 from alexnet_np.models import AlexNet
@@ -33,12 +33,12 @@ def evaluate(model: AlexNet, batches: Iterable[tuple[Array, Array]], num_classes
     """
     confusion = np.zeros((num_classes, num_classes), np.int64)
     loss, in_top5 = 0.0, 0
-    was_training = model.training
+    was_training, parameters = model.training, next(model.parameters()).data
     model.eval()
     try:
         with no_grad():
             for x, target in batches:
-                scores = to_cpu(log_probabilities(model, on_device(model, x)))
+                scores = to_cpu(log_probabilities(model, beside(x, parameters)))
                 best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
                 loss -= float(scores[np.arange(len(target)), target].sum(dtype=np.float64))
                 in_top5 += int((best == target[:, None]).sum())
@@ -60,8 +60,3 @@ def log_probabilities(model: AlexNet, x: Array) -> Array:
     xp = array_module(q)
     largest = q.max(1, keepdims=True)  # taken out of the sum, so that exp cannot underflow to log(0)
     return xp.log(xp.exp(q - largest).mean(1)) + largest[:, 0]
-
-
-def on_device(model: AlexNet, x: np.ndarray) -> Array:
-    """`x` where the network's parameters are."""
-    return array_module(next(model.parameters()).data).asarray(x)

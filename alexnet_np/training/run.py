@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import __version__, ops
-from alexnet_np.device import Array
+from alexnet_np.device import Array, beside
 from alexnet_np.errors import AlexNetError, CheckpointError
 from alexnet_np.layers import Dropout
 from alexnet_np.threads import get_num_threads
 from alexnet_np.training.building import build_model, build_optimizer, build_schedule
 from alexnet_np.training.config import Config
-from alexnet_np.training.evaluation import Evaluation, on_device
+from alexnet_np.training.evaluation import Evaluation
 from alexnet_np.training.metrics import Event
 from alexnet_np.training.schedules import ReduceLROnPlateau
 from alexnet_np.training.task import loaders, open_task
@@ -56,7 +56,7 @@ class Run:
         self.task = open_task(config, workers, cache)
         self.train_batches, self.validation_batches = loaders(config, self.task, workers)
         start = config if saved is None else dataclasses.replace(config, weights=None)  # that file may be gone
-        self.model = build_model(start, len(self.task.classes), len(self.task.recipe.mode))
+        self.model = build_model(start, len(self.task.classes), self.task.recipe.channels)
         self.optimizer = build_optimizer(config, self.model)
         self.schedule = build_schedule(config, self.optimizer, len(self.train_batches))
         self.at = Position()
@@ -69,7 +69,7 @@ class Run:
         Raises AlexNetError where the loss is no longer a number.
         """
         lr = self.optimizer.param_groups[0]["lr"]
-        logits = self.model(on_device(self.model, x))
+        logits = self.model(beside(x, next(self.model.parameters()).data))
         mean, cache = ops.cross_entropy.forward(logits, target, label_smoothing=self.config.label_smoothing)
         loss = float(mean)
         if not math.isfinite(loss):
@@ -82,7 +82,7 @@ class Run:
         self.optimizer.step()
         if not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
-        correct = int((logits.argmax(1) == on_device(self.model, target)).sum())
+        correct = int((logits.argmax(1) == beside(target, logits)).sum())
         at = self.at
         at.batch, at.step, at.images = at.batch + 1, at.step + 1, at.images + len(target)
         at.loss, at.correct = at.loss + loss * len(target), at.correct + correct
