@@ -23,6 +23,7 @@ PACKAGES = [
     "alexnet_np.study",
     "alexnet_np.training",
     "alexnet_np.weights",
+    "alexnet_np.weights.formats",
 ]
 
 TORCH = ["torch==2.13.0", "torchvision==0.28.0"]

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet_np import networks
@@ -131,7 +130,7 @@ def check_preset(name: str) -> str:
 
 def alexnet(
     preset: str = "torchvision",
-    weights: str | Path | Mapping[str, Any] | None = None,
+    weights: Any = None,
     num_classes: int | None = None,
     in_channels: int | None = None,
     width: float = 1.0,
@@ -142,7 +141,8 @@ def alexnet(
     """Build a network. It starts in training mode, as torch's modules do: call `.eval()` to switch dropout off.
 
     `preset`: "torchvision", "paper" or "d2l".
-    `weights`: None (seeded random), a name in the registry ("IMAGENET1K_V1"), a file, or a mapping name -> array.
+    `weights`: None (seeded random), a published name ("IMAGENET1K_V1", or torchvision's member of it), a file, or a
+    mapping name -> array. Prefixes, containers and what else is in them do not matter (weights/finding.py).
     `num_classes`, `in_channels`: the preset's by default. `width` scales every hidden width (channels, dense units).
     `seed` fixes initialisation and dropout; without one they differ from run to run.
     `backend`: "numpy", "numba", "cupy" or "cuda" (alexnet_np/backend.py); by default use_backend's, or the array's.
@@ -157,17 +157,18 @@ def alexnet(
     if weights is None:
         initialise(model.named_parameters(), model.seed)
     else:
-        model.load_state_dict(find_weights(weights))
+        model.load_state_dict(find_weights(weights, {name: p.shape for name, p in model.named_parameters()}))
     return model if backend is None else model.to(backend)
 
 
-def find_weights(weights: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
-    """name -> array, from a mapping, a registry name or a file. Raises WeightsError."""
-    if isinstance(weights, Mapping):
-        return weights
+def find_weights(weights: Any, expected: Mapping[str, Shape | None] | None = None) -> Mapping[str, Any]:
+    """name -> array, from a mapping, a published name or a file; of those in it the one that fits `expected`.
+
+    A shape of None stands for an array that is not wanted, whatever its shape. Raises WeightsError.
+    """
     from alexnet_np.weights import registry  # only now: reading files needs more than building a network
 
-    return registry.load(weights)
+    return registry.load(weights, expected)
 
 
 def preprocess(

@@ -17,7 +17,10 @@ from alexnet_np.measure.load import files, readers
 
 # name of the contender -> (import, expression of the file's path p)
 READERS = {
-    "alexnet_np": ("import alexnet_np.weights, alexnet_np.weights.torch_zip", "alexnet_np.weights.read(p)"),
+    "alexnet_np": (
+        "import alexnet_np.weights.reading, alexnet_np.weights.formats.torch_zip",
+        "alexnet_np.weights.read(p)",
+    ),
     "torch.load": ("import torch", "torch.load(p)"),
     "torch.load mmap": ("import torch", "torch.load(p, mmap=True)"),
 }

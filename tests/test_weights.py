@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 import weight_files as wf  # noqa: E402
 
 import alexnet_np as anp  # noqa: E402
-from alexnet_np.errors import MissingPackageError, WeightsError  # noqa: E402
+from alexnet_np.errors import WeightsError  # noqa: E402
 
 
 def same(got, want) -> None:
@@ -262,12 +262,11 @@ assert not {{"torch", "safetensors", "pickle5"}} & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_safetensors_without_its_library(tmp_path, monkeypatch):
+def test_safetensors_is_read_without_its_library(tmp_path, monkeypatch):
     path = save_safetensors(tmp_path / "w.safetensors", wf.state_dict())
     monkeypatch.setitem(sys.modules, "safetensors", None)
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    with pytest.raises(MissingPackageError, match="pip install safetensors"):
-        anp.weights.read(path)
+    same(anp.weights.read(path), wf.arrays(wf.state_dict()))
 
 
 def test_read_into_a_model(tmp_path):
@@ -304,7 +303,7 @@ def fails(path: Path | str, *words: str) -> str:
         (bytes(4096), "supported: .pth"),
         (b"PK\x03\x04" + bytes(100), "cut short or damaged"),
         (b"hello", "supported: .pth"),
-        (pickle.dumps({"w": [1, 2]}), "a pickle that torch.save did not write"),
+        (pickle.dumps({"w": [1, 2]}), "holds no arrays; what is in it, unused: 'w.0' (int), 'w.1' (int)"),
     ],
 )
 def test_not_weights_at_all(tmp_path, content, words):
@@ -313,11 +312,9 @@ def test_not_weights_at_all(tmp_path, content, words):
     fails(path, words)
 
 
-def test_npy_files(tmp_path):
+def test_one_array_without_a_name(tmp_path):
     np.save(tmp_path / "one.npy", np.ones(3))
-    np.save(tmp_path / "pickled.npy", {"conv1": [np.ones(3), np.ones(1)]}, allow_pickle=True)
-    fails(tmp_path / "one.npy", "numpy.savez")
-    fails(tmp_path / "pickled.npy", "numpy.savez")
+    fails(tmp_path / "one.npy", "an array without a name")
 
 
 def test_no_file(tmp_path):
@@ -338,24 +335,13 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
 
 
 def test_other_things_that_torch_saves(tmp_path):
-    model = torch.nn.Sequential(torch.nn.Linear(2, 3))
-    fails(wf.save_zip(tmp_path / "model.pth", model), "torch.nn.modules.container.Sequential", "state_dict()")
-    fails(wf.save_legacy(tmp_path / "old.pth", model), "state_dict()")
     fails(wf.save_zip(tmp_path / "tensor.pth", torch.ones(3)), "bare tensor")
-    fails(wf.save_zip(tmp_path / "list.pth", [torch.ones(3)]), "list")
     fails(wf.save_zip(tmp_path / "nothing.pth", {}), "no arrays")
-    fails(wf.save_zip(tmp_path / "mixed.pth", {"w": torch.ones(3), "epoch": 3}), "'epoch'", "int")
-    fails(wf.save_zip(tmp_path / "numbered.pth", {3: torch.ones(3)}), "'3'")
+    fails(wf.save_zip(tmp_path / "text.pth", "weights"), "no arrays", "str")
     fails(wf.save_zip(tmp_path / "sparse.pth", {"w": torch.ones(3).to_sparse()}), "_rebuild_sparse_tensor")
-    fails(wf.save_zip(tmp_path / "complex.pth", {"w": torch.ones(3, dtype=torch.complex64)}), "ComplexFloatStorage")
+    fails(wf.save_zip(tmp_path / "complex.pth", {"w": torch.ones(3, dtype=torch.complex64)}), "not a plain one")
     negated = torch.tensor([1 + 2j]).conj().imag  # a real tensor whose sign is a flag
     fails(wf.save_zip(tmp_path / "negated.pth", {"w": negated}), "not a plain one")
-    program = {
-        "constants.pkl": b"\x80\x02).",
-        "code/__torch__.py": b"",
-        "version": b"3\n",
-    }  # as torch.jit.save packs it
-    fails(wf.zip_of(tmp_path / "script.pt", b"\x80\x02c__torch__\nNet\n)\x81.", program), "TorchScript")
 
 
 def test_odd_npz(tmp_path):

@@ -112,7 +112,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(convert.numpy_file.npy, "write_array", full)
+    monkeypatch.setattr(convert.npz_file.npy, "write_array", full)
     with pytest.raises(WeightsError, match="w.npz: cannot be written: No space left on device"):
         anp.weights.write(path, {"w": np.ones(3)})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

@@ -72,6 +72,7 @@ def download(
 def convert(
     source: Source,
     target: Annotated[Path, typer.Argument(help="The file to write: .safetensors or .npz.")],
+    part: Annotated[str | None, typer.Option("--part", help="Which weights, where a file holds several.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write weights in another format, names and numbers unchanged.
@@ -79,7 +80,7 @@ def convert(
     Examples:
       alexnet weights convert alexnet-owt-7be5be79.pth alexnet.safetensors
     """
-    arrays = registry.load(source)
+    arrays = read(registry.path_of(source), part)
     files.write(target, arrays)
     total = sum(array.size for array in arrays.values())
     if as_json:

@@ -32,8 +32,10 @@ def build_model(config: Config, num_classes: int, in_channels: int) -> AlexNet:
     )
     initialise(model.named_parameters(), config.seed, config.initialisation)
     if config.weights is not None:
-        fresh = list(model.state_dict().items())[-2:] if config.new_head else []  # the last layer's weight and bias
-        model.load_state_dict({**find_weights(config.weights), **dict(fresh)})
+        shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+        head = list(shapes)[-2:] if config.new_head else []  # the last layer's weight and bias stay as they are
+        found = find_weights(config.weights, {name: None if name in head else shape for name, shape in shapes.items()})
+        model.load_state_dict(found, strict=not head)
     variants.apply(model, config)
     for prefix in config.freeze:
         model.freeze(prefix)

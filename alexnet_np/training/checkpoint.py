@@ -22,7 +22,7 @@ import numpy as np
 from alexnet_np.device import to_cpu
 from alexnet_np.errors import CheckpointError, one_line
 from alexnet_np.files import replacing
-from alexnet_np.weights import safetensors_file
+from alexnet_np.weights.formats import safetensors_file
 
 Tensors = Mapping[str, Any]
 
@@ -84,7 +84,7 @@ def write(path: Path, tensors: Tensors, state: Mapping[str, Any]) -> None:
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What `write` wrote. Raises CheckpointError where it is not that, to the last bit."""
     try:
-        arrays, metadata = safetensors_file.read_all(path)
+        arrays, metadata = safetensors_file.read_file(path)
         intact = metadata["sha256"] == digest(arrays, metadata["state"])
     except Exception as error:  # a damaged header breaks it anywhere
         if isinstance(error, OSError) and error.strerror:

@@ -1,16 +1,19 @@
-"""Weight files, read without torch: .pth (every format torch.save has had), .safetensors and .npz.
+"""Weight files, read without the program that wrote them: .pth in every format, TorchScript, .safetensors, .npz, .npy.
 
-No file can make this package run code or fill the memory: what it may contain is listed, and the rest is refused with
-a WeightsError of one line. What a file is, its content decides, not its name.
+No file can make this package run code or fill the memory: what it may contain is listed, and the rest is left alone or
+refused with a WeightsError of one line. What a file is, its content decides, not its name.
 
     reading.py       read: which reader for which content
-    pickled.py       the pickle in a .pth, as data
-    tensors.py       storages, and tensors as views of them
-    torch_zip.py, torch_legacy.py, safetensors_file.py, numpy_file.py    the formats
-    state_dict.py    which part of a checkpoint is the state dict
+    source.py        the open file: read at any place, never mapped
+    leaves.py        an array that has not been read yet, and what a file holds
+    finding.py       which of the arrays in a file are the weights
+    fitting.py       fit, match, check_finite: do they fit a model?
+    layouts.py       TensorFlow's order of axes to torch's
+    steps.py         the layers of a network as plain data, as some files have them
+    memory.py        a mapping in memory, as if it were a file
     registry.py      published weights: find, download, load
-    fitting.py       match, check_finite: does a mapping fit a model?
     convert.py       inspect, write
+    formats/         one file a format
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +14,11 @@ from alexnet_np.device import as_array, to_cpu
 from alexnet_np.errors import WeightsError, one_line
 from alexnet_np.files import replacing
 from alexnet_np.text import quoted
-from alexnet_np.weights import numpy_file, safetensors_file
-from alexnet_np.weights.reading import read
+from alexnet_np.weights import finding
+from alexnet_np.weights.formats import npz_file, safetensors_file
+from alexnet_np.weights.reading import opened
 
-WRITERS = {".safetensors": safetensors_file, ".npz": numpy_file}
+WRITERS = {".safetensors": safetensors_file, ".npz": npz_file}
 
 
 class Row(NamedTuple):
@@ -34,8 +36,10 @@ class Contents(NamedTuple):
 
 
 def inspect(path: str | os.PathLike[str]) -> Contents:
-    """The arrays in a weight file, and how many numbers they have together. Raises WeightsError."""
-    rows = [Row(name, array.shape, array.dtype.name, array.size) for name, array in read(path).items()]
+    """The arrays in a weight file, and how many numbers they have together. No number is read. Raises WeightsError."""
+    with opened(path) as contents:
+        found = finding.mapping(contents)
+    rows = [Row(name, leaf.shape, leaf.dtype, prod(leaf.shape)) for name, leaf in found.leaves.items()]
     return Contents(rows, sum(row.parameters for row in rows))
 
 

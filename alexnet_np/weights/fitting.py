@@ -1,17 +1,199 @@
-"""Does a mapping name -> array fit a model? Names, shapes, and on request that every number is one."""
+"""Do weights fit a model? Their names and shapes, and on request that every number is one.
+
+`fit` finds, among all that a file or a dict holds, the one mapping that is this model's, and gives it the model's
+names: by the names, whatever they begin with and whatever wrappers stand among them; where the names are those of
+another program, by the shapes, each of which only one layer has.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from os.path import commonprefix
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from alexnet_np.device import array_module, as_array
 from alexnet_np.errors import WeightsError
 from alexnet_np.text import listed, quoted
+from alexnet_np.weights import finding, layouts
+from alexnet_np.weights.finding import Entry
+from alexnet_np.weights.leaves import Contents, Leaf, Shape
 
-Shape = tuple[int, ...]
+Expected = Mapping[str, Shape | None]  # None: whatever shape it has, it is not wanted (the head, when fine-tuning)
+
+
+class Fit(NamedTuple):
+    """The arrays for a model, by its own names, unread."""
+
+    where: str  # what their names in the file begin with
+    leaves: dict[str, Leaf]
+    names: dict[str, str]  # the model's name -> the file's
+    left: list[str]  # what else is in the file, in words
+    by: str  # "names" or "shapes"
+
+
+def fit(contents: Contents, expected: Expected) -> Fit:
+    """The one mapping in `contents` that has `expected`'s names, or its shapes. Raises WeightsError."""
+    found, others = finding.entries(contents.tree)
+    if not found:
+        raise WeightsError(finding.nothing(contents.tree, found, others))
+    candidates = _by_names(found, expected)
+    fits, by = [each for each in candidates.values() if _fault(each, expected) is None], "names"
+    if not fits and not _name_layers(candidates):
+        fits, by = _by_shapes(found, expected, contents.layout), "shapes"
+    fits = _distinct(fits)
+    if len(fits) > 1:
+        raise WeightsError(finding.both([_beginning(each) for each in fits]))
+    if not fits:
+        raise WeightsError(_nearest(candidates, found, expected))
+    return _fit(fits[0], expected, found, others, by)
+
+
+class _Choice(NamedTuple):
+    """An array for one of the model's, and what makes it fit: a new layout."""
+
+    entry: Entry
+    turn: Callable[[Any], Any] | None = None
+
+
+_Candidate = dict[str, list[_Choice]]  # the model's name -> the arrays that could be meant
+
+
+def _by_names(found: Sequence[Entry], expected: Expected) -> dict[finding.Keys, _Candidate]:
+    """For every beginning, the arrays whose names are the model's behind it; wrappers among the parts do not count."""
+    wanted = {tuple(name.split(".")): name for name in expected}
+    lengths = sorted({len(parts) for parts in wanted}, reverse=True)
+    candidates: dict[finding.Keys, _Candidate] = {}
+    for entry in found:
+        if finding.is_other(entry):
+            continue
+        parts = tuple(part for part in entry.parts if part not in finding.WRAPPERS)
+        for length in lengths:
+            name = wanted.get(parts[-length:])
+            if name is not None:
+                candidates.setdefault(parts[:-length], {}).setdefault(name, []).append(_Choice(entry))
+    return candidates
+
+
+def _fault(candidate: _Candidate, expected: Expected) -> str | None:
+    """Why the arrays with the model's names are not its weights; None if they are."""
+    missing = [name for name, shape in expected.items() if name not in candidate and shape is not None]
+    shapes = {name: candidate[name][0].entry.leaf.shape for name in expected if name in candidate}
+    wrong = [
+        f"{name} is {shapes[name]}, not {want}"
+        for name, want in expected.items()
+        if name in shapes and want is not None and shapes[name] != want
+    ]
+    faults = {"missing": listed(missing) if missing else "", "wrong shape": ", ".join(wrong)}
+    return "; ".join(f"{fault}: {names}" for fault, names in faults.items() if names) or None
+
+
+def _name_layers(candidates: Mapping[finding.Keys, _Candidate]) -> bool:
+    """Whether somebody has the model's names: then its weights are those, or none."""
+    return any(len(candidate) > 2 for candidate in candidates.values())
+
+
+def _by_shapes(found: Sequence[Entry], expected: Expected, layout: str) -> list[_Candidate]:
+    """The groups of arrays whose shapes are the model's, in torch's layout or in TensorFlow's."""
+    layouts_to_try = ("torch", "tensorflow") if layout == "torch" else (layout,)
+
+    def accept(group: list[Entry]) -> _Candidate | None:
+        return next(filter(None, (_assigned(group, expected, turned) for turned in layouts_to_try)), None)
+
+    return finding.groups(found, accept)
+
+
+def _assigned(group: Sequence[Entry], expected: Expected, layout: str) -> _Candidate | None:
+    """Every weight in `group` to the layer of its shape, and with it its bias; None where they are not the model's."""
+    weights = finding.weights_of(group)
+    names = [name for name in expected if name.endswith("weight")]
+    if len(weights) != len(names):
+        return None
+    free, result, maps = list(weights), {}, None
+    for name in names:
+        want = expected[name]
+        entry = next((each for each in free if _is_shape(each, want, layout, each is weights[-1])), None)
+        if entry is None:
+            return None
+        free.remove(entry)
+        if want is not None:
+            result[name] = [_Choice(entry, _turning(want, layout, maps if len(want) == 2 else None))]
+            maps = want[0] if len(want) == 4 else None
+        bias = f"{name.removesuffix('weight')}bias"
+        if expected.get(bias) is not None:
+            choice = _bias(entry, group, expected[bias])
+            if choice is None:
+                return None
+            result[bias] = [choice]
+    return result
+
+
+def _is_shape(entry: Entry, want: Shape | None, layout: str, is_last: bool) -> bool:
+    return is_last if want is None else layouts.is_same_layer(layouts.torch_shape(entry.leaf.shape, layout), want)
+
+
+def _turning(want: Shape, layout: str, maps: int | None) -> Callable[[Any], Any]:
+    return lambda array: layouts.to_torch(array, want, layout, maps)
+
+
+def _bias(weight: Entry, group: Sequence[Entry], want: Shape | None) -> _Choice | None:
+    """The vector of a weight's layer: the one with whose name its own agrees longest, or which stands behind it."""
+    inside = [entry for entry in group if entry.parts[:-1] == weight.parts[:-1] and entry.leaf.shape == want]
+    behind = group[list(group).index(weight) + 1 :][:1]
+    nearest = max(
+        inside, key=lambda entry: (len(commonprefix([entry.name, weight.name])), entry in behind), default=None
+    )
+    return None if nearest is None else _Choice(nearest)
+
+
+def _distinct(fits: Sequence[_Candidate]) -> list[_Candidate]:
+    """One of several names for the same arrays, and a candidate of its own for each of several arrays for one name."""
+    single: dict[Any, _Candidate] = {}
+    for candidate in fits:
+        for choice in range(max(map(len, candidate.values()))):
+            chosen = {name: [choices[min(choice, len(choices) - 1)]] for name, choices in candidate.items()}
+            identity = frozenset((name, choices[0].entry.leaf.identity) for name, choices in chosen.items())
+            single.setdefault(identity, chosen)
+    return list(single.values())
+
+
+def _beginning(candidate: _Candidate) -> str:
+    return finding.beginning([choices[0].entry for choices in candidate.values()])
+
+
+def _nearest(candidates: Mapping[Any, _Candidate], found: Sequence[Entry], expected: Expected) -> str:
+    """The error where nothing fits: what is wrong with the arrays that come nearest."""
+    nearest = max(candidates.values(), key=len, default={})
+    if len(nearest) > 2:
+        return f"the weights do not fit the model; {_fault(nearest, expected)}"
+    want = [shape for name, shape in expected.items() if name.endswith("weight") and shape is not None]
+    have = [entry.leaf.shape for entry in finding.weights_of(found) if not finding.is_other(entry)]
+    names = listed([entry.name for entry in found], 3)
+    return (
+        f"the weights do not fit the model, neither by their names ({names}) nor by their shapes: {_few(have)} "
+        f"where the model has {_few(want)}"
+    )
+
+
+def _few(shapes: Sequence[Shape]) -> str:
+    return ", ".join(map(str, shapes[:8])) + (f" and {len(shapes) - 8} more" if len(shapes) > 8 else "") or "none"
+
+
+def _fit(candidate: _Candidate, expected: Expected, found: Sequence[Entry], others: list[str], by: str) -> Fit:
+    leaves, names = {}, {}
+    for name, want in expected.items():
+        if want is not None:
+            (choice,) = candidate[name]
+            leaves[name], names[name] = _turned(choice, want), choice.entry.name
+    taken = {id(candidate[name][0].entry.leaf) for name in leaves}
+    left = [str(entry) for entry in found if id(entry.leaf) not in taken] + others
+    return Fit(_beginning(candidate), leaves, names, left, by)
+
+
+def _turned(choice: _Choice, want: Shape) -> Leaf:
+    leaf, turn = choice.entry.leaf, choice.turn
+    return leaf if turn is None else Leaf(want, leaf.dtype, lambda: turn(leaf.read()))
 
 
 def match(

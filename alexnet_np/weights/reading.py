@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import importlib
 import os
-import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from alexnet_np.errors import MissingPackageError, WeightsError, one_line
+from alexnet_np.weights.finding import mapping
+from alexnet_np.weights.leaves import Contents, read_all
+from alexnet_np.weights.source import Source, source_of
 
-SUPPORTED = ".pth and .pt of torch.save, .safetensors, .npz"
+SUPPORTED = ".pth and .pt of torch.save and torch.jit.save, .safetensors, .npz, .npy"
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike[str], part: str | None = None) -> dict[str, Any]:
     """The weights in a file, name -> array, with names as the file has them.
 
-    Takes .pth and .pt (a state dict, or a checkpoint that holds one under "state_dict", "model_state_dict", "model" or
-    "net"; zip, legacy and tar format), .safetensors and .npz. A prefix "module." or "_orig_mod.", if all names have it,
-    is taken off. dtypes are the file's, but bfloat16 becomes float32, which holds each of its values exactly.
-    Arrays are writable, and writing to them never changes the file. Those of a zip .pth and a .safetensors are memory
-    maps: do not cut the file short while they live (replacing or deleting it does no harm), and copy what must outlive
-    that. Damage is noticed where the format has checksums (zip .pth, .npz).
-    Raises WeightsError, and MissingPackageError for a .safetensors without its library.
+    Takes .pth and .pt (whatever torch.save or torch.jit.save wrote, the formats before the zip file included),
+    .safetensors, .npz, .npy and pickles of arrays. Of what a file holds, the one mapping is taken whose shapes are
+    those of a network (finding.py), whatever surrounds it; `part` names it where there are two. What wrappers put
+    before all names ("module.", "_orig_mod.") is taken off. dtypes are the file's, but bfloat16 becomes float32, which
+    holds each of its values exactly.
+
+    Arrays are writable and in memory of their own: whatever happens to the file later, they stay. A file that is
+    changed while it is read is refused. Damage is noticed where the format has checksums (zip .pth, .npz).
+    Raises WeightsError, and MissingPackageError for a format whose library is not installed.
+    """
+    with opened(path) as contents:
+        return read_all(mapping(contents, part).leaves)
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Contents]:
+    """What a file holds, with no array read; they are read within the block.
+
+    Raises WeightsError that begins with the file's name, for its own faults and those that the block finds.
     """
     path = Path(path)
     try:
-        return _read(path)
+        with source_of(path) as source:
+            yield _contents(source, path)
     except MissingPackageError:
         raise
     except WeightsError as error:
@@ -38,37 +54,38 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path}: damaged: {type(error).__name__}: {one_line(error)[:200]}") from error
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise WeightsError("is a directory, not a file" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
-    with path.open("rb") as file:
-        head = file.read(512)
-    module, function = _reader(head, path)
-    arrays = getattr(importlib.import_module(f"alexnet_np.weights.{module}"), function)(path)
-    if not arrays:
-        raise WeightsError("holds no arrays")
-    return importlib.import_module("alexnet_np.weights.state_dict").without_prefixes(arrays)
+def _contents(source: Source, path: Path) -> Contents:
+    module, function = _reader(source)
+    return getattr(importlib.import_module(f"alexnet_np.weights.formats.{module}"), function)(source)
 
 
-def _reader(head: bytes, path: Path) -> tuple[str, str]:
-    """The module and the function that read a file which begins with `head`. Raises WeightsError if there is none."""
+def _reader(source: Source) -> tuple[str, str]:
+    """The module and the function that read a file. Raises WeightsError if there is none."""
+    head = source.head(512)
     if head.startswith(b"PK\x03\x04"):
-        from alexnet_np.weights import zips  # only now: zipfile takes longer than all of this
-
-        names = [member.filename for member in zips.directory(path)]
-        if any(name.endswith("data.pkl") for name in names):
-            return "torch_zip", "read"
-        if any(name.endswith(".npy") for name in names):
-            return "numpy_file", "read"
-        raise WeightsError("is a zip archive without weights (neither torch.save nor numpy.savez wrote it)")
-    if head.startswith(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."):  # the magic number, pickled
+        return _reader_of_zip(source)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
+        return "safetensors_file", "read"
+    if b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." in head[:32]:  # torch's magic number, pickled in whatever protocol
         return "torch_legacy", "read_stream"
     if head[257:262] == b"ustar":
         return "torch_legacy", "read_tar"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
-        return "safetensors_file", "read"
+    if head.startswith(b"\x93NUMPY"):
+        return "npy_file", "read"
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "pickle_file", "read"
     raise WeightsError(_why_not(head))
+
+
+def _reader_of_zip(source: Source) -> tuple[str, str]:
+    from alexnet_np.weights.formats import zips  # only now: zipfile takes longer than all of this
+
+    names = [member.filename for member in zips.directory(source)]
+    if any(name.endswith("data.pkl") for name in names):
+        return "torch_zip", "read"
+    if any(name.endswith(".npy") for name in names):
+        return "npz_file", "read"
+    raise WeightsError("is a zip archive without weights (neither torch.save nor numpy.savez wrote it)")
 
 
 def _why_not(head: bytes) -> str:
@@ -79,8 +96,4 @@ def _why_not(head: bytes) -> str:
         return "is a web page, probably an error page saved as weights: fetch the file again"
     if head.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not the weights that it stands for: run `git lfs pull`"
-    if head.startswith(b"\x93NUMPY"):
-        return "is a .npy file, one array without a name (or pickled objects, which are refused): use numpy.savez"
-    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
-        return "refused: a pickle that torch.save did not write; save the weights with numpy.savez or torch.save"
     return f"is not a weight file of a known format; supported: {SUPPORTED}"

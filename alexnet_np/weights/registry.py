@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from alexnet_np.download import fetch
 from alexnet_np.errors import WeightsError, one_line
 from alexnet_np.files import own_cache, replacing, user_cache
-from alexnet_np.weights.reading import read
+from alexnet_np.weights.finding import mapping
+from alexnet_np.weights.fitting import Expected, fit
+from alexnet_np.weights.leaves import Contents, read_all
+from alexnet_np.weights.memory import contents_of
+from alexnet_np.weights.reading import opened
 
 ASSETS = Path(__file__).parent.parent / "assets"  # what the package carries
 
@@ -80,15 +84,42 @@ def entry(name: str) -> Entry:
         raise WeightsError(f"no published weights are called {name!r}: choose one of {', '.join(names())}") from None
 
 
-def load(weights: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The weights of a registry name, downloaded if need be, or of a file. Raises WeightsError."""
-    if isinstance(weights, str) and weights in names():
-        return read(find(weights) or download(weights))
-    if not Path(weights).exists():
+def load(weights: Any, expected: Expected | None = None) -> dict[str, Any]:
+    """The weights of a registry name, downloaded if need be, of torchvision's AlexNet_Weights, of a file or a mapping.
+
+    With `expected`, name -> shape, the one mapping among them that fits, by those names and of those shapes
+    (weights/fitting.py); without, that which is a network's (weights/finding.py). Raises WeightsError.
+    """
+    if isinstance(weights, Mapping):
+        return _chosen(contents_of(weights), expected)
+    with opened(path_of(weights)) as contents:
+        return _chosen(contents, expected)
+
+
+def _chosen(contents: Contents, expected: Expected | None) -> dict[str, Any]:
+    return read_all((mapping(contents) if expected is None else fit(contents, expected)).leaves)
+
+
+def path_of(weights: Any) -> Path:
+    """The file that a published name, a member of torchvision's AlexNet_Weights, or a path is."""
+    name = weights
+    if isinstance(weights, Enum):
+        name = next((each for each, known in ENTRIES.items() if known.url and known.url == _url(weights)), None)
+        if name is None:
+            raise WeightsError(f"{weights} is not of AlexNet: choose one of {', '.join(names())}")
+    if isinstance(name, str) and name in names():
+        return find(name) or download(name)
+    if not isinstance(name, (str, os.PathLike)):
         raise WeightsError(
-            f"{os.fspath(weights)}: neither a file nor one of the published weights {', '.join(names())}"
+            f"weights must be a published name ({', '.join(names())}), a file or a mapping, got {type(name).__name__}"
         )
-    return read(weights)
+    if not Path(name).exists():
+        raise WeightsError(f"{os.fspath(name)}: neither a file nor one of the published weights {', '.join(names())}")
+    return Path(name)
+
+
+def _url(member: Enum) -> Any:
+    return getattr(member.value, "url", None)
 
 
 def find(name: str) -> Path | None:

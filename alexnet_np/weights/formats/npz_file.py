@@ -1,0 +1,90 @@
+""".npz, the zip file of numpy.savez and savez_compressed: one .npy member an array.
+
+A member may be compressed and is then a thousandth of what it claims to become, so the sum of the claims is bounded
+first, and no array is made before its header has been found to fit its member. zipfile checks every CRC-32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import IO
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
+
+import numpy as np
+from numpy.lib import format as npy
+
+from alexnet_np.errors import WeightsError
+from alexnet_np.text import quoted
+from alexnet_np.weights.formats import zips
+from alexnet_np.weights.leaves import Contents, Inert, Leaf
+from alexnet_np.weights.source import Source
+
+CHUNK = 1 << 20
+EXPANSION = 20  # times the file's size that its arrays may have: pruned weights reach some 10
+SMALL = 64 << 20  # bytes that they may have in any case
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+def read(source: Source) -> Contents:
+    """The arrays in a .npz by name. Raises WeightsError."""
+    archive = zips.opened(source)
+    members = archive.infolist()
+    total = sum(member.file_size for member in members)
+    if total > max(SMALL, EXPANSION * source.size):
+        raise WeightsError(f"refused: its compressed arrays claim to become {total} bytes")
+    tree = {}
+    for member in members:
+        name = member.filename.removesuffix(".npy")
+        if name == member.filename or name in tree:
+            raise WeightsError(f"holds {quoted(name)}, which is not an array or is there twice")
+        if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+            raise WeightsError(f"refused: {quoted(name)} is compressed in a way that NumPy never uses")
+        tree[name] = _leaf(archive, member, name)
+    return Contents(".npz of NumPy", tree)
+
+
+def _leaf(archive: ZipFile, member: ZipInfo, name: str) -> Leaf | Inert:
+    with archive.open(member) as stream:
+        shape, fortran, dtype, start = header(stream, name)
+    if dtype.kind not in "biuf":
+        return Inert("pickled objects, which are refused" if dtype.hasobject else f"{dtype}, which are no numbers")
+    nbytes = prod(shape) * dtype.itemsize
+    if nbytes != member.file_size - start:
+        raise WeightsError(f"damaged: {quoted(name)} claims {nbytes} bytes and has {member.file_size - start}")
+    return Leaf(shape, dtype.newbyteorder("=").name, partial(_array, archive, member, name))
+
+
+def header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Shape, whether in Fortran's order, dtype, and where the numbers begin, of a .npy. Raises WeightsError."""
+    version = npy.read_magic(stream)
+    if version not in HEADERS:
+        raise WeightsError(f"damaged: {quoted(name)} is of .npy version {version}")
+    shape, fortran, dtype = HEADERS[version](stream)
+    if any(n < 0 for n in shape):
+        raise WeightsError(f"damaged: {quoted(name)} claims shape {shape}")
+    return shape, fortran, dtype, stream.tell()
+
+
+def _array(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray:
+    with archive.open(member) as stream:
+        shape, fortran, dtype, start = header(stream, name)
+        flat = np.empty(prod(shape), dtype)
+        room, filled = flat.view(np.uint8), 0
+        while part := stream.read(CHUNK):
+            room[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
+            filled += len(part)
+    if filled < flat.nbytes:
+        raise WeightsError(f"damaged: {quoted(name)} is cut short")
+    array = flat.reshape(shape, order="F" if fortran else "C")
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """What numpy.savez writes, but under any names: it takes them as keyword arguments, so that "file" is taken."""
+    with ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                npy.write_array(member, array, allow_pickle=False)

@@ -1,0 +1,100 @@
+"""The zip file that torch.save has written since 1.6: a pickle, and each storage in a member of its own.
+
+    name/data.pkl    the pickle; a tensor in it names its storage
+    name/data/0 ...  the storages, stored without compression and aligned to 64 bytes
+    name/byteorder   "little" or "big", since torch 2.1
+
+TorchScript's archive is the same and holds a program besides (name/code, name/constants.pkl, compressed), which is left
+alone. Nothing is extracted: zipfile reads the directory only, and each storage is read straight into its array. Every
+member that is used has its CRC-32 checked, which torch.load does not do.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from threading import Lock
+from zipfile import ZIP_STORED, ZipInfo
+
+import numpy as np
+
+from alexnet_np.errors import WeightsError
+from alexnet_np.text import quoted
+from alexnet_np.weights.formats import pickled, zips
+from alexnet_np.weights.formats.pickle_stream import Stream
+from alexnet_np.weights.formats.torch_tensors import Storage, Storages
+from alexnet_np.weights.leaves import Contents, numbers
+from alexnet_np.weights.source import Source
+
+LOCAL_HEADER, LENGTHS = 30, 26  # bytes of a member's own header; where in it the lengths of the two fields after it are
+MAX_PICKLE = 16 << 20  # bytes; AlexNet's is 1.4 kB, a network's of a thousand layers some 100 kB
+STEP = 1 << 20  # bytes between two looks at the checksum, few enough to be still in the processor's cache
+
+
+class Archive:
+    """The members of a zip file by name, read and checked."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        members = zips.directory(source)
+        self.members = {member.filename: member for member in members}
+        if len(self.members) < len(members):
+            raise WeightsError("damaged: two members of the zip file have the same name")
+        # torch.serialization.set_crc32_options(False) makes torch write 0 for every checksum
+        self.has_checksums = any(member.CRC for member in members)
+        self.lock, self.left = Lock(), source.size
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A member's bytes, checked, in memory of their own. Raises WeightsError."""
+        member = self.members.get(name)
+        if member is None:
+            raise WeightsError(f"damaged: the zip file has no member {quoted(name)}")
+        if member.compress_type != ZIP_STORED:
+            raise WeightsError(f"refused: {quoted(name)} is compressed, which torch.save never does")
+        with self.lock:  # members may share their bytes, and many that do would together take more than the file has
+            self.left -= member.file_size
+            if self.left < 0:
+                raise WeightsError(
+                    f"refused: its members are together larger than the file; {quoted(name)} is too much"
+                )
+        return self._read(member)
+
+    def _read(self, member: ZipInfo) -> np.ndarray:
+        lengths = self.source.read(member.header_offset + LENGTHS, LOCAL_HEADER - LENGTHS)
+        start = member.header_offset + LOCAL_HEADER + sum(struct.unpack("<HH", lengths))
+        self.source.check(start, member.file_size)
+        content = np.empty(member.file_size, np.uint8)
+        checksum = 0
+        for offset in range(0, member.file_size, STEP):
+            piece = content[offset : offset + STEP]
+            self.source.fill(start + offset, piece.data)
+            checksum = zlib.crc32(piece.data, checksum) if self.has_checksums else 0
+        if self.has_checksums and checksum != member.CRC:
+            raise WeightsError(
+                f"damaged: the checksum of {quoted(member.filename)} does not match; fetch or write the file again"
+            )
+        return content
+
+
+def read(source: Source) -> Contents:
+    """What torch.save or torch.jit.save wrote. Raises WeightsError."""
+    archive = Archive(source)
+    prefix = next(name for name in archive.members if name.endswith("data.pkl")).removesuffix("data.pkl")
+    script = archive.members[f"{prefix}data.pkl"]
+    if script.file_size > MAX_PICKLE:
+        raise WeightsError(f"refused: its pickle has {script.file_size} bytes, a state dict's has some thousand")
+    order = f"{prefix}byteorder"
+    big_endian = order in archive.members and archive[order].tobytes() == b"big"
+
+    def fetch(storage: Storage) -> np.ndarray:
+        raw = archive[f"{prefix}data/{storage.key}"]
+        if len(raw) < storage.nbytes:
+            raise WeightsError(
+                f"damaged: storage {quoted(storage.key)} claims {storage.nbytes} bytes and has {len(raw)}"
+            )
+        return numbers(raw[: storage.nbytes], storage.dtype, big_endian)
+
+    raw = bytearray(archive[script.filename])
+    tree = pickled.load(Stream(Source(raw, 0, len(raw))), Storages(fetch))
+    is_program = f"{prefix}constants.pkl" in archive.members
+    return Contents("TorchScript archive" if is_program else "torch.save, zip", tree)

@@ -1,0 +1,46 @@
+"""The layers of a network as plain data: what a file says of them, and what is written into one.
+
+A .caffemodel, an ONNX graph, a .mat of MatConvNet and a checkpoint of cuda-convnet hold not only numbers but the order
+of the layers and their constants, and only that tells apart networks whose weights have the same shapes. Readers give
+it as a row of steps, a model describes itself as one, and the writers of such files take one: none of them knows the
+other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+Pads = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
+
+
+class Step(NamedTuple):
+    """One layer.
+
+    kind          settings
+    conv          stride, padding (Pads), groups
+    linear
+    relu, tanh, sigmoid, flatten, softmax
+    max_pool      kernel, stride, padding (Pads), ceil (the last window may hang over the edge)
+    avg_pool      kernel, stride, padding (Pads), ceil
+    adaptive      output_size
+    lrn           size, alpha, beta, k, convention, region ("across", "within"), groups
+    dropout       p, scaling ("training": kept units are multiplied by 1/(1-p); "testing": all by 1-p)
+    """
+
+    kind: str
+    name: str  # the layer's own; its arrays are NAME.weight and NAME.bias
+    settings: Mapping[str, Any]
+
+
+def step(kind: str, name: str = "", **settings: Any) -> Step:
+    return Step(kind, name, settings)
+
+
+def square(pads: int) -> Pads:
+    return ((pads, pads), (pads, pads))
+
+
+def order(steps: Sequence[Step]) -> list[str]:
+    """The kinds that tell networks apart, in order: without dropout, flattening and softmax, which change no logit."""
+    return [each.kind for each in steps if each.kind not in ("dropout", "flatten", "softmax", "adaptive")]
