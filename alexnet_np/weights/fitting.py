@@ -167,17 +167,13 @@ def _nearest(candidates: Mapping[Any, _Candidate], found: Sequence[Entry], expec
     nearest = max(candidates.values(), key=len, default={})
     if len(nearest) > 2:
         return f"the weights do not fit the model; {_fault(nearest, expected)}"
-    want = [shape for name, shape in expected.items() if name.endswith("weight") and shape is not None]
-    have = [entry.leaf.shape for entry in finding.weights_of(found) if not finding.is_other(entry)]
     names = listed([entry.name for entry in found], 3)
+    shapes = [str(entry.leaf.shape) for entry in finding.weights_of(found) if not finding.is_other(entry)]
+    more = f" and {len(shapes) - 8} more" if len(shapes) > 8 else ""
     return (
-        f"the weights do not fit the model, neither by their names ({names}) nor by their shapes: {_few(have)} "
-        f"where the model has {_few(want)}"
+        f"the weights do not fit the model; {_fault({}, expected)}; and what is there ({names}) does not have its "
+        f"shapes: {', '.join(shapes[:8]) or 'no weight'}{more}"
     )
-
-
-def _few(shapes: Sequence[Shape]) -> str:
-    return ", ".join(map(str, shapes[:8])) + (f" and {len(shapes) - 8} more" if len(shapes) > 8 else "") or "none"
 
 
 def _fit(candidate: _Candidate, expected: Expected, found: Sequence[Entry], others: list[str], by: str) -> Fit:

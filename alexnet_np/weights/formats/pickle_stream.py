@@ -22,7 +22,7 @@ LARGE = 4096  # bytes that are rather left where they are
 OPCODES: dict[int, tuple[str, Any]] = {
     ord(opcode.code): (opcode.name, opcode.arg and opcode.arg.reader) for opcode in pickletools.opcodes
 }
-OPCODES[ord("S")] = ("STRING", lambda stream: stream.readline().decode("latin-1"))  # its escapes are nobody's business
+LINES = {"GLOBAL": 2, "INST": 2, "PERSID": 1, "STRING": 1}  # of text, whose escapes are nobody's business
 LENGTHS = {"BINBYTES": 4, "BINSTRING": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}  # bytes of the length before the bytes
 
 
@@ -62,9 +62,10 @@ class Stream:
         self.window, self.at, self.place = self.source.read(here, ahead), 0, here + ahead
 
     def readline(self) -> bytes:
+        """Up to the end of a line, which pickletools' readers want to see."""
         line = bytearray()
         while not line.endswith(b"\n"):
-            line += self.read(1)
+            line.append(self.byte())
             if len(line) > MAX_LINE:
                 raise WeightsError("refused: a line in its pickle is too long")
         return bytes(line)
@@ -88,5 +89,7 @@ def opcodes(stream: Stream) -> Iterator[tuple[str, Any]]:
         if name in LENGTHS:
             size = int.from_bytes(stream.read(LENGTHS[name]), "little")
             yield name, stream.run(size) if size > LARGE else stream.read(size)
+        elif name in LINES:
+            yield name, " ".join(stream.readline()[:-1].decode() for _ in range(LINES[name]))
         else:
             yield name, read_argument and read_argument(stream)
