@@ -25,6 +25,11 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def package() -> Path:
+    """Where this package's own files lie."""
+    return Path(__file__).parent
+
+
 def user_cache() -> Path:
     """$XDG_CACHE_HOME or ~/.cache. Raises RuntimeError for a user without a home."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

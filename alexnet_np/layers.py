@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
@@ -15,9 +14,9 @@ from alexnet_np import ops
 from alexnet_np.backend import use_backend
 from alexnet_np.device import Array
 from alexnet_np.errors import AlexNetError, ArgumentError, ShapeError
+from alexnet_np.hooks import Hookable
 
 Shape = tuple[int, ...]
-Hook = Callable[["Layer", Array, Array], Array | None]
 
 _grad_enabled: ContextVar[bool] = ContextVar("alexnet_np_grad_enabled", default=True)
 
@@ -54,26 +53,7 @@ class Parameter:
         return f"Parameter{self.shape} {self.data.dtype}{'' if self.requires_grad else ', frozen'}"
 
 
-class HookHandle:
-    """What registering a hook returns; `remove()` takes the hook off, and so does leaving a `with` on the handle."""
-
-    _keys = itertools.count()  # none is used twice, so that removing a hook again cannot remove another
-
-    def __init__(self, hooks: dict[int, Hook], hook: Hook) -> None:
-        self._hooks, self._key = hooks, next(self._keys)
-        hooks[self._key] = hook
-
-    def remove(self) -> None:
-        self._hooks.pop(self._key, None)
-
-    def __enter__(self) -> HookHandle:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.remove()
-
-
-class Layer:
+class Layer(Hookable):
     """One step of a network. Subclasses name their op and its arguments.
 
     No layer ever writes into an array it was given or has handed out, so what a hook keeps stays as it was.
@@ -82,17 +62,16 @@ class Layer:
     op: Any = None  # the module in alexnet_np/ops
 
     def __init__(self) -> None:
+        super().__init__()
         self.training = True
         self.backend: str | None = None  # None: the one chosen by use_backend, else the array operations
-        self._forward_hooks: dict[int, Hook] = {}
-        self._backward_hooks: dict[int, Hook] = {}
         self._cache: Any = None
 
     def __call__(self, x: Array) -> Array:
         with nullcontext() if self.backend is None else use_backend(self.backend):
             y, cache = self.forward(x)
         self.keep(cache)
-        return self._hooked(x, y)
+        return self.hooked_output(x, y)
 
     def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = True) -> Array | None:
         """Add this layer's parameter gradients to their `.grad`; return dx, or None if it was not asked for.
@@ -105,7 +84,7 @@ class Layer:
             dx = self.gradients(dy, input_grad)
         if not retain_graph:
             self.keep(None)
-        return self._hooked_gradient(dx, dy)
+        return self.hooked_gradient(dx, dy)
 
     def keep(self, cache: Any) -> None:
         """Hold `cache`, what forward leaves for backward, unless gradients are off."""
@@ -135,33 +114,6 @@ class Layer:
     def macs(self, shape: Shape) -> int:
         """Multiply-accumulates for an input of `shape`: those of convolutions and dense layers, as is customary."""
         return 0
-
-    def register_forward_hook(self, hook: Hook) -> HookHandle:
-        """Call hook(layer, x, y) after every forward; an array it returns replaces y."""
-        return HookHandle(self._forward_hooks, hook)
-
-    def register_full_backward_hook(self, hook: Hook) -> HookHandle:
-        """Call hook(layer, dx, dy) after every backward; an array it returns replaces dx."""
-        return HookHandle(self._backward_hooks, hook)
-
-    @property
-    def hooked(self) -> bool:
-        """Whether anybody listens to this layer."""
-        return bool(self._forward_hooks or self._backward_hooks)
-
-    def _hooked(self, x: Array, y: Array) -> Array:
-        """y, or what the forward hooks put in its place."""
-        for hook in tuple(self._forward_hooks.values()):
-            replaced = hook(self, x, y)
-            y = y if replaced is None else replaced
-        return y
-
-    def _hooked_gradient(self, dx: Array | None, dy: Array) -> Array | None:
-        """dx, or what the backward hooks put in its place."""
-        for hook in tuple(self._backward_hooks.values()):
-            replaced = hook(self, dx, dy)
-            dx = dx if replaced is None else replaced
-        return dx
 
     def leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         """(name, layer) for every layer that is not a container, in the order they run."""

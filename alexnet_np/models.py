@@ -54,7 +54,7 @@ class AlexNet(Layer):
         """x (N,C,H,W) -> logits (N, num_classes). Raises ShapeError; where x is too small it names the least size."""
         x = as_array(x, "model: x")
         self.check_input(x)
-        return self._hooked(x, Sequential(self._parts())(x))
+        return self.hooked_output(x, Sequential(self._parts())(x))
 
     def backward(self, dlogits: Any, input_grad: bool = True, retain_graph: bool = True) -> Array | None:
         """Add every parameter's gradient to its `.grad`; return dx, the gradient of the input.
@@ -64,7 +64,7 @@ class AlexNet(Layer):
         """
         dlogits = as_array(dlogits, "model: dlogits")
         dx = Sequential(self._parts()).backward(dlogits, input_grad, retain_graph)
-        return self._hooked_gradient(dx, dlogits)
+        return self.hooked_gradient(dx, dlogits)
 
     def _parts(self) -> list[Layer]:
         return [self.features, self.avgpool, self.flatten, self.classifier]

@@ -21,7 +21,7 @@ class Sequential(Layer):
         y = x
         for unit in fusion.units(self.layers):
             y = unit(y)
-        return self._hooked(x, y)
+        return self.hooked_output(x, y)
 
     def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = True) -> Array | None:
         """Backward through every layer; stops where nothing earlier needs a gradient."""
@@ -33,7 +33,7 @@ class Sequential(Layer):
             if not (needed or trainable[i]):
                 return None
             gradient = units[i].backward(gradient, needed, retain_graph)
-        return self._hooked_gradient(gradient, dy)
+        return self.hooked_gradient(gradient, dy)
 
     def output_shape(self, shape: Shape) -> Shape:
         for layer in self.layers:

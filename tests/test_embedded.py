@@ -18,12 +18,12 @@ from alexnet_np.cli import train
 from alexnet_np.cli.app import app
 from alexnet_np.data import idx
 from alexnet_np.data.augment import Upsample
-from alexnet_np.data.contact_sheet import SIDE, Tile, contact_sheet
 from alexnet_np.data.dataset import Subset
 from alexnet_np.data.garments import garments
 from alexnet_np.data.labels import FASHION_MNIST
 from alexnet_np.data.loader import Loader
 from alexnet_np.presets import PRESETS, preprocess, preset_of_weights
+from alexnet_np.study.contact_sheet import SIDE, Tile, contact_sheet
 from alexnet_np.training import checkpoint
 from alexnet_np.training.evaluation import evaluate
 from alexnet_np.training.task import evaluation_augment, find_recipe_of

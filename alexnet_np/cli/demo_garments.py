@@ -13,7 +13,6 @@ from rich.text import Text
 from alexnet_np.cli import show
 from alexnet_np.cli.images import Guess, best
 from alexnet_np.cli.options import load_network
-from alexnet_np.data.contact_sheet import Tile, contact_sheet
 from alexnet_np.data.garments import Garment, garments
 from alexnet_np.device import to_cpu
 from alexnet_np.errors import DataError, one_line
@@ -21,6 +20,7 @@ from alexnet_np.files import replacing
 from alexnet_np.layers import no_grad
 from alexnet_np.ops import softmax
 from alexnet_np.presets import preprocess
+from alexnet_np.study.contact_sheet import Tile, contact_sheet
 from alexnet_np.weights import registry
 
 WEIGHTS = "FASHION_MNIST_V1"

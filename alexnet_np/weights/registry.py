@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 from alexnet_np.download import fetch
 from alexnet_np.errors import WeightsError, one_line
-from alexnet_np.files import own_cache, replacing, user_cache
+from alexnet_np.files import own_cache, package, replacing, user_cache
 from alexnet_np.weights.finding import mapping
 from alexnet_np.weights.fitting import Expected, fit
 from alexnet_np.weights.leaves import Contents, read_all
 from alexnet_np.weights.memory import contents_of
 from alexnet_np.weights.reading import opened
 
-ASSETS = Path(__file__).parent.parent / "assets"  # what the package carries
+ASSETS = package() / "assets"  # what the package carries
 
 
 class Entry(NamedTuple):

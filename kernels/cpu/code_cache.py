@@ -19,8 +19,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import alexnet_np
-from alexnet_np.files import own_cache, replacing, user_cache
+from alexnet_np.files import own_cache, package, replacing, user_cache
 
 GENERATIONS = 16  # folders of other contents that stay beside ours: other versions of the package, a developer's edits
 
@@ -32,8 +31,7 @@ CONSTANTS = ("random.py", "ops/conv2d.py")
 def sources() -> list[Path]:
     """Every file that a change of must not leave a compiled kernel as it was."""
     kernels = (file for file in (*KERNELS.glob("*.py"), *KERNELS.glob("cpu/*.py")) if not file.stem.endswith("_cuda"))
-    package = Path(alexnet_np.__file__).parent
-    return [*sorted(kernels), *(package / name for name in CONSTANTS)]
+    return [*sorted(kernels), *(package() / name for name in CONSTANTS)]
 
 
 @cache

@@ -1,0 +1,65 @@
+"""Who listens to a layer: functions called after its forward or backward, which may put another array in the place."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from alexnet_np.device import Array
+
+Hook = Callable[[Any, Array, Array], Array | None]  # (layer, x, y), or (layer, dx, dy)
+
+
+class HookHandle:
+    """What registering a hook returns; `remove()` takes the hook off, and so does leaving a `with` on the handle."""
+
+    _keys = itertools.count()  # none is used twice, so that removing a hook again cannot remove another
+
+    def __init__(self, hooks: dict[int, Hook], hook: Hook) -> None:
+        self._hooks, self._key = hooks, next(self._keys)
+        hooks[self._key] = hook
+
+    def remove(self) -> None:
+        self._hooks.pop(self._key, None)
+
+    def __enter__(self) -> HookHandle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+class Hookable:
+    """What hooks listen to."""
+
+    def __init__(self) -> None:
+        self._forward_hooks: dict[int, Hook] = {}
+        self._backward_hooks: dict[int, Hook] = {}
+
+    def register_forward_hook(self, hook: Hook) -> HookHandle:
+        """Call hook(layer, x, y) after every forward; an array it returns replaces y."""
+        return HookHandle(self._forward_hooks, hook)
+
+    def register_full_backward_hook(self, hook: Hook) -> HookHandle:
+        """Call hook(layer, dx, dy) after every backward; an array it returns replaces dx."""
+        return HookHandle(self._backward_hooks, hook)
+
+    @property
+    def hooked(self) -> bool:
+        """Whether anybody listens to this layer."""
+        return bool(self._forward_hooks or self._backward_hooks)
+
+    def hooked_output(self, x: Array, y: Array) -> Array:
+        """y, or what the forward hooks put in its place."""
+        for hook in tuple(self._forward_hooks.values()):
+            replaced = hook(self, x, y)
+            y = y if replaced is None else replaced
+        return y
+
+    def hooked_gradient(self, dx: Array | None, dy: Array) -> Array | None:
+        """dx, or what the backward hooks put in its place."""
+        for hook in tuple(self._backward_hooks.values()):
+            replaced = hook(self, dx, dy)
+            dx = dx if replaced is None else replaced
+        return dx
