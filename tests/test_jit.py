@@ -76,6 +76,7 @@ def test_a_fresh_checkout_compiles_nothing_and_an_edit_everything(cache, tmp_pat
     where = "print(relu()); print(anp.__file__)"
     here = f"{RIGHT}{copied / '__init__.py'}\n"
     assert run(cache, where, PYTHONPATH=str(tmp_path / "checkout")) == (here, "")
+    assert not [file for file in copied.rglob("*") if file.suffix in (".kernel", ".o", ".nbi", ".nbc")]
     with (copied / "kernels" / "cpu" / "simd.py").open("a") as file:
         file.write("# edited\n")
     assert run(cache, where, PYTHONPATH=str(tmp_path / "checkout")) == (here, COMPILING)
@@ -116,7 +117,7 @@ def test_two_processes_compile_into_one_cache_at_once(tmp_path):
     assert not [file for file in tmp_path.rglob("*") if file.suffix == ".part"]
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x80\x04nonsense"])
+@pytest.mark.parametrize("damage", [pytest.param(b"", marks=pytest.mark.slow), b"\x80\x04nonsense"])
 def test_a_damaged_file_is_compiled_again(cache, damage):
     (kernel,) = cache.rglob("*.kernel")
     kernel.write_bytes(damage)
@@ -140,7 +141,7 @@ numba.njit = bare
 }
 
 
-@pytest.mark.parametrize("gone", GONE)
+@pytest.mark.parametrize("gone", ["a function", *(pytest.param(gone, marks=pytest.mark.slow) for gone in [*GONE][1:])])
 def test_numbas_own_cache_serves_where_its_internals_are_gone(tmp_path, gone):
     hits = "; from alexnet_np.kernels import relu_numba as r; print(sum(r.rectify._threaded.stats.cache_hits.values()))"
     notice = "alexnet-np: Numba .* is not built as expected .*; its own cache serves the kernels, .*\n"
@@ -212,9 +213,8 @@ def fork():
 """
 
 
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
-@pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_a_child_forked_after_use_computes(warm, layer, backend):
+@pytest.mark.parametrize(("backend", "layer"), [("numba", "omp"), ("numba", "workqueue"), ("numpy", "omp")])
+def test_a_child_forked_after_use_computes(warm, backend, layer):
     code = f"{FORK}\nwork = lambda: relu({backend!r})\nbefore = work()\nfork(); assert work() == before"
     out, said = run(warm, code, NUMBA_THREADING_LAYER=layer)
     assert out == "0\n"
@@ -273,7 +273,7 @@ def on_a_terminal(cache, code):
 
 def test_a_terminal_shows_one_line_while_it_lasts(tmp_path):
     sent = on_a_terminal(tmp_path, "y = relu(); print('result', y)")
-    assert "compiling for this machine, once: rectify" in sent
+    assert "compiling for this machine, once: relu_numba.rectify" in sent
     assert not re.search(r"(?<!\x1b)\[\d*[A-Z]", sent)  # an escape without its first byte
     *_, shown = sent.rpartition("rectify")
     assert re.search(r"\x1b\[2K.*result 2016\.0\r\n$", shown, re.DOTALL)  # erased before anything else is printed

@@ -57,11 +57,15 @@ def compiled_publicly(function: Callable[..., Any], options: dict[str, Any]) -> 
         numba.config.CACHE_DIR = before
 
 
+def name_of(kernel: Callable[..., Any]) -> str:
+    return f"{kernel.__module__.rpartition('.')[2]}.{kernel.__qualname__}"
+
+
 class KernelCache:
     """What a dispatcher asks for machine code before it compiles, and gives it after."""
 
     def __init__(self, function: Callable[..., Any], parallel: bool) -> None:
-        self.name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+        self.name = name_of(function)
         self.parallel = parallel
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
@@ -103,7 +107,7 @@ if missing is None:
 
         def on_start(self, event: Any) -> None:
             if self._is_ours(event):
-                compiling.begin(event.data["dispatcher"].__name__)
+                compiling.begin(name_of(event.data["dispatcher"]))
 
         def on_end(self, event: Any) -> None:
             if self._is_ours(event):
