@@ -1,18 +1,12 @@
 """The hyperbolic tangent on the GPU; see tanh.cu. The signatures of alexnet_np/ops/tanh.py."""
 
 from alexnet_np.device import Array
-from alexnet_np.kernels.gpu.runtime import contiguous, empty, launch_each
+from alexnet_np.kernels.gpu.runtime import launch_map
 
 
 def compute(x: Array) -> Array:
-    x = contiguous(x)
-    y = empty(x.shape, x)
-    launch_each("tanh", "tanh_forward", x.size, x, y, real=x.dtype)
-    return y
+    return launch_map("tanh", "tanh_forward", x)
 
 
 def gradients(dy: Array, y: Array) -> Array:
-    dy, y = contiguous(dy), contiguous(y)
-    dx = empty(y.shape, y)
-    launch_each("tanh", "tanh_backward", y.size, dy, y, dx, real=y.dtype)
-    return dx
+    return launch_map("tanh", "tanh_backward", dy, y)

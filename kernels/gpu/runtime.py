@@ -78,6 +78,14 @@ def launch_each(stem: str, name: str, count: int, *args: Any, real: np.dtype, **
     launch(stem, name, (ceil_div(count, BLOCK),), (BLOCK,), *args, count, real=real, **defines)
 
 
+def launch_map(stem: str, name: str, *arrays: Array) -> Array:
+    """What an elementwise kernel makes of `arrays`, all of one shape and dtype: an array like them."""
+    arrays = tuple(contiguous(array) for array in arrays)
+    out = empty(arrays[0].shape, arrays[0])
+    launch_each(stem, name, out.size, *arrays, out, real=out.dtype)
+    return out
+
+
 def three(sides: tuple[int, ...]) -> Shape:
     x, y, z = (*sides, 1, 1)[:3]
     return x, y, z
