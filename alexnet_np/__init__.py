@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from alexnet_np import ops, study, weights
     from alexnet_np.backend import available_backends, use_backend
     from alexnet_np.layers import no_grad
-    from alexnet_np.plan import compile
+    from alexnet_np.plan import compile, compile_training
     from alexnet_np.presets import alexnet, preprocess
     from alexnet_np.study.summary import summary
     from alexnet_np.threads import get_num_threads, set_num_threads
@@ -43,6 +43,7 @@ _LAZY = {
     "alexnet": "alexnet_np.presets",
     "available_backends": "alexnet_np.backend",
     "compile": "alexnet_np.plan",
+    "compile_training": "alexnet_np.plan",
     "get_num_threads": "alexnet_np.threads",
     "no_grad": "alexnet_np.layers",
     "preprocess": "alexnet_np.presets",
@@ -68,6 +69,7 @@ __all__ = [
     "available_backends",
     "categories",
     "compile",
+    "compile_training",
     "get_num_threads",
     "no_grad",
     "ops",

@@ -6,6 +6,8 @@ from alexnet_np.device import Array
 from alexnet_np.kernels.gpu.runtime import contiguous, launch_each
 from alexnet_np.ops.sgd import Step
 
+NUMBERS = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "first")  # what `compute_planned` reads, in order
+
 
 def compute(w: Array, g: Array, v: Array | None, step: Step) -> None:
     """Update w and v, both in C order."""
@@ -13,5 +15,5 @@ def compute(w: Array, g: Array, v: Array | None, step: Step) -> None:
 
 
 def compute_planned(w: Array, g: Array, v: Array | None, numbers: Array, paper: bool) -> None:
-    """`compute` with its numbers on the GPU: lr, momentum, dampening, weight_decay, nesterov, first; of the dtype."""
+    """`compute` with its NUMBERS on the GPU, of the arrays' dtype."""
     launch_each("sgd", "sgd_step_planned", w.size, w, g, v, numbers, np.bool_(paper), real=w.dtype)

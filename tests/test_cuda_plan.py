@@ -26,7 +26,9 @@ from alexnet_np.kernels.gpu.runtime import recording
 from alexnet_np.kernels.gpu.tape import Tape
 from alexnet_np.layers import Dropout, Layer
 from alexnet_np.plan.cuda import PROGRAMS, CudaPlan
-from alexnet_np.plan.cuda_steps import Weighted, steps_of
+from alexnet_np.plan import layout
+from alexnet_np.plan.cuda_steps import STEPS, Weighted
+from alexnet_np.plan.steps import Options, make
 from alexnet_np.presets import PRESETS
 
 CLOSE = {"strict": 1e-6, "tf32": 3e-3, "tf32x3": 1e-6}  # relative to the largest logit
@@ -245,7 +247,7 @@ def test_wrong_inputs_are_named(machine, x: np.ndarray, there: bool, error: type
     [
         (zeros(1, 10), False, anp.BackendError, "out is on the CPU"),
         (zeros(1, 10, dtype=np.float64), True, anp.DtypeError, "out must be float32, got float64"),
-        (zeros(2, 10), True, anp.ShapeError, r"out must be \(1, 10\) in C order, got \(2, 10\)"),
+        (zeros(2, 10), True, anp.ShapeError, r"out must be \(1, 10\), got \(2, 10\)"),
     ],
 )
 def test_wrong_outputs_are_named(machine, out: np.ndarray, there: bool, error: type, message: str) -> None:
@@ -279,7 +281,7 @@ def test_wrong_compilations_are_named(machine) -> None:
 def test_a_layer_that_no_plan_knows(machine) -> None:
     model = machine.move(build())
     model.features.layers[1] = Layer()
-    with pytest.raises(anp.ArgumentError, match=r"no plan on the GPU for features.1 \(Layer\(\)\); call the model"):
+    with pytest.raises(anp.ArgumentError, match=r"no plan for features.1 \(Layer\(\)\); call the model"):
         anp.compile(model, size=99)
 
 
@@ -331,13 +333,13 @@ def test_memory_is_little_more_than_what_is_needed_at_once() -> None:
     model, weights = anp.alexnet(width=1 / 4, seed=0), Tape()
     tape = Tape(weights)
     prepared: dict = {name: weights.ghost(p.shape) for name, p in model.named_parameters()}
-    steps = list(steps_of(model, (224, 224), training=False))
+    steps = make(layout.walk(model, (224, 224)), Options(128), STEPS)
     with recording(weights):
         prepared |= {n: s.prepare(prepared[n]) for s in steps if isinstance(s, Weighted) for n in [f"{s.name}.weight"]}
     with recording(tape):
         y = tape.enters((128, 3, 224, 224))
         for step in steps:
-            y = step.forward(y, prepared, keep=False)
+            y = step.forward(y, prepared)
     at_once = [sum(b.nbytes for b in tape.buffers if b.first <= i <= b.last) for i in range(len(tape.calls))]
     assert tape.plan_memory() <= 1.05 * max(at_once)
     assert max(at_once) < 0.2 * sum(b.nbytes for b in tape.buffers)
@@ -377,15 +379,18 @@ sys.modules["numba"] = sys.modules["cupy"] = sys.modules["typer"] = sys.modules[
 sys.path.insert(0, "tests")
 import numpy as np, alexnet_np as anp, cuda_shim
 from alexnet_np.kernels.gpu.runtime import use_executor
+from alexnet_np.plan.base import Request
 from alexnet_np.plan.cuda import CudaPlan
-from alexnet_np.plan.cuda_training import compile_training
+from alexnet_np.plan.cuda_training import CudaTrainingPlan
+from alexnet_np.plan.cuda_training_program import TrainingRequest
 model = anp.alexnet(width=1 / 16, num_classes=10, seed=3)
 for parameter in model.parameters():
     parameter.data = cuda_shim.to_device(parameter.data)
 x = cuda_shim.to_device(np.ones((2, 3, 63, 63), np.float32))
 with use_executor(cuda_shim.ShimExecutor()):
-    plan = CudaPlan(model, 2, False, (63, 63))
-    step = compile_training(model, anp.SGD(model.named_parameters(), lr=0.1), 2, 63)
+    plan = CudaPlan(Request(model, 2, None, False, (63, 63)))
+    optimizer = anp.SGD(model.named_parameters(), lr=0.1)
+    step = CudaTrainingPlan(TrainingRequest(model, optimizer, 2, (63, 63), 0.0, None))
     before = plan(x)
     assert np.isfinite(step(x, np.array([1, 2])))
     plan.refresh()

@@ -1,71 +1,122 @@
-"""A network compiled for inference, for the device that it is on: alexnet_np/plan/cpu.py, alexnet_np/plan/cuda.py."""
+"""A network compiled, for the device that it is on: for inference (`compile`), for training steps (`compile_training`).
+
+    step      a line of a plan: a layer with what became part of it, where its input lies and where its output goes
+    buffer    the memory that one step writes and the next reads, planned beforehand and used again and again
+    stage     the steps from one pooling to the next, on the CPU: they take a few images through together
+    pass      those few images, as many as keep a stage's buffers in the shared cache
+    chunk     the images that go through all the stages before the next ones do; dense layers take the whole batch
+    program   all steps with their memory, for one size of image, and on the GPU for one size of batch
+
+base.py is what the plans of both devices do; layout.py walks over the layers; steps.py says what a step is, cpu_steps.py
+and cuda_steps.py how each device takes it; cpu.py, cuda.py and cuda_training.py are the plans; table.py prints them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from alexnet_np import layers, ops
+from alexnet_np import ops
 from alexnet_np.device import on_gpu
-from alexnet_np.errors import ArgumentError, DtypeError
+from alexnet_np.errors import ArgumentError, BackendError, DtypeError
 from alexnet_np.models import AlexNet
-
-if TYPE_CHECKING:
-    from alexnet_np.plan.cpu import Plan
-    from alexnet_np.plan.cuda import CudaPlan
+from alexnet_np.plan import images, layout
+from alexnet_np.plan.base import InferencePlan, Request
 
 
 def compile(
     model: AlexNet,
     max_batch: int = 128,
+    outputs: Iterable[str] | None = None,
+    *,
     exact: bool = False,
-    size: int | tuple[int, int] = 224,
+    size: int | tuple[int, int] | None = None,
     precision: str | None = None,
-) -> Plan | CudaPlan:
+) -> InferencePlan:
     """A plan for images of `size` (height and width) in batches up to `max_batch`; it runs `model` as in eval mode.
 
-    `exact`: no fast algorithms; every convolution multiplies what its definition says.
-    Another size of image is planned anew when it first comes. Which algorithm computes which layer is chosen here:
-    alexnet_np/kernels/choices.py. A model on the GPU gets a CudaPlan, see alexnet_np/plan/cuda.py; there `precision` is
-    the arithmetic of products, "strict", "tf32" or "tf32x3" (alexnet_np/kernels/gemm_cuda.py), by default the one in
-    force. Raises ArgumentError, DtypeError (float32 only), BackendError.
+    `outputs`: None for the logits; or names of layers, such as ("classifier.5", "logits"), and the plan gives a dict
+    of name -> array, computing nothing that comes after the last of them. A part such as "features" is its last layer.
+    `size`: by default the preset's; another size of image is planned anew when it first comes.
+    `exact`: no fast algorithms; every convolution multiplies what its definition says. Which algorithm computes which
+    layer is chosen in alexnet_np/kernels/choices.py.
+    `precision`, for a model on the GPU: the arithmetic of products, "strict", "tf32" or "tf32x3"
+    (alexnet_np/kernels/gemm_cuda.py), by default the one in force.
+
+    The traps: the weights are copies, until `plan.refresh()`; and hooks do not fire, since what lies between layers is
+    often computed nowhere: ask for it with `outputs`.
+    Raises ArgumentError, DtypeError (float32 only), BackendError.
     """
-    if not isinstance(max_batch, int) or max_batch < 1:
-        raise ArgumentError(f"compile: max_batch must be a positive int, got {max_batch!r}")
-    if model.dtype != np.float32:
-        raise DtypeError(f"compile: the model is {model.dtype}; plans are float32: model.astype('float32')")
-    sides = ops.checks.pair("compile", "size", size, 1)
+    check_model("compile", model)
+    check_count("compile", "max_batch", max_batch)
+    names = None if outputs is None else tuple(layout.named_outputs(model, outputs))
+    sides = ops.checks.pair("compile", "size", images.default_size(model) if size is None else size, 1)
+    request = Request(model, max_batch, names, exact, sides, precision)
     if on_gpu(next(model.parameters()).data):
         from alexnet_np.plan.cuda import CudaPlan  # only now: a CPU needs none of it
 
-        return CudaPlan(model, max_batch, exact, sides, precision)
+        return CudaPlan(request)
     if precision is not None:
         raise ArgumentError("compile: precision is for models on the GPU; move this one with model.to('cuda')")
     from alexnet_np.plan.cpu import Plan  # only now: a GPU needs no Numba
 
-    return Plan(model, max_batch, exact, sides)
+    return Plan(request)
 
 
-Shape = tuple[int, ...]
+def compile_training(
+    model: AlexNet,
+    optimizer: Any,
+    batch_size: int,
+    size: int | tuple[int, int] | None = None,
+    label_smoothing: float = 0.0,
+    precision: str | None = None,
+) -> Any:
+    """A training step for batches of exactly `batch_size` images of `size`; it runs `model` as in train mode.
 
+        optimizer = anp.SGD(model.named_parameters(), lr=0.01, momentum=0.9)
+        step = compile_training(model, optimizer, batch_size=128)
+        for x, target in batches:
+            loss = step(x, target)
 
-def layers_of(model: AlexNet, size: tuple[int, int]) -> Iterator[tuple[str, layers.Layer, bool, Shape, Shape]]:
-    """Of each layer its name, itself, whether the ReLU after it is part of it, and the shapes of its input and output.
-
-    The shapes are of one image, for images of `size`. A ReLU that is part of the layer before does not come by itself.
+    Forward with dropout, cross-entropy, backward and SGD; parameters and velocities are updated in place.
+    `optimizer`: an SGD over parameters of `model`; those it does not have, or that are frozen, stay.
+    `size`: by default the preset's. `precision`: the arithmetic of products, "strict", "tf32" or "tf32x3", by default
+    the one in force. Hooks do not fire.
+    Raises ArgumentError, DtypeError (float32 only), BackendError (a model on the CPU).
     """
-    named = list(model.leaves())
-    shape: Shape = (model.in_channels, *size)
-    while named:
-        name, layer = named.pop(0)
-        entering, shape = shape, layer.output_shape((1, *shape))[1:]
-        relu = isinstance(layer, layers.WeightedLayer) and bool(named) and isinstance(named[0][1], layers.ReLU)
-        if relu:
-            named.pop(0)
-        yield name, layer, relu, entering, shape
+    check_model("compile_training", model)
+    check_count("compile_training", "batch_size", batch_size)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ArgumentError(f"compile_training: label_smoothing must be between 0 and 1, got {label_smoothing}")
+    ours = {id(p) for p in model.parameters()}
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["param_names"], group["params"], strict=True):
+            if id(parameter) not in ours:
+                raise ArgumentError(f"compile_training: the optimizer's {name!r} is not a parameter of this model")
+    sides = ops.checks.pair("compile_training", "size", images.default_size(model) if size is None else size, 1)
+    if not on_gpu(next(model.parameters()).data):
+        raise BackendError("compile_training: no training plan on the CPU yet; move the model with model.to('cuda')")
+    from alexnet_np.plan.cuda_training import CudaTrainingPlan  # only now: a CPU needs none of it
+    from alexnet_np.plan.cuda_training_program import TrainingRequest
+
+    return CudaTrainingPlan(TrainingRequest(model, optimizer, batch_size, sides, label_smoothing, precision))
 
 
-def megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
+def check_model(what: str, model: Any) -> None:
+    """Raise where `model` cannot be compiled; warn where somebody listens to its layers."""
+    if not isinstance(model, AlexNet):
+        raise ArgumentError(f"{what}: model must be a network as anp.alexnet makes it, got {type(model).__name__}")
+    if model.dtype != np.float32:
+        raise DtypeError(f"{what}: the model is {model.dtype}; plans are float32: model.astype('float32')")
+    parts = [("the model", model), ("features", model.features), ("classifier", model.classifier), *model.leaves()]
+    hooked = [name for name, layer in parts if layer.hooked]
+    if hooked:
+        warnings.warn(f"{what}: hooks do not fire in a plan: {', '.join(hooked)}", stacklevel=3)
+
+
+def check_count(what: str, name: str, count: Any) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ArgumentError(f"{what}: {name} must be a positive int, got {count!r}")

@@ -1,171 +1,121 @@
-"""The steps of an inference plan: each reads one buffer, writes the next, and holds its weights packed."""
+"""The steps of a plan on the CPU: each reads one buffer, writes the next, and holds its weights packed.
+
+`forward` says what a step needs of the buffer before it and names the one after it; once all have their memory,
+`run(first, count)` computes images first..first+count of the chunk, or of the batch where they are rows by then.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from alexnet_np import threads
+from alexnet_np import layers, threads
 from alexnet_np.device import Array
-from alexnet_np.kernels import adaptive_avg_pool2d_nhwc_numba as avg_pool
-from alexnet_np.kernels import choices, linear_numba
+from alexnet_np.kernels import adaptive_avg_pool2d_nhwc_numba as average_pool
+from alexnet_np.kernels import choices, flatten_nhwc_numba, linear_numba
 from alexnet_np.kernels import conv2d_direct_numba as direct
 from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
 from alexnet_np.kernels import local_response_norm_nhwc_numba as lrn
 from alexnet_np.kernels import max_pool2d_nhwc_numba as max_pool
-from alexnet_np.kernels.cpu.image import Image, framed
+from alexnet_np.kernels import preprocess_nhwc_numba as preprocess
+from alexnet_np.kernels import relu_tanh_sigmoid_nhwc_numba as activations
+from alexnet_np.kernels.cpu.image import framed
 from alexnet_np.kernels.cpu.simd import MACHINE
-from alexnet_np.kernels.gemm_numba import WIDTH, padded_width
-from alexnet_np.kernels.problems import DENSE, Problem
-from alexnet_np.ops.conv2d import Geometry
-from alexnet_np.ops.local_response_norm import Geometry as Norm
+from alexnet_np.kernels.gemm_numba import WIDTH
+from alexnet_np.kernels.problems import DENSE, Problem, of_convolution
+from alexnet_np.plan import steps
+from alexnet_np.plan.cpu_buffers import Buffer, InputBuffer, Rows
+from alexnet_np.plan.cpu_weights import PackedWeights
+from alexnet_np.plan.steps import Classes
 
 NO_SWITCHES = np.zeros(1, np.uint8)
 
 
-@dataclass(eq=False)
-class Buffer:
-    """Channels-last images in frames of zeros. The frame is written once; only its inside is ever overwritten."""
-
-    name: str
-    C: int
-    H: int
-    W: int
-    before: int = 0
-    after: int = 0
-    images: int = 0
-    whole_chunk: bool = True  # holds the images of a whole chunk, not only of one pass
-    array: Array = field(default_factory=lambda: np.empty(0, np.float32))
-
-    def need_frame(self, before: int, after: int) -> None:
-        self.before, self.after = max(self.before, before), max(self.after, after)
-
-    @property
-    def image(self) -> Image:
-        return framed(self.C, self.H, self.W, self.before, self.after)
-
-    def at(self, first: int) -> Image:
-        """Where image `first` of the chunk lies, the first of a pass."""
-        return self.image.skip(first) if self.whole_chunk else self.image
-
-    @property
-    def layout(self) -> str:
-        frame = self.before + self.after
-        return f"{self.H + frame}x{self.W + frame}x{self.C}"
-
-    @property
-    def image_bytes(self) -> int:
-        return 4 * self.image.image
-
-    def allocate(self, images: int, whole_chunk: bool = True) -> None:
-        self.images, self.whole_chunk = images, whole_chunk
-        self.array = np.zeros(images * self.image.image, np.float32)
-
-
-def share(buffers: list[Buffer]) -> None:
-    """Let every other of `buffers` use the same memory: in a pass, each is done with when the next but one is written.
-
-    Those with frames keep their own, for the frames must stay zeros.
-    """
-    for i in (0, 1):
-        plain = [buffer for buffer in buffers[i::2] if not buffer.before and not buffer.after]
-        memory = np.empty(max((buffer.array.size for buffer in plain), default=0), np.float32)
-        for buffer in plain:
-            buffer.array = memory[: buffer.array.size]
-
-
-@dataclass(eq=False)
-class Rows:
-    """A matrix, a row an image, with room for whole tiles."""
-
-    name: str
-    features: int
-    images: int = 0
-    array: Array = field(default_factory=lambda: np.empty(0, np.float32))
-
-    @property
-    def stride(self) -> int:
-        return padded_width(self.features)
-
-    @property
-    def layout(self) -> str:
-        return str(self.stride)
-
-    def allocate(self, images: int) -> None:
-        self.images = images
-        self.array = np.zeros(images * self.stride, np.float32)
-
-
-class Step:
-    """One line of the plan. `run(first, count)` does images first..first+count of the chunk (Dense: of the batch)."""
-
-    name = ""
-    algorithm = ""
+class Step(steps.Step):
+    source: Any  # what it reads: a Buffer, or Rows
     target: Any
-    weights: Array = np.empty(0, np.float32)
-    macs = 0  # of one image, as the layer defines them, not as the algorithm saves them
+    weights: Array = np.empty(0, np.float32)  # packed
 
-    def refresh(self) -> None:
-        """Read the layer's weights again."""
+    def between(self, x: Any) -> Any:
+        """Read x, whole vectors at a time, and write a buffer of this step's own."""
+        if isinstance(x, Rows):
+            self.source, self.target = x, Rows(self.name, x.features)
+        else:
+            x.need()
+            self.source, self.target = x, Buffer(self.name, *self.place.leaving)
+        return self.target
+
+    def forward(self, x: Any, weights: PackedWeights, keep: bool = False) -> Any:
+        return self.between(x)
 
     def run(self, first: int, count: int) -> None:
         raise NotImplementedError
 
 
-class Load(Step):
-    """The caller's (N,C,H,W) to channels-last; S x S pixels become channels where the convolution's stride is S."""
+class Load(steps.Input, Step):
+    """The caller's images, channels-last; S x S pixels become channels where the convolution's stride is S."""
 
-    name = "input"
+    table: Array  # (C,256), flat: what a byte becomes in each channel
+    order: Array  # (C,): which of a pixel's bytes each channel is
 
-    def __init__(self, shape: tuple[int, ...], S: int, padding: tuple[int, int], target: Buffer) -> None:
-        self.shape, self.S, self.padding, self.target = shape, S, padding, target
-        self.algorithm = f"space to depth {S}" if S > 1 else "channels last"
-        self.x = np.empty(0, np.float32)
+    def forward(self, x: InputBuffer, weights: PackedWeights, keep: bool = False) -> InputBuffer:
+        x.folds = not self.place.wanted
+        self.source = self.target = x
+        self.x = np.empty(0, np.float32)  # a chunk of images, flat
+        return x
 
     def run(self, first: int, count: int) -> None:
-        d = self.target
+        x, y, (C, H, W) = self.x, self.target, self.place.entering
         with threads.parallel():
-            depth.space_to_depth(
-                self.x, first, count, *self.shape, self.S, *self.padding, d.array, d.at(first), d.C
-            )  # fmt: skip
+            if x.dtype == np.uint8:
+                given = framed(C, H, W).skip(first)
+                told = (self.table, self.order)
+                preprocess.bytes_to_depth(x, given, *told, y.array, y.at(first), count, C, y.S, *y.corner)
+            else:
+                depth.space_to_depth(x, first, count, C, H, W, y.S, *y.corner, y.array, y.at(first), y.channels)
+
+    def say(self) -> None:
+        S = self.target.S
+        self.algorithm = f"space to depth {S}" if S > 1 else "channels last"
 
 
-class Convolution(Step):
-    def __init__(self, name: str, layer: Any, relu: bool, geometry: Geometry, choice: choices.Choice) -> None:
-        self.name, self.layer, self.relu = name, layer, relu
-        self.geometry, self.choice = geometry, choice
-        self.fold = choice.algorithm == "winograd" and geometry.stride[0] > 1
-        self.algorithm = f"{'depth ' if self.fold else ''}{choice}{' + bias + relu' if relu else ' + bias'}"
-        self.macs = math.prod(layer.weight.shape) * math.prod(geometry.output)
-
-    def connect(self, source: Buffer, target: Buffer) -> None:
-        self.source, self.target = source, target
-        g, (top, bottom, left, right) = self.geometry, self.geometry.padding
-        if self.fold:
+class Convolution(steps.Convolution, Step):
+    def forward(self, x: Buffer, weights: PackedWeights, keep: bool = False) -> Buffer:
+        self.choice = self._choose(x)
+        (top, bottom, left, right), output = self.geometry.padding, self.geometry.output
+        m, r, winograd_ = self.choice.m, self.choice.r, self.choice.algorithm == "winograd"
+        if self.fold and isinstance(x, InputBuffer):
+            x.fold(self.geometry.stride[0], (output[0] + r - 1, output[1] + r - 1), (top, left))
             top = bottom = left = right = 0
-        if self.choice.algorithm == "winograd":
-            m, r = self.choice.m, self.choice.r
-            reach = [-(-out // m) * m + r - 1 for out in g.output]  # of the last tile, from the first one's corner
-            after = (reach[0] - top - source.H, reach[1] - left - source.W)
-        else:
-            after = (bottom, right)
-        source.need_frame(max(top, left), max(0, *after))
+        after = (bottom, right)
+        if winograd_:
+            reach = [-(-out // m) * m + r - 1 for out in output]  # of the last tile, from the first one's corner
+            after = (reach[0] - top - x.H, reach[1] - left - x.W)
+        x.need(max(top, left), max(0, *after), whole_vectors=winograd_)
         self.corner = (top, left)
-        self.refresh()
+        self.source, self.target = x, Buffer(self.name, *self.place.leaving)
+        self.say(f"{'depth ' if self.fold else ''}{self.choice}")
+        return self.target
 
-    def refresh(self) -> None:
+    def _choose(self, x: Buffer) -> choices.Choice:
+        """Who computes it. A stride is only folded away where the images come in, by who loads them."""
+        folds = isinstance(x, InputBuffer) and x.folds
+        facts = {**self.options._asdict(), "folds": folds, "planned": True, "machine": MACHINE}
+        choice = choices.choose(of_convolution(self._input(), self.layer.weight.data, self.geometry, **facts))
+        self.fold = choice.algorithm == "winograd" and self.geometry.stride != (1, 1)
+        return choice
+
+    def pack(self, weights: PackedWeights) -> None:
         """A group that would not fill a vector is written out as a dense filter; filters are filled up to a vector."""
-        weight, bias = self.layer.weight.data, self.layer.bias
+        weight, bias = weights.filters[self.name]
         self.groups = self.geometry.groups
         if self.fold:
             weight = depth.filters_to_depth(weight, self.geometry.stride[0])
         if self.choice.form == DENSE:
             weight, self.groups = dense(weight, self.groups), 1
-        short = (self.source.C // self.groups - weight.shape[1], self.target.C - len(weight))
+        short = (self.source.channels // self.groups - weight.shape[1], self.target.channels - len(weight))
         if any(short):
             weight = np.pad(weight, ((0, short[1]), (0, short[0]), (0, 0), (0, 0)))
         self.shape = (weight.shape[1], len(weight) // self.groups)
@@ -175,7 +125,7 @@ class Convolution(Step):
             self.weights = direct.packed_filters(weight, self.groups)
         self.bias = np.zeros(len(weight) + WIDTH, np.float32)
         if bias is not None:
-            self.bias[: len(bias.data)] = bias.data
+            self.bias[: len(bias)] = bias
 
     def run(self, first: int, count: int) -> None:
         source, target, g = self.source, self.target, self.geometry
@@ -200,68 +150,25 @@ def dense(weight: Array, groups: int) -> Array:
     return whole.reshape(F, groups * CG, KH, KW)
 
 
-class MaxPool(Step):
-    def __init__(self, name: str, geometry: Any, source: Buffer, target: Buffer) -> None:
-        self.name, self.geometry, self.source, self.target = name, geometry, source, target
-        (KH, KW), (SH, SW) = geometry.kernel, geometry.stride
-        self.algorithm = f"max {KH}x{KW}/{SH}" + (f"x{SW}" if SH != SW else "")
+class Dense(steps.Dense, Step):
+    """Its weights are there after the first `pack`."""
 
-    def run(self, first: int, count: int) -> None:
-        g, x, y = self.geometry, self.source, self.target
-        with threads.parallel():
-            max_pool.pool(
-                x.array, x.at(first), y.array, y.at(first), NO_SWITCHES, 0, count, y.C, *g.kernel, *g.stride, *g.padding
-            )
+    def forward(self, x: Rows, weights: PackedWeights, keep: bool = False) -> Rows:
+        self.weights, self.bias = weights.panels(self.name, self.layer.weight.shape)
+        self.source, self.target = x, Rows(self.name, len(self.layer.weight.data))
+        self.say("packed gemm")
+        return self.target
 
-
-class Normalise(Step):
-    algorithm = "window over channels"
-
-    def __init__(self, name: str, norm: Norm, source: Buffer, target: Buffer) -> None:
-        self.name, self.norm, self.source, self.target = name, norm, source, target
-
-    def run(self, first: int, count: int) -> None:
-        x, y = self.source, self.target
-        with threads.parallel():
-            lrn.normalise(x.array, x.at(first), y.array, y.at(first), count, y.C, *self.norm)
-
-
-class Flatten(Step):
-    """Adaptive average pooling and flattening."""
-
-    def __init__(self, name: str, C: int, output: tuple[int, int], source: Buffer, target: Rows) -> None:
-        self.name, self.C, self.output, self.source, self.target = name, C, output, source, target
-        self.algorithm = "flatten" if output == (source.H, source.W) else f"average to {output[0]}x{output[1]}, flatten"
-        self.chunk = 0  # which image of the batch is the chunk's first
-
-    def run(self, first: int, count: int) -> None:
-        x, y = self.source, self.target
-        rows = y.array[(self.chunk + first) * y.stride :]
-        with threads.parallel():
-            avg_pool.pool_to_rows(x.array, x.at(first), count, self.C, *self.output, rows, y.stride)
-
-
-class Dense(Step):
-    """Its weights are there after the first `refresh`."""
-
-    def __init__(self, name: str, layer: Any, relu: bool, source: Rows, target: Rows) -> None:
-        self.name, self.layer, self.relu, self.source, self.target = name, layer, relu, source, target
-        self.algorithm = f"packed gemm + bias{' + relu' if relu else ''}"
-        self.macs = layer.weight.data.size
-        N, K = layer.weight.shape
-        self.weights = np.empty(-(-N // WIDTH) * K * WIDTH, np.float32)
-        self.bias = np.zeros(-(-N // WIDTH) * WIDTH, np.float32)
-
-    def refresh(self) -> None:
-        weight, bias = self.layer.weight.data, self.layer.bias
+    def pack(self, weights: PackedWeights) -> None:
+        weight, bias = weights.of_now(self.name)
         flat = np.require(weight, np.float32, ["C", "W"]).reshape(-1)  # kernels are compiled for writeable arrays
         with threads.parallel():
             linear_numba.pack_weight(flat, *weight.shape, self.weights)
         if bias is not None:
-            self.bias[: len(bias.data)] = bias.data
+            self.bias[: len(bias)] = bias
 
     def run(self, first: int, count: int) -> None:
-        N, K = self.layer.weight.shape
+        N, K = self.target.features, self.source.features
         x, y = self.source, self.target
         with threads.parallel() as workers:
             problem = Problem("linear", batch=count, C=K, F=N, planned=True, machine=MACHINE)
@@ -270,3 +177,74 @@ class Dense(Step):
                 x.array, x.stride, self.weights, self.bias, int(self.relu), y.array, y.stride,
                 count, N, K, block, workers,
             )  # fmt: skip
+
+
+class Activation(steps.Activation, Step):
+    def run(self, first: int, count: int) -> None:
+        x, y, kind = self.source, self.target, activations.KINDS.index(self.algorithm)
+        with threads.parallel():
+            activations.activate(kind, x.array, x.at(first), y.array, y.at(first), count, self.place.entering[0])
+
+
+class MaxPool(steps.MaxPool, Step):
+    """Windows with gaps are left to the array operations, which allocate."""
+
+    def forward(self, x: Buffer, weights: PackedWeights, keep: bool = False) -> Buffer:
+        self.dilated = self.geometry.dilation != (1, 1)
+        y = self.between(x)
+        if self.dilated:
+            self.algorithm += ", array operations"
+            y.own = True  # what fills a vector up is not written
+        return y
+
+    def run(self, first: int, count: int) -> None:
+        g, x, y = self.geometry, self.source, self.target
+        if self.dilated:
+            y.view(first, count)[:] = self.layer.op.compute(x.view(first, count), g)[0]
+            return
+        with threads.parallel():
+            max_pool.pool(
+                x.array, x.at(first), y.array, y.at(first), NO_SWITCHES, 0, count, y.channels,
+                *g.kernel, *g.stride, *g.padding,
+            )  # fmt: skip
+
+
+class Normalise(steps.Normalise, Step):
+    def run(self, first: int, count: int) -> None:
+        x, y = self.source, self.target
+        with threads.parallel():
+            lrn.normalise(x.array, x.at(first), y.array, y.at(first), count, y.channels, *self.geometry)
+
+
+class Average(steps.Average, Step):
+    def run(self, first: int, count: int) -> None:
+        x, y = self.source, self.target
+        with threads.parallel():
+            average_pool.pool(x.array, x.at(first), y.array, y.at(first), count, y.channels)
+
+
+class Flatten(steps.Flatten, Step):
+    chunk = 0  # which image of the batch is the chunk's first
+
+    def forward(self, x: Buffer, weights: PackedWeights, keep: bool = False) -> Rows:
+        self.source, self.target = x, Rows(self.name, self.place.leaving[0])
+        return self.target
+
+    def run(self, first: int, count: int) -> None:
+        x, y = self.source, self.target
+        with threads.parallel():
+            flatten_nhwc_numba.to_rows(x.array, x.at(first), y.array, y.at(self.chunk + first), count, x.C)
+
+
+STEPS: Classes = {
+    layers.Identity: Load,
+    layers.Conv2d: Convolution,
+    layers.Linear: Dense,
+    layers.ReLU: Activation,
+    layers.Tanh: Activation,
+    layers.Sigmoid: Activation,
+    layers.MaxPool2d: MaxPool,
+    layers.LocalResponseNorm: Normalise,
+    layers.AdaptiveAvgPool2d: Average,
+    layers.Flatten: Flatten,
+}

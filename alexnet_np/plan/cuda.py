@@ -3,15 +3,12 @@
 What it saves over calling the model: nothing is allocated and nothing decided in the loop. The launches and products
 of one forward are written down once for each size of batch (alexnet_np/kernels/gpu/tape.py), on memory in which every
 array has its place and arrays that are not needed together share it; after a first run they are captured into one CUDA
-graph, so that a call is a copy of the images, one launch, and a copy of the logits. Bias and ReLU are part of the pass
-that ends a product, and max pooling does not keep which pixel won.
-
-The weights are copies (split in two for "tf32x3"): after training further, call `refresh()`.
+graph, so that a call is a copy of the images, one launch, and a copy of the results. Bias and ReLU are part of the pass
+that ends a product, and max pooling does not keep which pixel won. The weights are copies, split in two for "tf32x3".
 """
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,14 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np.device import Array
-from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
+from alexnet_np.errors import ArgumentError, ShapeError
 from alexnet_np.kernels.gemm_cuda import check_precision, matmul_precision
-from alexnet_np.kernels.gpu.runtime import contiguous, current_executor, recording
+from alexnet_np.kernels.gpu.runtime import current_executor, recording
 from alexnet_np.kernels.gpu.tape import Tape
-from alexnet_np.models import AlexNet
-from alexnet_np.plan import megabytes
+from alexnet_np.plan import layout, steps
+from alexnet_np.plan.base import InferencePlan, Request, Results, Shape
 from alexnet_np.plan.cuda_input import Input
-from alexnet_np.plan.cuda_steps import Step, Weighted, steps_of
+from alexnet_np.plan.cuda_steps import STEPS
+from alexnet_np.plan.cuda_weights import PreparedWeights
+from alexnet_np.plan.table import gigaflops, megabytes, table
 
 PROGRAMS = 8  # sizes of batch and image that a plan keeps ready
 
@@ -51,60 +50,22 @@ class Replay:
         return None
 
 
-class CudaPlan:
-    """See `compile` and the head of this file. Calls from several threads take turns, since they share the memory."""
+class CudaPlan(InferencePlan):
+    """A few programs at a time, one for each size of image and batch; all work in the same memory, in turns."""
 
-    def __init__(
-        self, model: AlexNet, max_batch: int, exact: bool, size: tuple[int, int], precision: str | None = None
-    ) -> None:
-        self.model, self.max_batch = model, max_batch
-        self.precision = check_precision(precision)
-        if exact and self.precision != "strict":
+    def __init__(self, request: Request) -> None:
+        self.precision = check_precision(request.precision)
+        if request.exact and self.precision != "strict":
             raise ArgumentError(f"compile: exact=True needs precision 'strict', got {self.precision!r}")
-        self.queue = current_executor().queue(next(model.parameters()).data)
-        self.input = Input(self.queue, model, max_batch)
+        super().__init__(request._replace(precision=self.precision))
+        self.queue = current_executor().queue(next(self.model.parameters()).data)
+        self.input = Input(self.queue, self.model, self.max_batch)
         self.memory = self.queue.allocate(0)
-        self._lock = threading.Lock()
-        self._programs: OrderedDict[tuple[int, ...], Program] = OrderedDict()
-        self.weights = PreparedWeights(self, list(steps_of(model, size, training=False)))
-        self._largest = self._program((max_batch, model.in_channels, *size))
+        self._programs: OrderedDict[Shape, Program] = OrderedDict()
+        made = self.steps_for(self.max_batch, request.size)
+        self.weights = PreparedWeights(self.queue, self.model, made, self.precision)
+        self._largest = self._program((self.max_batch, self.model.in_channels, *request.size))
         self.refresh()
-
-    def __call__(self, x: Any, out: Array | None = None) -> Array:
-        """Logits (N,num_classes) of x, N up to max_batch; queued on the caller's stream, not waited for.
-
-        `x`: float32 (N,C,H,W) on the GPU; or uint8 (N,H,W,C) there or on the host, best in the page-locked memory of
-        `pinned_input`, which is normalised on the GPU to the very bits of the preset's `preprocess`. `out`: float32
-        (N,num_classes) in C order on the GPU to write to, where not even the logits are to be allocated.
-        Raises ShapeError, DtypeError, ArgumentError, BackendError.
-        """
-        x, shape = self.input.check(x)
-        if shape[0] > self.max_batch:
-            raise ArgumentError(f"plan: {shape[0]} images, but it was compiled with max_batch={self.max_batch}")
-        with self._lock:
-            out = self._output((shape[0], self.model.num_classes), out)
-            if shape[0]:
-                self._run(x, shape, out)
-        return out
-
-    def _run(self, x: Array, shape: tuple[int, ...], out: Array) -> None:
-        program = self._program(shape)
-        x, slot = self.input.stage(x)
-        with self.queue.turn():
-            self.input.load(x, slot, program.x)
-            program.replay.run()
-            self.queue.copy(program.logits, out)
-
-    def _output(self, shape: tuple[int, int], out: Array | None) -> Array:
-        if out is None:
-            return current_executor().empty(shape, np.dtype(np.float32), self.memory)
-        if not self.queue.owns(out):
-            raise BackendError(f"plan: out is {self.queue.name_of(out)}, not where the plan is")
-        if out.dtype != np.float32:
-            raise DtypeError(f"plan: out must be float32, got {out.dtype}")
-        if out.shape != shape or not out.flags.c_contiguous:
-            raise ShapeError(f"plan: out must be {shape} in C order, got {out.shape} with strides {out.strides}")
-        return out
 
     def pinned_input(self, count: int, size: tuple[int, int] | None = None) -> np.ndarray:
         """Page-locked uint8 (count,H,W,C) on the host: decode images into it, then call the plan with it.
@@ -115,13 +76,43 @@ class CudaPlan:
         with self._lock:
             return self.input.pinned(count, size or self._largest.size)
 
-    def refresh(self) -> None:
-        """Read the model's weights again, after they have changed."""
-        with self._lock, self.queue.turn():
+    def _placed(self, x: Array) -> Array:
+        return self.input.placed(x)
+
+    def _run(self, x: Array, shape: Shape, results: Results) -> None:
+        program = self._program(shape)
+        x, slot = self.input.stage(x)
+        with self.queue.turn():
+            self.input.load(x, slot, program.x)
+            program.replay.run()
+            for name, result in results.items():
+                self.queue.copy(program.outputs[name], result)
+
+    def _refresh(self) -> None:
+        with self.queue.turn():
             self.weights.refresh()
 
-    def _program(self, shape: tuple[int, ...]) -> Program:
+    def _empty(self, shape: Shape) -> Array:
+        return current_executor().empty(shape, np.dtype(np.float32), self.memory)
+
+    def _owns(self, array: Any) -> bool:
+        return self.queue.owns(array)
+
+    def _name_of(self, array: Any) -> str:
+        return self.queue.name_of(array)
+
+    def _check_out(self, name: str, out: Any, shape: Shape) -> None:
+        super()._check_out(name, out, shape)
+        if not out.flags.c_contiguous:
+            raise ShapeError(f"plan: {name} must be in C order, got strides {out.strides}")
+
+    def steps_for(self, batch: int, size: tuple[int, int]) -> list[Any]:
+        places = layout.walk(self.model, size, self.request.outputs)
+        return steps.make(places, steps.Options(batch, self.request.exact), STEPS)
+
+    def _program(self, shape: Shape) -> Program:
         if shape not in self._programs:
+            self._check_layers()
             if len(self._programs) >= PROGRAMS:
                 self._programs.popitem(last=False)
             self._programs[shape] = Program(self, shape)
@@ -135,95 +126,48 @@ class CudaPlan:
         return self.memory
 
     def __repr__(self) -> str:
-        largest, precision = self._largest, self.precision
-        H, W = largest.size
-        lines = [f"Plan on the GPU for up to {self.max_batch} images of {H}x{W}, float32, products {precision}"]
-        lines.append(f"  {'step':<14}{'algorithm':<30}{'buffer':<28}{'launches':>9}{'GFLOP/image':>13}{'weights':>10}")
+        largest, (H, W) = self._largest, self._largest.size
+        outputs = "" if self.request.outputs is None else f", outputs {', '.join(self.request.outputs)}"
+        rows = []
         for line in largest.lines:
-            weights = sum(array.nbytes for array in self.weights.arrays(line.step.name))
-            flops = f"{2e-9 * line.step.macs:.3f}" if line.step.macs else ""
+            packed = sum(array.nbytes for array in self.weights.arrays(line.step.name))
             buffer = f"{'x'.join(map(str, line.shape))} {megabytes(line.nbytes)}"
-            lines.append(
-                f"  {line.step.name:<14}{line.step.algorithm:<30}{buffer:<28}{line.launches:>9}{flops:>13}"
-                f"{megabytes(weights) if weights else '':>10}"
-            )
-        gigaflops = 2e-9 * sum(line.step.macs for line in largest.lines)
-        lines.append(
-            f"  {gigaflops:.3f} GFLOP an image, {megabytes(largest.nbytes)} of memory for "
-            f"{megabytes(largest.unshared)} of arrays, {megabytes(self.weights.total)} of weights"
+            numbers = (str(line.launches), gigaflops(line.step.macs), megabytes(packed) if packed else "")
+            rows.append((line.step.name, line.step.algorithm, buffer, *numbers))
+        total = f"{gigaflops(sum(line.step.macs for line in largest.lines))} GFLOP an image"
+        memory = f"{megabytes(largest.nbytes)} of memory for {megabytes(largest.unshared)} of arrays"
+        return table(
+            f"Plan on the GPU for up to {self.max_batch} images of {H}x{W}, float32, products {self.precision}{outputs}",
+            ("step", "algorithm", "buffer", "launches", "GFLOP/image", "weights"),
+            rows,
+            f"{total}, {memory}, {megabytes(self.weights.total)} of weights",
         )
-        return "\n".join(lines)
-
-
-class PreparedWeights:
-    """Copies of a model's parameters, as the products take them: written again by `refresh`."""
-
-    def __init__(self, plan: CudaPlan, steps: list[Step]) -> None:
-        self.plan, self.tape = plan, Tape()
-        self.prepared: dict[str, Any] = {}
-        self.copies = {name: self.tape.stays(self.tape.ghost(p.shape)) for name, p in plan.model.named_parameters()}
-        with recording(self.tape), matmul_precision(plan.precision):
-            for step in steps:
-                if isinstance(step, Weighted):
-                    name, bias = f"{step.name}.weight", f"{step.name}.bias"
-                    self.prepared[name] = step.prepare(self.copies[name])
-                    if bias in self.copies:
-                        self.prepared[bias] = self.copies[bias]
-        for step in steps:
-            for array in self.arrays(step.name):
-                self.tape.stays(array)
-        self.total = self.tape.plan_memory()
-        self.tape.put(plan.queue.allocate(self.total))
-        self.calls = self.tape.bind(plan.queue)
-
-    def refresh(self) -> None:
-        """Inside the queue's turn."""
-        for name, parameter in self.plan.model.named_parameters():
-            if not self.plan.queue.owns(parameter.data):
-                where = self.plan.queue.name_of(parameter.data)
-                raise BackendError(f"plan: {name} is {where} now; move the model back, or compile it anew")
-            copy = self.copies[name]
-            if parameter.data.shape != copy.shape or parameter.data.dtype != copy.dtype:
-                have = f"{parameter.data.dtype} {parameter.data.shape}"
-                raise ShapeError(f"plan: {name} is {have} now and was float32 {copy.shape}; compile the model anew")
-            self.plan.queue.copy(contiguous(parameter.data), self.tape.real(copy))
-        for call in self.calls:
-            call()
-
-    def arrays(self, step: str) -> list[Array]:
-        """What is kept for a step."""
-        operand, bias = self.prepared.get(f"{step}.weight"), self.prepared.get(f"{step}.bias")
-        arrays = [] if bias is None else [bias]
-        if operand is not None:
-            split = operand.prepared.low is not None  # else the prepared weight is a view of the weight
-            arrays += [operand.weight, *(operand.prepared if split else ())]
-        return arrays
 
 
 class Line(NamedTuple):
-    """What a step's line in the plan's picture says."""
+    """What a step's line in the plan's table says."""
 
-    step: Step
-    shape: tuple[int, ...]  # of its output, for the whole batch
+    step: steps.Step
+    shape: Shape  # of its output, for the whole batch
     nbytes: int
     launches: int
 
 
 class Program:
-    """One forward for one shape of input: where its images go, where its logits come out, and how it is run."""
+    """One forward for one shape of input: where its images go, where its outputs come out, and how it is run."""
 
-    def __init__(self, plan: CudaPlan, shape: tuple[int, ...]) -> None:
+    def __init__(self, plan: CudaPlan, shape: Shape) -> None:
         self.size = (shape[2], shape[3])
         tape = Tape(plan.weights.tape)
         x = y = tape.enters(shape)
-        self.lines = [Line(Step("input", plan.model), shape, x.nbytes, 0)]
+        self.lines, outputs = [], {}
         with recording(tape), matmul_precision(plan.precision):
-            for step in steps_of(plan.model, self.size, training=False):
+            for step in plan.steps_for(shape[0], self.size):
                 before = len(tape.calls)
-                y = step.forward(y, plan.weights.prepared, keep=False)
+                y = step.forward(y, plan.weights.prepared)
                 self.lines.append(Line(step, y.shape, y.nbytes, len(tape.calls) - before))
-        tape.leaves(y)
+                outputs |= {name: tape.leaves(y) for name in step.place.wanted}
         self.nbytes, self.unshared = tape.plan_memory(), sum(buffer.nbytes for buffer in tape.buffers)
         tape.put(plan.room(self.nbytes))
-        self.x, self.logits = tape.real(x), tape.real(y)
+        self.x, self.outputs = tape.real(x), {name: tape.real(y) for name, y in outputs.items()}
         self.replay = Replay(tape, plan.queue)

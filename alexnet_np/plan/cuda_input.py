@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np import layers
-from alexnet_np.device import Array, as_array
-from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
+from alexnet_np.device import Array
+from alexnet_np.errors import ArgumentError, BackendError
 from alexnet_np.kernels import preprocess_cuda
 from alexnet_np.kernels.gpu.arguments import address
 from alexnet_np.kernels.gpu.runtime import contiguous
 from alexnet_np.models import AlexNet
-from alexnet_np.presets import PRESETS
+from alexnet_np.plan import images
 
 SLOTS = 2
 
@@ -61,32 +60,14 @@ class Input:
         slot.fence.wait()
         return slot.memory[:nbytes].reshape(shape)
 
-    def check(self, x: Any) -> tuple[Array, tuple[int, ...]]:
-        """`x` as an array in C order, and its shape as (N,C,H,W). Raises ShapeError, DtypeError, BackendError."""
-        x = as_array(x, "plan: x")
-        shape = x.shape
-        if x.dtype == np.uint8:
-            if x.ndim != 4 or shape[3] != self.model.in_channels:
-                raise ShapeError(f"plan: bytes must be (N,H,W,{self.model.in_channels}), got shape {shape}")
-            recipe = self.recipe()
-            if len(recipe.mean) != shape[3]:
-                channels = len(recipe.mean)
-                raise ShapeError(f"plan: {self.model.preset!r} normalises {channels} channels, x has {shape[3]}")
-            shape = (shape[0], shape[3], shape[1], shape[2])
-        elif x.dtype != np.float32:
-            raise DtypeError(f"plan: x must be float32 (N,C,H,W) or uint8 (N,H,W,C), got {x.dtype}")
-        self.model.check_input(layers.stand_in(shape))
-        here = self.queue.owns(x)
-        if not here and (x.dtype != np.uint8 or not isinstance(x, np.ndarray)):
+    def placed(self, x: Array) -> Array:
+        """`x` in C order. Raises BackendError where it is neither on this GPU nor bytes on the host."""
+        if self.queue.owns(x):
+            return contiguous(x)
+        if x.dtype != np.uint8 or not isinstance(x, np.ndarray):
             where = self.queue.name_of(x)
             raise BackendError(f"plan: x is {where}, not where the plan is; move it with cupy.asarray(x)")
-        return (contiguous(x) if here else x), shape
-
-    def recipe(self) -> Any:
-        if self.model.preset not in PRESETS:
-            preset = self.model.preset
-            raise ArgumentError(f"plan: no preprocessing is known for {preset!r}; give x as float32 (N,C,H,W)")
-        return PRESETS[self.model.preset].preprocessing
+        return x
 
     def stage(self, x: Array) -> tuple[Array, Slot | None]:
         """Bytes on the host as they lie in a slot; anything else as it is. Before the plan's turn: it may wait."""
@@ -109,5 +90,5 @@ class Input:
             self.queue.copy(x, pixels)
             slot.fence.set()
             x = pixels
-        recipe = self.recipe()
+        recipe = images.recipe(self.model)
         preprocess_cuda.compute_into(x, recipe.scale, recipe.mean, recipe.std, target, recipe.order)

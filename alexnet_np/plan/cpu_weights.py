@@ -1,0 +1,48 @@
+"""A model's weights as the steps on the CPU read them: copies until they are refreshed."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alexnet_np.device import Array
+from alexnet_np.kernels.gemm_numba import WIDTH
+from alexnet_np.models import AlexNet
+
+
+class Panels(NamedTuple):
+    """A dense layer's weight, packed, and its bias."""
+
+    weights: Array
+    bias: Array
+
+
+class PackedWeights:
+    """Shared by the programs for several sizes of image.
+
+    A dense layer's panels serve every size. A convolution's filters are kept unpacked too, few as they are beside the
+    dense ones: another size may transform them otherwise.
+    """
+
+    def __init__(self, model: AlexNet) -> None:
+        self.model = model
+        self.filters: dict[str, tuple[Array, Array | None]] = {}
+        self._panels: dict[str, Panels] = {}
+
+    def of_now(self, name: str) -> tuple[Array, Array | None]:
+        """The weight and bias of the layer `name` as the model has them."""
+        arrays = {own: parameter.data for own, parameter in self.model.named_parameters()}
+        return arrays[f"{name}.weight"], arrays.get(f"{name}.bias")
+
+    def panels(self, name: str, shape: tuple[int, ...]) -> Panels:
+        """Where the weight (N,K) of the dense layer `name` is packed to; nothing is there until a step packs it."""
+        if name not in self._panels:
+            units = -(-shape[0] // WIDTH) * WIDTH
+            self._panels[name] = Panels(np.empty(units * shape[1], np.float32), np.zeros(units, np.float32))
+        return self._panels[name]
+
+    def copy_filters(self, convolutions: list[Any]) -> None:
+        for step in convolutions:
+            weight, bias = self.of_now(step.name)
+            self.filters[step.name] = weight.copy(), None if bias is None else bias.copy()

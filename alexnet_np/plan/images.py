@@ -1,0 +1,58 @@
+"""What a plan takes: float32 images as the model does, or bytes that it normalises to the very bits of `preprocess`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from alexnet_np.data.preprocess import normalise
+from alexnet_np.data.recipe import Preprocessing
+from alexnet_np.device import Array, as_array
+from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
+from alexnet_np.layers import stand_in
+from alexnet_np.models import AlexNet
+from alexnet_np.presets import PRESETS
+
+Shape = tuple[int, ...]
+
+
+def checked(model: AlexNet, x: Any) -> tuple[Array, Shape]:
+    """`x` as an array, wherever it lies, and its shape as (N,C,H,W).
+
+    `x`: float32 (N,C,H,W), or uint8 (N,H,W,C) for a model whose preset has a recipe. Raises ShapeError, DtypeError,
+    ArgumentError.
+    """
+    x = as_array(x, "plan: x")
+    shape = x.shape
+    if x.dtype == np.uint8:
+        C = model.in_channels
+        if x.ndim != 4 or shape[3] != C:
+            raise ShapeError(f"plan: bytes must be (N,H,W,{C}), got shape {shape}")
+        channels = len(recipe(model).mean)
+        if channels != C:
+            raise ShapeError(f"plan: {model.preset!r} normalises {channels} channels, x has {C}")
+        shape = (shape[0], C, shape[1], shape[2])
+    elif x.dtype != np.float32:
+        raise DtypeError(f"plan: x must be float32 (N,C,H,W) or uint8 (N,H,W,C), got {x.dtype}; x.astype('float32')")
+    model.check_input(stand_in(shape))
+    return x, shape
+
+
+def recipe(model: AlexNet) -> Preprocessing:
+    """How the model's preset normalises bytes. Raises ArgumentError where nobody knows."""
+    if model.preset not in PRESETS:
+        raise ArgumentError(f"plan: no preprocessing is known for {model.preset!r}; give x as float32 (N,C,H,W)")
+    return PRESETS[model.preset].preprocessing
+
+
+def table_of(model: AlexNet) -> np.ndarray:
+    """(C,256) float32: what a byte becomes in each channel of the network's input."""
+    found = recipe(model)
+    bytes_ = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (1, 256, len(found.mean)))
+    return normalise(bytes_, found, np.empty((len(found.mean), 1, 256), np.float32)).reshape(-1, 256)
+
+
+def default_size(model: AlexNet) -> int:
+    """The side of the images that the preset is fed."""
+    return PRESETS[model.preset].preprocessing.crop if model.preset in PRESETS else 224
