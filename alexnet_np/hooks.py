@@ -38,7 +38,7 @@ class Hookable:
         self._backward_hooks: dict[int, Hook] = {}
 
     def register_forward_hook(self, hook: Hook) -> HookHandle:
-        """Call hook(layer, x, y) after every forward; an array it returns replaces y."""
+        """Call hook(layer, x, y) after every forward; an array it returns replaces y. Compiled plans do not call it."""
         return HookHandle(self._forward_hooks, hook)
 
     def register_full_backward_hook(self, hook: Hook) -> HookHandle:

@@ -30,7 +30,7 @@ class AlexNet(Layer):
 
     @property
     def in_channels(self) -> int:
-        return self._first().weight.shape[1]
+        return self._first().weight.shape[1] * self._first().groups
 
     @property
     def num_classes(self) -> int:

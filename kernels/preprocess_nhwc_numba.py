@@ -16,9 +16,9 @@ from alexnet_np.kernels.cpu.jit import parallel_kernel
 
 @parallel_kernel
 def bytes_to_depth(x, xi, table, order, d, di, N, C, S, top, left):
-    """d[(c*S + a)*S + b] of pixel (i,j) = table[c*256 + x[order[c]] of pixel (i*S + a - top, j*S + b - left)], 0 outside.
+    """d[(c*S + a)*S + b] of pixel (i,j) = table[c*256 + x[order[c]] of pixel (i*S + a - top, j*S + b - left)].
 
-    From Image to Image, x's counted in bytes; zeros in those channels that fill a vector up.
+    From Image to Image, x's counted in bytes; zeros outside of x, and in those channels that fill a vector up.
     """
     for task in prange(N * di.H):
         n, i = np.int64(task) // di.H, np.int64(task) % di.H

@@ -6,6 +6,8 @@ allocates nothing.
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 import threading
@@ -25,8 +27,8 @@ from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.kernels.gpu.runtime import recording
 from alexnet_np.kernels.gpu.tape import Tape
 from alexnet_np.layers import Dropout, Layer
-from alexnet_np.plan.cuda import PROGRAMS, CudaPlan
 from alexnet_np.plan import layout
+from alexnet_np.plan.cuda import PROGRAMS, CudaPlan
 from alexnet_np.plan.cuda_steps import STEPS, Weighted
 from alexnet_np.plan.steps import Options, make
 from alexnet_np.presets import PRESETS
@@ -296,6 +298,35 @@ def test_a_relu_after_something_else(machine) -> None:
     assert_close(machine.fetch(plan(machine.place(x))), double(x.astype(float)))
 
 
+def test_outputs_by_name_are_written_where_they_are_wanted(machine) -> None:
+    model = build()
+    plan = anp.compile(machine.move(model), max_batch=2, size=99, outputs=("features.0", "avgpool", "logits"))
+    x = machine.place(images(2))
+    found = plan(x)
+    assert {name: array.shape for name, array in found.items()} == {
+        "features.0": (2, 4, 24, 24),
+        "avgpool": (2, 16, 6, 6),
+        "logits": (2, 10),
+    }
+    assert (machine.fetch(found["features.0"]) < 0).any(), "the ReLU after it has its own step"
+    assert_close(machine.fetch(found["logits"]), truth(model, images(2)))
+    room = {name: machine.place(np.zeros(array.shape, np.float32)) for name, array in found.items()}
+    assert plan(x, out=room)["avgpool"] is room["avgpool"]
+    for name, array in found.items():
+        assert np.array_equal(machine.fetch(room[name]), machine.fetch(array))
+    room["features.0"] = machine.place(np.zeros((24, 24, 4, 2), np.float32)).transpose(3, 2, 0, 1)
+    with pytest.raises(anp.ShapeError, match=r"out\['features.0'\] must be in C order"):
+        plan(x, out=room)
+
+
+def test_a_plan_is_copied_and_pickled_by_compiling_it_anew(machine) -> None:
+    plan = anp.compile(machine.move(build()), max_batch=2, size=99, precision="tf32x3")
+    x = machine.place(images(2))
+    for again in (copy.deepcopy(plan), pickle.loads(pickle.dumps(plan))):
+        assert repr(again) == repr(plan)
+        assert np.array_equal(machine.fetch(again(x)), machine.fetch(plan(x)))
+
+
 def test_the_precision_in_force_is_taken(machine) -> None:
     model = machine.move(build())
     with matmul_precision("tf32x3"):
@@ -390,7 +421,7 @@ x = cuda_shim.to_device(np.ones((2, 3, 63, 63), np.float32))
 with use_executor(cuda_shim.ShimExecutor()):
     plan = CudaPlan(Request(model, 2, None, False, (63, 63)))
     optimizer = anp.SGD(model.named_parameters(), lr=0.1)
-    step = CudaTrainingPlan(TrainingRequest(model, optimizer, 2, (63, 63), 0.0, None))
+    step = CudaTrainingPlan(TrainingRequest(model, optimizer, 2, (63, 63), 0.0, "strict"))
     before = plan(x)
     assert np.isfinite(step(x, np.array([1, 2])))
     plan.refresh()

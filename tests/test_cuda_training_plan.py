@@ -6,6 +6,7 @@ between steps; what is refused.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -16,8 +17,11 @@ from cuda_shim import ShimExecutor, machines
 from cuda_shim.machines import machine_called
 
 import alexnet_np as anp
+from alexnet_np import layers as L
 from alexnet_np.data.preprocess import normalise
+from alexnet_np.initialisation import initialise
 from alexnet_np.layers import Dropout
+from alexnet_np.models import AlexNet
 from alexnet_np.plan import compile_training
 from alexnet_np.plan.cuda_training import CudaTrainingPlan
 from alexnet_np.presets import PRESETS
@@ -50,8 +54,8 @@ class Both:
         precision, self.bound = options.pop("precision", None), options.pop("bound", CLOSE)
         self.count, self.compared = options.pop("count", N), options.pop("compared", "")  # names that begin so
         groups = options.pop("groups", lambda model: model.named_parameters())
-        self.model, self.double = build(preset), build(preset, "float64")
-        self.double.load_state_dict(self.model.state_dict())
+        self.model = options.pop("model", None) or build(preset)
+        self.double = copy.deepcopy(self.model).astype("float64")
         machine.move(self.model)
         self.optimizers = [anp.SGD(groups(m), **{**OPTIONS, **options}) for m in (self.model, self.double)]
         common = {"size": size, "label_smoothing": self.smoothing, "precision": precision}
@@ -379,6 +383,32 @@ def test_wrong_compilations_are_named(machine: Any) -> None:
         compile_training(model.freeze(""), optimizer, N, SIZE)
     with pytest.raises(anp.DtypeError, match="the model is float64"):
         compile_training(model.astype("float64"), optimizer, N, SIZE)
+
+
+def test_layers_that_no_preset_has(machine: Any) -> None:
+    """tanh, the logistic function, a lone ReLU, and LRN and average pooling where presets have none: every gradient."""
+    features = [
+        *(L.Conv2d(3, 6, 3), L.Tanh(), L.LocalResponseNorm(3, alpha=0.5)),
+        *(L.MaxPool2d(3, 2, padding=1, ceil_mode=True), L.ReLU()),
+        *(L.Conv2d(6, 4, 3, groups=2), L.Sigmoid(), L.AdaptiveAvgPool2d(5)),
+    ]
+    classifier = [L.Dropout(0.3), L.Linear(16, 8), L.Sigmoid(), L.Linear(8, CLASSES)]
+    model = AlexNet("mine", features, L.AdaptiveAvgPool2d(2), classifier, seed=1)
+    initialise(model.named_parameters(), 1)
+    both = Both(machine, model=model, size=(20, 23))
+    for seed in range(2):
+        both.step(seed)
+
+
+def test_a_copy_goes_on_as_the_plan_does(machine: Any) -> None:
+    model = machine.move(build())
+    step = compile_training(model, anp.SGD(model.named_parameters(), **OPTIONS), N, SIZE)
+    x, target = batch(0)
+    step(machine.place(x), target)
+    again = copy.deepcopy(step)
+    assert again.model is not model
+    assert again.optimizer.param_groups[0]["params"][0] is next(again.model.parameters())
+    assert float(machine.fetch(again(machine.place(x), target))) == float(machine.fetch(step(machine.place(x), target)))
 
 
 def test_a_plan_prints_its_steps(machine: Any) -> None:

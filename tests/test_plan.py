@@ -1,15 +1,22 @@
 """The inference plan against the array operations in float64: every preset, batch and size; refresh; its threads."""
 
+import copy
+import pickle
 import subprocess
 import sys
 import threading
+import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
 
 import alexnet_np as anp
+from alexnet_np.data.preprocess import normalise
 from alexnet_np.kernels import choices
 from alexnet_np.plan import compile
+from alexnet_np.plan import images as images_of_plans
+from alexnet_np.presets import PRESETS
 
 LOGITS = 1e-4  # relative to the largest logit: the bound the plan promises; EXACT for exact=True
 EXACT = 1e-5
@@ -131,6 +138,8 @@ def test_inputs_of_any_layout_are_taken_and_empty_batches_too():
         (np.zeros((1, 3, 224, 224)), anp.DtypeError, "float32"),
         (np.zeros((1, 1, 224, 224), np.float32), anp.ShapeError, r"\(N,3,H,W\)"),
         (np.zeros((1, 3, 20, 20), np.float32), anp.ShapeError, "63x63"),
+        (np.zeros((1, 3, 224, 224), np.uint8), anp.ShapeError, r"bytes must be \(N,H,W,3\)"),
+        (np.zeros((1, 20, 20, 3), np.uint8), anp.ShapeError, "63x63"),
     ],
 )
 def test_wrong_inputs_are_named(x, error, message):
@@ -171,6 +180,111 @@ def test_two_plans_and_one_plan_in_two_threads():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("preset", ["torchvision", "paper", "d2l"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_bytes_are_normalised_as_preprocess_does(preset, exact):
+    """To the last bit, in whatever layout they come, and for another size of image."""
+    model = build(preset, 0.1)
+    plan = compile(model, max_batch=3, exact=exact)
+    for N, size in [(3, (224, 224)), (1, (224, 224)), (2, (227, 230))]:
+        pixels = np.random.default_rng(N).integers(0, 256, (N, *size, model.in_channels), np.uint8)
+        x = normalise(pixels, PRESETS[preset].preprocessing, np.empty((N, model.in_channels, *size), np.float32))
+        frozen = pixels.copy()
+        frozen.flags.writeable = False
+        expected = plan(x)
+        for given in (pixels, frozen, np.repeat(pixels, 2, axis=1)[:, ::2]):
+            assert np.array_equal(plan(given), expected)
+
+
+def test_bytes_of_a_preset_in_bgr():
+    """Caffe's networks take blue first."""
+    model = build("torchvision", 0.1)
+    plan = compile(model, max_batch=1)
+    changes = {"mode": "BGR", "scale": 1, "mean": (104.0, 117.0, 123.0), "std": (1, 1, 1)}
+    recipe = PRESETS["torchvision"].preprocessing._replace(**changes)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
+    expected = plan(normalise(pixels, recipe, np.empty((1, 3, 224, 224), np.float32)))
+    with mock.patch.object(images_of_plans, "recipe", lambda model: recipe):
+        assert np.array_equal(plan(pixels), expected)
+
+
+def test_results_are_written_where_they_are_wanted():
+    model = build("torchvision", 0.1)
+    x = images(2, 3, (224, 224))
+    plan = compile(model, max_batch=2)
+    out = np.full((2, 20), 7, np.float32)[:, ::2]
+    assert plan(x, out=out) is out
+    assert np.array_equal(out, plan(x))
+    several = compile(model, max_batch=2, outputs=("features.0", "logits"))
+    room = {"features.0": np.empty((2, 6, 55, 55), np.float32), "logits": np.empty((2, 10), np.float32)}
+    found = several(x, out=room)
+    assert found["logits"] is room["logits"] and found["features.0"] is room["features.0"]
+    for name, array in several(x).items():
+        assert np.array_equal(room[name], array)
+    for wrong, error, message in [
+        (room["logits"], anp.ArgumentError, "out must be a dict of arrays for features.0, logits"),
+        ({**room, "logits": room["logits"][:1]}, anp.ShapeError, r"out\['logits'\] must be \(2, 10\), got \(1, 10\)"),
+        ({**room, "logits": np.empty((2, 10))}, anp.DtypeError, r"out\['logits'\] must be float32, got float64"),
+        ({**room, "logits": [1.0]}, anp.BackendError, r"out\['logits'\] is a list, not where the plan is"),
+    ]:
+        with pytest.raises(error, match=message):
+            several(x, out=wrong)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda plan: pickle.loads(pickle.dumps(plan))])
+def test_a_plan_is_copied_and_pickled_by_compiling_it_anew(copied):
+    model = build("torchvision", 0.1)
+    plan = compile(model, max_batch=2, outputs=("classifier.5",), exact=True, size=100)
+    x = images(2, 3, (100, 100))
+    again = copied(plan)
+    assert repr(again) == repr(plan) and again is not plan
+    assert np.array_equal(again(x)["classifier.5"], plan(x)["classifier.5"])
+
+
+def test_hooks_are_warned_about():
+    model = build("torchvision", 0.05)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compile(model, max_batch=1)
+    with model.features[3].register_forward_hook(lambda *_: None), model.register_forward_hook(lambda *_: None):
+        with pytest.warns(UserWarning, match="compile: hooks do not fire in a plan: the model, features.3") as caught:
+            compile(model, max_batch=1)
+        assert caught[0].filename == __file__
+
+
+def test_a_model_that_is_another_now_cannot_be_refreshed():
+    model = build("torchvision", 0.1)
+    plan = compile(model, max_batch=1)
+    before = plan(images(1, 3, (224, 224)))
+    model.features[0].padding = 3
+    for act in (plan.refresh, lambda: plan(images(1, 3, (100, 100)))):
+        with pytest.raises(anp.ShapeError, match="features.0 is Conv2d.*padding=3.* now and was .*; compile the model"):
+            act()
+    assert np.array_equal(plan(images(1, 3, (224, 224))), before)
+    model.features[0].padding = 2
+    model.classifier[0].p = 0.1
+    plan.refresh()
+    model.replace_head(7)
+    with pytest.raises(anp.ShapeError, match=r"classifier.6.weight is float32 \(7, 410\) now and was .*; compile"):
+        plan.refresh()
+
+
+def test_weights_are_copies_for_every_size_of_image():
+    """Another size transforms the convolutions' filters anew: from the copies, not from what the model has by then."""
+    model = build("torchvision", 0.1)
+    plan = compile(model, max_batch=1)
+    sizes = [(224, 224), (100, 131)]
+    before = [plan(images(1, 3, size)) for size in sizes]
+    for parameter in model.parameters():
+        parameter.data *= np.float32(0.5)
+    for size, logits in zip(sizes, before, strict=True):
+        assert np.array_equal(plan(images(1, 3, size)), logits)
+    plan.refresh()
+    for size in sizes:
+        x = images(1, 3, size)
+        assert_close(plan(x), truth(model, x), LOGITS)
 
 
 SCRIPT = """

@@ -59,8 +59,6 @@ def eager(model: AlexNet, backend: str, arithmetic: str) -> Step:
 
 
 def plan(model: AlexNet, batch: int, backend: str, arithmetic: str) -> Step:
-    from alexnet_np.plan.cuda_training import compile_training
-
     own = on(model, backend).train()
     optimizer = anp.SGD(own.named_parameters(), **OPTIONS)
-    return compile_training(own, optimizer, batch_size=batch, precision=arithmetic)
+    return anp.compile_training(own, optimizer, batch_size=batch, precision=arithmetic)

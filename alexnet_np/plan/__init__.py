@@ -7,8 +7,9 @@
     chunk     the images that go through all the stages before the next ones do; dense layers take the whole batch
     program   all steps with their memory, for one size of image, and on the GPU for one size of batch
 
-base.py is what the plans of both devices do; layout.py walks over the layers; steps.py says what a step is, cpu_steps.py
-and cuda_steps.py how each device takes it; cpu.py, cuda.py and cuda_training.py are the plans; table.py prints them.
+base.py is what the plans of both devices do; layout.py walks over the layers; steps.py says what a step is,
+cpu_steps.py and cuda_steps.py how each device takes it; cpu.py, cuda.py and cuda_training.py are the plans; table.py
+prints them.
 """
 
 from __future__ import annotations
@@ -99,10 +100,12 @@ def compile_training(
     sides = ops.checks.pair("compile_training", "size", images.default_size(model) if size is None else size, 1)
     if not on_gpu(next(model.parameters()).data):
         raise BackendError("compile_training: no training plan on the CPU yet; move the model with model.to('cuda')")
-    from alexnet_np.plan.cuda_training import CudaTrainingPlan  # only now: a CPU needs none of it
+    from alexnet_np.kernels.gemm_cuda import check_precision  # only now: a CPU needs none of it
+    from alexnet_np.plan.cuda_training import CudaTrainingPlan
     from alexnet_np.plan.cuda_training_program import TrainingRequest
 
-    return CudaTrainingPlan(TrainingRequest(model, optimizer, batch_size, sides, label_smoothing, precision))
+    arithmetic = check_precision(precision)
+    return CudaTrainingPlan(TrainingRequest(model, optimizer, batch_size, sides, label_smoothing, arithmetic))
 
 
 def check_model(what: str, model: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Buffer:
     C: int
     H: int
     W: int
+    _: KW_ONLY
     whole_vectors: bool = True  # few channels are filled up with zeros to a vector, as vector code needs it
     before: int = 0
     after: int = 0
@@ -75,6 +76,7 @@ class Buffer:
 class InputBuffer(Buffer):
     """What the images are loaded into. Where it `folds`, S x S of their pixels may become channels."""
 
+    _: KW_ONLY
     whole_vectors: bool = False
     folds: bool = True
     S: int = 1

@@ -137,7 +137,8 @@ class CudaPlan(InferencePlan):
         total = f"{gigaflops(sum(line.step.macs for line in largest.lines))} GFLOP an image"
         memory = f"{megabytes(largest.nbytes)} of memory for {megabytes(largest.unshared)} of arrays"
         return table(
-            f"Plan on the GPU for up to {self.max_batch} images of {H}x{W}, float32, products {self.precision}{outputs}",
+            f"Plan on the GPU for up to {self.max_batch} images of {H}x{W}, float32, "
+            f"products {self.precision}{outputs}",
             ("step", "algorithm", "buffer", "launches", "GFLOP/image", "weights"),
             rows,
             f"{total}, {memory}, {megabytes(self.weights.total)} of weights",
@@ -160,7 +161,8 @@ class Program:
         self.size = (shape[2], shape[3])
         tape = Tape(plan.weights.tape)
         x = y = tape.enters(shape)
-        self.lines, outputs = [], {}
+        self.lines: list[Line] = []
+        outputs: Results = {}
         with recording(tape), matmul_precision(plan.precision):
             for step in plan.steps_for(shape[0], self.size):
                 before = len(tape.calls)

@@ -18,12 +18,11 @@ import numpy as np
 
 from alexnet_np.device import Array, as_array
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
-from alexnet_np.kernels.gemm_cuda import check_precision
 from alexnet_np.kernels.gpu.runtime import contiguous, current_executor, empty
 from alexnet_np.kernels.gpu.upload import upload
 from alexnet_np.plan import images
 from alexnet_np.plan.cuda_input import Input
-from alexnet_np.plan.cuda_training_program import TrainingProgram, TrainingRequest, Trained, dropout_layers
+from alexnet_np.plan.cuda_training_program import Trained, TrainingProgram, TrainingRequest, dropout_layers
 from alexnet_np.plan.table import gigaflops, megabytes, table
 
 
@@ -34,7 +33,7 @@ class CudaTrainingPlan:
     """
 
     def __init__(self, request: TrainingRequest) -> None:
-        self.request = request._replace(precision=check_precision(request.precision))
+        self.request = request
         self.model, self.optimizer, self.batch_size = request.model, request.optimizer, request.batch_size
         self.queue = current_executor().queue(next(self.model.parameters()).data)
         self.input = Input(self.queue, self.model, self.batch_size)
@@ -62,7 +61,7 @@ class CudaTrainingPlan:
                 self._build()
             loss = current_executor().empty((), np.dtype(np.float32), self.memory)
             x, slot = self.input.stage(x)
-            words = self.program.words({name for name in self._new_velocities})
+            words = self.program.words(set(self._new_velocities))
             with self.queue.turn():
                 self.input.load(x, slot, self.program.x)
                 self.queue.copy(target, self.program.targets)

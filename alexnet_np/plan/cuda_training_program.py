@@ -36,7 +36,7 @@ class TrainingRequest(NamedTuple):
     batch_size: int
     size: tuple[int, int]
     label_smoothing: float
-    precision: str | None
+    precision: str
 
 
 @dataclass
@@ -110,7 +110,9 @@ class TrainingProgram:
         numbers = state[len(self.dropouts) :].view(np.float32).reshape(len(self.trained), NUMBERS)
         for row, name in zip(numbers, self.trained, strict=True):
             velocity = at(tape, self.velocities[name]) if name in self.velocities else None
-            sgd_cuda.compute_planned(ghosts[name], gradients[name], velocity, row, self.request.optimizer.rule == "paper")
+            sgd_cuda.compute_planned(
+                ghosts[name], gradients[name], velocity, row, self.request.optimizer.rule == "paper"
+            )
         for array in (y, loss, *gradients.values()):
             tape.leaves(array)
         return Recorded(x, targets, state, loss, y, gradients)

@@ -1,0 +1,262 @@
+"""Plans of networks that nobody published: layers of every kind in every order, beside the model in float64.
+
+On the CPU, and with the GPU's kernels under the shim. Outputs are asked for by name, at random, too.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from cuda_shim.machines import machine_called
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import alexnet_np as anp
+from alexnet_np import layers as L
+from alexnet_np.models import AlexNet
+from alexnet_np.plan import layout
+
+CLOSE = 1e-4  # of the largest value of an output, which Winograd's may be off by
+CLASSES = 5
+EXAMPLES = {"cpu": 40, "shim": 15, "slow": 300}
+
+Draw = Callable[[Any], Any]
+Shape = tuple[int, ...]
+
+NORMS = [
+    {"size": 5, "alpha": 1e-4, "k": 2.0, "convention": "paper"},
+    {"size": 5, "alpha": 1.0},
+    {"size": 4, "alpha": 0.7},
+    {"size": 4, "alpha": 0.7, "convention": "onnx"},
+    {"size": 3, "alpha": 0.5, "beta": 0.6},
+    {"size": 40, "alpha": 1.0, "convention": "krizhevsky"},
+]
+
+
+def convolution(draw: Draw, C: int) -> L.Layer:
+    groups = draw(st.sampled_from([g for g in (1, 1, 1, 2, 3) if C % g == 0]))
+    F = groups * draw(st.sampled_from([1, 3, 8, 16, 24]))
+    kernel, stride, padding = draw(
+        st.sampled_from([(1, 1, 0), (2, 2, 0), (3, 1, 1), (3, 2, 0), (5, 1, 2), (11, 4, 2), (3, 1, ((0, 2), (3, 1)))])
+    )
+    dilation = draw(st.sampled_from([1, 1, 1, 2]))
+    bias = draw(st.booleans())
+    return L.Conv2d(C, F, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias)
+
+
+def pooling(draw: Draw, C: int) -> L.Layer:
+    kernel, stride, padding = draw(
+        st.sampled_from([(3, 2, 0), (2, 2, 0), (3, 2, 1), (3, 1, 1), ((3, 2), (1, 3), (1, 0))])
+    )
+    return L.MaxPool2d(
+        kernel, stride, padding, dilation=draw(st.sampled_from([1, 1, 1, 2])), ceil_mode=draw(st.booleans())
+    )
+
+
+def averaging(draw: Draw, C: int) -> L.Layer:
+    return L.AdaptiveAvgPool2d(draw(st.sampled_from([1, 3, (4, 6), (None, 2)])))
+
+
+def normalising(draw: Draw, C: int) -> L.Layer:
+    return L.LocalResponseNorm(**draw(st.sampled_from(NORMS)))
+
+
+def anywhere(draw: Draw, C: int) -> L.Layer:
+    return draw(st.sampled_from([L.ReLU, L.ReLU, L.Tanh, L.Sigmoid, L.Dropout, L.Identity]))()
+
+
+ON_IMAGES = [convolution, pooling, averaging, normalising, anywhere, anywhere]
+
+
+@st.composite
+def networks(draw: Draw) -> tuple[AlexNet, tuple[int, int]]:
+    """A network that begins with a convolution and ends in a dense layer, and a size of image it takes."""
+    size = draw(st.tuples(st.integers(11, 30), st.integers(11, 30)))
+    shape: Shape = (draw(st.sampled_from([1, 2, 3, 6, 18])), *size)
+    features: list[L.Layer] = []
+    for kind in (convolution, *draw(st.lists(st.sampled_from(ON_IMAGES), max_size=7))):
+        layer = kind(draw, shape[0])
+        try:
+            leaving = layer.output_shape((1, *shape))[1:]
+        except anp.ShapeError:  # nothing would be left
+            if features:
+                continue
+            layer = L.Conv2d(shape[0], 4, 1)
+            leaving = (4, *size)
+        features.append(layer)
+        shape = leaving
+    average = draw(st.sampled_from([L.Identity(), L.AdaptiveAvgPool2d(2)]))
+    width = int(np.prod(average.output_shape((1, *shape))[1:]))
+    classifier: list[L.Layer] = []
+    for units in draw(st.lists(st.sampled_from([0, 0, 7, 40]), max_size=5)):
+        classifier.append(L.Linear(width, units, bias=draw(st.booleans())) if units else anywhere(draw, width))
+        width = units or width
+    return named(features, average, [*classifier, L.Linear(width, CLASSES)]), size
+
+
+def named(features: list[L.Layer], average: L.Layer, classifier: list[L.Layer]) -> AlexNet:
+    """The network, its weights such that values neither vanish nor grow."""
+    model = AlexNet("mine", features, average, classifier, seed=0).eval()
+    rng = np.random.default_rng(0)
+    for parameter in model.parameters():
+        values = rng.standard_normal(parameter.shape) * (1.4 / np.sqrt(parameter.fan_in))
+        parameter.data = values.astype(np.float32)
+    return model
+
+
+def everything(model: AlexNet, x: np.ndarray) -> dict[str, np.ndarray]:
+    """What leaves each layer, by the array operations in float64."""
+    double, found = copy.deepcopy(model).astype("float64"), {}
+    for name, layer in double.leaves():
+        layer.register_forward_hook(lambda _, before, y, name=name: found.__setitem__(name, y))
+    with np.errstate(all="ignore"):
+        found["logits"] = double(x.astype(np.float64))
+    return found
+
+
+def check(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], plan: Any) -> None:
+    for name, array in found.items():
+        assert array.shape == expected[name].shape
+        assert array.dtype == np.float32
+        error = np.abs(array - expected[name]).max() / max(np.abs(expected[name]).max(), 1e-6)
+        assert error < CLOSE, f"{name} is off by {error:.1e} in\n{plan!r}"
+
+
+def images(N: int, C: int, size: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(N).standard_normal((N, C, *size), dtype=np.float32)
+
+
+def outputs_of(model: AlexNet, data: Any) -> list[str]:
+    names = ["logits", *(name for name, _ in model.leaves())]
+    return data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=4, unique=True))
+
+
+def check_on_the_cpu(model: AlexNet, size: tuple[int, int], data: Any) -> None:
+    outputs = outputs_of(model, data)
+    plain = anp.compile(model, max_batch=3, size=size, exact=data.draw(st.booleans()))
+    several = anp.compile(model, max_batch=3, outputs=outputs, size=size)
+    for N in (3, 1):
+        x = images(N, model.in_channels, size)
+        expected = everything(model, x)
+        check({"logits": plain(x)}, expected, plain)
+        found = several(x)
+        assert list(found) == outputs
+        check(found, expected, several)
+
+
+def check_on_the_gpu(model: AlexNet, size: tuple[int, int], data: Any) -> None:
+    outputs = outputs_of(model, data)
+    x = images(2, model.in_channels, size)
+    expected = everything(model, x)
+    with machine_called("shim") as machine:
+        plan = anp.compile(machine.move(model), max_batch=2, outputs=outputs, size=size)
+        for _ in range(2):  # launch by launch, then as a graph
+            found = plan(machine.place(x))
+            assert list(found) == outputs
+            check({name: machine.fetch(array) for name, array in found.items()}, expected, plan)
+
+
+@settings(max_examples=EXAMPLES["cpu"], deadline=None, derandomize=True)
+@given(networks(), st.data())
+def test_any_network_on_the_cpu(network: tuple[AlexNet, tuple[int, int]], data: Any) -> None:
+    check_on_the_cpu(*network, data)
+
+
+@settings(max_examples=EXAMPLES["shim"], deadline=None, derandomize=True)
+@given(networks(), st.data())
+def test_any_network_on_the_gpu(network: tuple[AlexNet, tuple[int, int]], data: Any) -> None:
+    check_on_the_gpu(*network, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", [check_on_the_cpu, check_on_the_gpu])
+@settings(max_examples=EXAMPLES["slow"], deadline=None)
+@given(networks(), st.data())
+def test_many_networks(check: Any, network: tuple[AlexNet, tuple[int, int]], data: Any) -> None:
+    check(*network, data)
+
+
+ORDERS = {
+    "krizhevsky145's": lambda: [L.LocalResponseNorm(5), L.MaxPool2d(3, 2), L.ReLU()],
+    "CaffeNet's": lambda: [L.ReLU(), L.MaxPool2d(3, 2, ceil_mode=True), L.LocalResponseNorm(5, convention="caffe")],
+    "LeNet's": lambda: [L.Sigmoid(), L.AdaptiveAvgPool2d(7)],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_orders_of_the_published_networks(order: str) -> None:
+    middle = ORDERS[order]()
+    features = [L.Conv2d(3, 24, 11, stride=4, padding=2), *middle, L.Conv2d(24, 24, 5, padding=2), *ORDERS[order]()]
+    model = named(features, L.AdaptiveAvgPool2d(2), [L.Dropout(), L.Linear(96, 20), L.Tanh(), L.Linear(20, CLASSES)])
+    plan = anp.compile(model, max_batch=2, size=99)
+    x = images(2, 3, (99, 99))
+    check({"logits": plan(x)}, everything(model, x), plan)
+
+
+def test_a_convolution_with_a_stride_that_comes_later_is_not_folded() -> None:
+    features = [L.Conv2d(3, 16, 3), L.Conv2d(16, 16, 11, stride=4, padding=5)]
+    model = named(features, L.AdaptiveAvgPool2d(2), [L.Linear(64, CLASSES)])
+    plan = anp.compile(model, max_batch=2, size=40)
+    assert "depth" not in repr(plan)
+    x = images(2, 3, (40, 40))
+    check({"logits": plan(x)}, everything(model, x), plan)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features": [L.Conv2d(3, 4, 3), L.Layer()]}, r"no plan for features.1 \(Layer\(\)\); call the model itself"),
+        ({"features": [L.Conv2d(3, 4, 3), L.Linear(18, 2)]}, "no plan for features.1 .* on images; put Flatten"),
+        ({"features": [L.Conv2d(3, 4, 3), L.Flatten(2)]}, "no plan for features.1 .*: only whole images are flattened"),
+    ],
+)
+def test_what_no_plan_can_place_is_named(change: dict, message: str) -> None:
+    model = named(change["features"], L.AdaptiveAvgPool2d(1), [L.Linear(4, CLASSES)])
+    with pytest.raises(anp.ArgumentError, match=message):
+        anp.compile(model, max_batch=1, size=20)
+
+
+def test_outputs_are_the_layers_own_and_nothing_after_the_last_is_computed() -> None:
+    model = anp.alexnet(width=0.1, num_classes=10, seed=0).eval()
+    plan = anp.compile(model, max_batch=2, outputs=("classifier.5", "features"))
+    x = images(2, 3, (224, 224))
+    found, expected = plan(x), everything(model, x)
+    check(found, expected | {"features": expected["features.12"]}, plan)
+    assert "classifier.6" not in repr(plan)
+    assert list(anp.compile(model, outputs="avgpool", max_batch=1)(x[:1])) == ["avgpool"]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (("classifier.7",), "no layer is called 'classifier.7'; outputs are 'logits' or layers: features.0, "),
+        ((), "outputs is empty"),
+        ((3,), "no layer is called 3"),
+    ],
+)
+def test_wrong_outputs_are_named(outputs: Any, message: str) -> None:
+    with pytest.raises(anp.ArgumentError, match=message):
+        anp.compile(anp.alexnet(width=0.05, seed=0), outputs=outputs)
+
+
+def test_the_walk_takes_in_a_relu_unless_what_lies_before_it_is_wanted() -> None:
+    model = anp.alexnet(width=0.05, seed=0)
+    fused = {place.name for place in layout.walk(model, (224, 224)) if place.relu}
+    assert fused == {
+        "features.0",
+        "features.3",
+        "features.6",
+        "features.8",
+        "features.10",
+        "classifier.1",
+        "classifier.4",
+    }
+    places = {place.name: place for place in layout.walk(model, (224, 224), ("features.0", "classifier.5"))}
+    assert not places["features.0"].relu
+    assert places["features.0"].wanted == ("features.0",)
+    assert places["classifier.4"].wanted == ("classifier.5",)
+    assert "classifier.6" not in places
