@@ -1,7 +1,7 @@
 // ReLU: y = max(x, 0), and its gradient.
 //
 // One version: a thread an element. It reads and writes each value once, which is all there is to win; where the input
-// comes from a product, bias_relu.cu saves even that pass.
+// comes from a product, the pass that adds the bias does it too.
 // Parallel over: elements.  Source: Nair and Hinton (2010).
 
 #include "gpu/common.cuh"
