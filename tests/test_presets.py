@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +12,8 @@ import alexnet_np as anp
 from alexnet_np.data.augment import IMAGENET_COLOUR, RandomCrop
 from alexnet_np.data.labels import FASHION_MNIST
 from alexnet_np.errors import ArgumentError, WeightsError
+from alexnet_np.layers import LocalResponseNorm, MaxPool2d
+from alexnet_np.networks import Layers, Width, paper
 from alexnet_np.presets import PRESETS, find_preset, labels_of, preset_of_weights, published, sizes
 from alexnet_np.weights import registry
 
@@ -102,3 +106,30 @@ def test_colour_noise_follows_the_channels_order() -> None:
         RandomCrop(recipe, colour=IMAGENET_COLOUR)(pixels, u, out)
         found.append(out)
     np.testing.assert_array_equal(found[1], found[0][::-1])
+
+
+def caffes_dialect(C: int, classes: int, w: Width) -> Layers:
+    """The paper's list with Caffe's normalisation and counting, as `bvlc` has them."""
+    features, avgpool, classifier = paper(C, classes, w)
+    for i, layer in enumerate(features):
+        if isinstance(layer, LocalResponseNorm):
+            features[i] = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0, convention="caffe")
+        if isinstance(layer, MaxPool2d):
+            features[i] = MaxPool2d(kernel_size=3, stride=2, ceil_mode=True)
+    return features, avgpool, classifier
+
+
+def test_a_list_and_a_record_are_all_that_a_further_network_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    mean = (104.00699, 116.66877, 122.67891)  # of BGR: caffe's ilsvrc_2012_mean.npy
+    recipe = PRESETS["paper"].preprocessing._replace(mode="BGR", crop=227, mean=mean, warp=True)
+    added = replace(PRESETS["paper"], network=caffes_dialect, preprocessing=recipe)
+    monkeypatch.setitem(PRESETS, "caffe's", added)
+    assert added.ceil_pooling and added.lrn is not None and added.lrn.convention == "caffe"
+    assert added.weight_shapes == PRESETS["paper"].weight_shapes
+    x = anp.preprocess(Image.new("RGB", (300, 100), (255, 128, 0)), preset="caffe's")
+    assert x.shape == (3, 227, 227)
+    np.testing.assert_allclose(x[:, 5, 7], [0 - mean[0], 128 - mean[1], 255 - mean[2]], rtol=1e-6)
+    model = anp.alexnet("caffe's", width=1 / 32, seed=0)
+    assert model(x[None]).shape == (1, 1000)
+    with pytest.raises(ArgumentError, match="choose one of torchvision, paper, d2l, caffe's"):
+        anp.alexnet("vgg")

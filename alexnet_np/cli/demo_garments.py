@@ -46,9 +46,9 @@ class Classified:
 
 
 def classify(backend: str | None) -> Classified:
-    network = load_network("d2l", WEIGHTS, backend, seed=0)
+    network = load_network(None, WEIGHTS, backend, seed=0)
     carried = garments()
-    x = np.stack([preprocess(garment.picture, preset="d2l") for garment in carried])
+    x = np.stack([preprocess(garment.picture, preset=network.model.preset) for garment in carried])
     with no_grad():
         probabilities = to_cpu(softmax.forward(network.model(network.place(x)))[0])
     return Classified(carried, [best(row, network.labels(), 3) for row in probabilities])
