@@ -6,14 +6,12 @@ On the CPU, and with the GPU's kernels under the shim. Outputs are asked for by 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from cuda_shim.machines import machine_called
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import alexnet_np as anp
 from alexnet_np import layers as L
@@ -22,10 +20,10 @@ from alexnet_np.plan import layout
 
 CLOSE = 1e-4  # of the largest value of an output, which Winograd's may be off by
 CLASSES = 5
-EXAMPLES = {"cpu": 40, "shim": 15, "slow": 300}
+SEEDS = {"cpu": range(60), "shim": range(60, 85), "slow": range(100, 500)}
 
-Draw = Callable[[Any], Any]
 Shape = tuple[int, ...]
+Rng = np.random.Generator
 
 NORMS = [
     {"size": 5, "alpha": 1e-4, "k": 2.0, "convention": "paper"},
@@ -35,51 +33,47 @@ NORMS = [
     {"size": 3, "alpha": 0.5, "beta": 0.6},
     {"size": 40, "alpha": 1.0, "convention": "krizhevsky"},
 ]
+CONVOLUTIONS = [(1, 1, 0), (2, 2, 0), (3, 1, 1), (3, 2, 0), (5, 1, 2), (11, 4, 2), (3, 1, ((0, 2), (3, 1)))]
+POOLINGS = [(3, 2, 0), (2, 2, 0), (3, 2, 1), (3, 1, 1), ((3, 2), (1, 3), (1, 0))]
+ANYWHERE = [L.ReLU, L.ReLU, L.Tanh, L.Sigmoid, L.Dropout, L.Identity]
 
 
-def convolution(draw: Draw, C: int) -> L.Layer:
-    groups = draw(st.sampled_from([g for g in (1, 1, 1, 2, 3) if C % g == 0]))
-    F = groups * draw(st.sampled_from([1, 3, 8, 16, 24]))
-    kernel, stride, padding = draw(
-        st.sampled_from([(1, 1, 0), (2, 2, 0), (3, 1, 1), (3, 2, 0), (5, 1, 2), (11, 4, 2), (3, 1, ((0, 2), (3, 1)))])
-    )
-    dilation = draw(st.sampled_from([1, 1, 1, 2]))
-    bias = draw(st.booleans())
-    return L.Conv2d(C, F, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias)
+def pick(rng: Rng, choices: Sequence[Any]) -> Any:
+    return choices[rng.integers(len(choices))]
 
 
-def pooling(draw: Draw, C: int) -> L.Layer:
-    kernel, stride, padding = draw(
-        st.sampled_from([(3, 2, 0), (2, 2, 0), (3, 2, 1), (3, 1, 1), ((3, 2), (1, 3), (1, 0))])
-    )
-    return L.MaxPool2d(
-        kernel, stride, padding, dilation=draw(st.sampled_from([1, 1, 1, 2])), ceil_mode=draw(st.booleans())
-    )
+def convolution(rng: Rng, C: int) -> L.Layer:
+    groups = pick(rng, [g for g in (1, 1, 1, 2, 3) if C % g == 0])
+    F = groups * pick(rng, [1, 3, 8, 16, 24])
+    kernel, stride, padding = pick(rng, CONVOLUTIONS)
+    dilation = pick(rng, [1, 1, 1, 2])
+    return L.Conv2d(C, F, kernel, stride, padding, dilation, groups, bias=pick(rng, [True, False]))
 
 
-def averaging(draw: Draw, C: int) -> L.Layer:
-    return L.AdaptiveAvgPool2d(draw(st.sampled_from([1, 3, (4, 6), (None, 2)])))
+def pooling(rng: Rng, C: int) -> L.Layer:
+    return L.MaxPool2d(*pick(rng, POOLINGS), dilation=pick(rng, [1, 1, 1, 2]), ceil_mode=pick(rng, [True, False]))
 
 
-def normalising(draw: Draw, C: int) -> L.Layer:
-    return L.LocalResponseNorm(**draw(st.sampled_from(NORMS)))
+def averaging(rng: Rng, C: int) -> L.Layer:
+    return L.AdaptiveAvgPool2d(pick(rng, [1, 3, (4, 6), (None, 2)]))
 
 
-def anywhere(draw: Draw, C: int) -> L.Layer:
-    return draw(st.sampled_from([L.ReLU, L.ReLU, L.Tanh, L.Sigmoid, L.Dropout, L.Identity]))()
+def normalising(rng: Rng, C: int) -> L.Layer:
+    return L.LocalResponseNorm(**pick(rng, NORMS))
 
 
-ON_IMAGES = [convolution, pooling, averaging, normalising, anywhere, anywhere]
+def anywhere(rng: Rng, C: int) -> L.Layer:
+    return pick(rng, ANYWHERE)()
 
 
-@st.composite
-def networks(draw: Draw) -> tuple[AlexNet, tuple[int, int]]:
-    """A network that begins with a convolution and ends in a dense layer, and a size of image it takes."""
-    size = draw(st.tuples(st.integers(11, 30), st.integers(11, 30)))
-    shape: Shape = (draw(st.sampled_from([1, 2, 3, 6, 18])), *size)
+def network(rng: Rng) -> tuple[AlexNet, tuple[int, int]]:
+    """One that begins with a convolution and ends in a dense layer, and a size of image that it takes."""
+    size = (int(rng.integers(11, 31)), int(rng.integers(11, 31)))
+    shape: Shape = (pick(rng, [1, 2, 3, 6, 18]), *size)
     features: list[L.Layer] = []
-    for kind in (convolution, *draw(st.lists(st.sampled_from(ON_IMAGES), max_size=7))):
-        layer = kind(draw, shape[0])
+    kinds = [convolution, convolution, pooling, averaging, normalising, anywhere, anywhere, anywhere]
+    for kind in (convolution, *(pick(rng, kinds) for _ in range(rng.integers(9)))):
+        layer = kind(rng, shape[0])
         try:
             leaving = layer.output_shape((1, *shape))[1:]
         except anp.ShapeError:  # nothing would be left
@@ -89,13 +83,18 @@ def networks(draw: Draw) -> tuple[AlexNet, tuple[int, int]]:
             leaving = (4, *size)
         features.append(layer)
         shape = leaving
-    average = draw(st.sampled_from([L.Identity(), L.AdaptiveAvgPool2d(2)]))
+    average = pick(rng, [L.Identity(), L.AdaptiveAvgPool2d(2)])
     width = int(np.prod(average.output_shape((1, *shape))[1:]))
     classifier: list[L.Layer] = []
-    for units in draw(st.lists(st.sampled_from([0, 0, 7, 40]), max_size=5)):
-        classifier.append(L.Linear(width, units, bias=draw(st.booleans())) if units else anywhere(draw, width))
-        width = units or width
+    for units in rng.choice([0, 0, 7, 40], rng.integers(6)):
+        classifier.append(L.Linear(width, int(units), bias=pick(rng, [True, False])) if units else anywhere(rng, width))
+        width = int(units) or width
     return named(features, average, [*classifier, L.Linear(width, CLASSES)]), size
+
+
+def outputs_of(model: AlexNet, rng: Rng) -> list[str]:
+    names = ["logits", *(name for name, _ in model.leaves())]
+    return [names[i] for i in rng.permutation(len(names))[: rng.integers(1, 6)]]
 
 
 def named(features: list[L.Layer], average: L.Layer, classifier: list[L.Layer]) -> AlexNet:
@@ -130,14 +129,11 @@ def images(N: int, C: int, size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(N).standard_normal((N, C, *size), dtype=np.float32)
 
 
-def outputs_of(model: AlexNet, data: Any) -> list[str]:
-    names = ["logits", *(name for name, _ in model.leaves())]
-    return data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=4, unique=True))
-
-
-def check_on_the_cpu(model: AlexNet, size: tuple[int, int], data: Any) -> None:
-    outputs = outputs_of(model, data)
-    plain = anp.compile(model, max_batch=3, size=size, exact=data.draw(st.booleans()))
+def check_on_the_cpu(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    model, size = network(rng)
+    outputs = outputs_of(model, rng)
+    plain = anp.compile(model, max_batch=3, size=size, exact=pick(rng, [True, False]))
     several = anp.compile(model, max_batch=3, outputs=outputs, size=size)
     for N in (3, 1):
         x = images(N, model.in_channels, size)
@@ -148,8 +144,10 @@ def check_on_the_cpu(model: AlexNet, size: tuple[int, int], data: Any) -> None:
         check(found, expected, several)
 
 
-def check_on_the_gpu(model: AlexNet, size: tuple[int, int], data: Any) -> None:
-    outputs = outputs_of(model, data)
+def check_on_the_gpu(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    model, size = network(rng)
+    outputs = outputs_of(model, rng)
     x = images(2, model.in_channels, size)
     expected = everything(model, x)
     with machine_called("shim") as machine:
@@ -160,24 +158,21 @@ def check_on_the_gpu(model: AlexNet, size: tuple[int, int], data: Any) -> None:
             check({name: machine.fetch(array) for name, array in found.items()}, expected, plan)
 
 
-@settings(max_examples=EXAMPLES["cpu"], deadline=None, derandomize=True)
-@given(networks(), st.data())
-def test_any_network_on_the_cpu(network: tuple[AlexNet, tuple[int, int]], data: Any) -> None:
-    check_on_the_cpu(*network, data)
+@pytest.mark.parametrize("seed", SEEDS["cpu"])
+def test_any_network_on_the_cpu(seed: int) -> None:
+    check_on_the_cpu(seed)
 
 
-@settings(max_examples=EXAMPLES["shim"], deadline=None, derandomize=True)
-@given(networks(), st.data())
-def test_any_network_on_the_gpu(network: tuple[AlexNet, tuple[int, int]], data: Any) -> None:
-    check_on_the_gpu(*network, data)
+@pytest.mark.parametrize("seed", SEEDS["shim"])
+def test_any_network_on_the_gpu(seed: int) -> None:
+    check_on_the_gpu(seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("check", [check_on_the_cpu, check_on_the_gpu])
-@settings(max_examples=EXAMPLES["slow"], deadline=None)
-@given(networks(), st.data())
-def test_many_networks(check: Any, network: tuple[AlexNet, tuple[int, int]], data: Any) -> None:
-    check(*network, data)
+def test_many_networks(check: Callable[[int], None]) -> None:
+    for seed in SEEDS["slow"]:
+        check(seed)
 
 
 ORDERS = {
