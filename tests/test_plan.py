@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import tracemalloc
 import warnings
 from unittest import mock
 
@@ -231,6 +232,21 @@ def test_results_are_written_where_they_are_wanted():
     ]:
         with pytest.raises(error, match=message):
             several(x, out=wrong)
+
+
+def test_the_loop_allocates_nothing():
+    """No array: what Python itself needs for a call is a few kilobytes."""
+    model = build("torchvision", 0.25)
+    plan = compile(model, max_batch=8)
+    x, out = images(8, 3, (224, 224)), np.empty((8, 10), np.float32)
+    pixels = np.zeros((8, 224, 224, 3), np.uint8)
+    for given in (x, pixels):
+        plan(given, out=out)
+        tracemalloc.start()
+        plan(given, out=out)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 64 << 10, f"{peak} bytes"
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda plan: pickle.loads(pickle.dumps(plan))])
