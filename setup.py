@@ -58,7 +58,14 @@ setup(
         "cuda12": ["cupy-cuda12x>=13"],
         "cuda13": ["cupy-cuda13x[ctk]>=13.6"],
         "verify": TORCH,
-        "test": [*TORCH, "pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8"],
+        "caffe": ["protobuf>=4.22"],  # .caffemodel
+        "hdf5": ["h5py>=3.8"],  # Caffe's snapshots in HDF5
+        "onnx": ["onnx>=1.17"],  # which brings protobuf
+        "test": [
+            *[*TORCH, "pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8"],
+            *["onnx>=1.17", "onnxruntime>=1.20", "openvino>=2025.0", "h5py>=3.8", "scipy>=1.11"],
+            "opencv-python-headless>=4.10,<5",  # 4 reads Caffe's networks, 5 does not any more
+        ],
         "bench": [*TORCH, "onnx>=1.17", "onnxruntime>=1.20", "openvino>=2025.0", "matplotlib>=3.8"],
         "lint": ["ruff>=0.9", "mypy>=1.15"],
     },

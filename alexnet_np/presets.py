@@ -26,6 +26,7 @@ from alexnet_np.errors import ArgumentError
 from alexnet_np.initialisation import initialise
 from alexnet_np.layers import Layer, Linear, LocalResponseNorm, MaxPool2d, WeightedLayer
 from alexnet_np.models import AlexNet
+from alexnet_np.weights.fitting import Wanted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -157,18 +158,23 @@ def alexnet(
     if weights is None:
         initialise(model.named_parameters(), model.seed)
     else:
-        model.load_state_dict(find_weights(weights, {name: p.shape for name, p in model.named_parameters()}))
+        model.load_state_dict(find_weights(weights, wanted_by(model)))
     return model if backend is None else model.to(backend)
 
 
-def find_weights(weights: Any, expected: Mapping[str, Shape | None] | None = None) -> Mapping[str, Any]:
-    """name -> array, from a mapping, a published name or a file; of those in it the one that fits `expected`.
-
-    A shape of None stands for an array that is not wanted, whatever its shape. Raises WeightsError.
-    """
+def find_weights(weights: Any, wanted: Wanted) -> Mapping[str, Any]:
+    """name -> array, from a mapping, a published name or a file: those in it that fit. Raises WeightsError."""
     from alexnet_np.weights import registry  # only now: reading files needs more than building a network
 
-    return registry.load(weights, expected)
+    return registry.load(weights, wanted)
+
+
+def wanted_by(model: AlexNet, head: bool = True) -> Wanted:
+    """What weights have to be like to be `model`'s; without the head those of the last layer may be anything."""
+    shapes: dict[str, Shape | None] = {name: parameter.shape for name, parameter in model.named_parameters()}
+    if not head:
+        shapes |= dict.fromkeys(list(shapes)[-2:])
+    return Wanted(shapes, PRESETS[model.preset].preprocessing.mode)
 
 
 def preprocess(

@@ -6,7 +6,7 @@ from typing import Any
 
 from alexnet_np.initialisation import initialise
 from alexnet_np.models import AlexNet
-from alexnet_np.presets import alexnet, find_weights
+from alexnet_np.presets import alexnet, find_weights, wanted_by
 from alexnet_np.training import variants
 from alexnet_np.training.config import Config
 from alexnet_np.training.schedules import (
@@ -32,10 +32,8 @@ def build_model(config: Config, num_classes: int, in_channels: int) -> AlexNet:
     )
     initialise(model.named_parameters(), config.seed, config.initialisation)
     if config.weights is not None:
-        shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-        head = list(shapes)[-2:] if config.new_head else []  # the last layer's weight and bias stay as they are
-        found = find_weights(config.weights, {name: None if name in head else shape for name, shape in shapes.items()})
-        model.load_state_dict(found, strict=not head)
+        found = find_weights(config.weights, wanted_by(model, head=not config.new_head))
+        model.load_state_dict(found, strict=not config.new_head)
     variants.apply(model, config)
     for prefix in config.freeze:
         model.freeze(prefix)

@@ -30,26 +30,20 @@ OTHERS = re.compile(
     r"optim|optimizers?(_\w+)?|momentum(_\w+)?|(max_)?exp_avg\w*|square_avg|acc_delta|history|\w+Inc|grad"
 )
 MAX_DEPTH = 60  # containers in containers
+MAX_NAME = 500  # characters; torch's longest have some hundred
 MAX_OTHERS = 100  # things beside the arrays that are named
 
 Keys = tuple[str, ...]
 T = TypeVar("T")
 
 
-class Entry(NamedTuple):
-    """An array and the keys that lead to it."""
+class Entry:
+    """An array and the keys that lead to it; its name, and that in its smallest parts, whatever parts them."""
 
-    keys: Keys
-    leaf: Leaf
-
-    @property
-    def name(self) -> str:
-        return ".".join(self.keys)
-
-    @property
-    def parts(self) -> Keys:
-        """The name in its smallest parts, whether a dot, a slash or a container parted them."""
-        return tuple(re.split(r"[./]", self.name))
+    def __init__(self, keys: Keys, leaf: Leaf) -> None:
+        self.keys, self.leaf = keys, leaf
+        self.name = ".".join(keys)
+        self.parts: Keys = tuple(re.split(r"[./]", self.name))
 
     def __str__(self) -> str:
         return f"{quoted(self.name)} {self.leaf.shape}"
@@ -87,7 +81,8 @@ def entries(tree: Any) -> tuple[list[Entry], list[str]]:
 def _children(node: Any) -> Iterator[tuple[Keys, Any]]:
     """(keys, what is there). What fills an object comes without a key: it is the object's contents."""
     if isinstance(node, dict):
-        yield from (((str(key),), value) for key, value in node.items() if isinstance(key, (str, int)))
+        names = ((str(key), value) for key, value in node.items() if isinstance(key, (str, int)))
+        yield from (((name,), value) for name, value in names if len(name) <= MAX_NAME)
     elif isinstance(node, (list, tuple)):
         yield from (((str(i),), value) for i, value in enumerate(node))
     elif isinstance(node, Holder):
@@ -231,10 +226,11 @@ def wrapping(names: Sequence[str]) -> str:
 def both(places: Sequence[str]) -> str:
     """The error where several mappings could be meant."""
     named = " and ".join(quoted(place) if place else "the outermost names" for place in places[:5])
+    last = places[-1] if places[-1].isprintable() and len(places[-1]) < 100 else "NAME"
     return (
         f"holds {len(places)} sets of weights that fit: {named}; choose one: read it with "
-        f"anp.weights.read(path, part={places[-1]!r}), or write it to a file of its own with "
-        f"`alexnet weights convert --part {places[-1]}`"
+        f"anp.weights.read(path, part={last!r}), or write it to a file of its own with "
+        f"`alexnet weights convert --part {last}`"
     )
 
 

@@ -8,6 +8,7 @@ another program, by the shapes, each of which only one layer has.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from os.path import commonprefix
 from typing import Any, NamedTuple
 
@@ -19,8 +20,16 @@ from alexnet_np.text import listed, quoted
 from alexnet_np.weights import finding, layouts
 from alexnet_np.weights.finding import Entry
 from alexnet_np.weights.leaves import Contents, Leaf, Shape
+from alexnet_np.weights.steps import Step
 
 Expected = Mapping[str, Shape | None]  # None: whatever shape it has, it is not wanted (the head, when fine-tuning)
+
+
+class Wanted(NamedTuple):
+    """What a model wants: its arrays, and what else decides how the numbers are to be taken."""
+
+    shapes: Expected
+    channels: str | None = None  # what its first convolution takes, "RGB" or "BGR"
 
 
 class Fit(NamedTuple):
@@ -31,30 +40,38 @@ class Fit(NamedTuple):
     names: dict[str, str]  # the model's name -> the file's
     left: list[str]  # what else is in the file, in words
     by: str  # "names" or "shapes"
+    changed: list[str]  # what was done to the numbers, in words
 
 
-def fit(contents: Contents, expected: Expected) -> Fit:
-    """The one mapping in `contents` that has `expected`'s names, or its shapes. Raises WeightsError."""
+def fit(contents: Contents, wanted: Wanted) -> Fit:
+    """The one mapping in `contents` that has the wanted names, or the shapes. Raises WeightsError.
+
+    Where the file says so, its numbers are carried over: a first convolution that takes BGR gets its channels turned
+    round for a network of RGB, and the other way; weights behind a dropout that scales in testing are multiplied by
+    what it keeps, as our dropout scales in training. Both are exact.
+    """
+    expected = wanted.shapes
     found, others = finding.entries(contents.tree)
     if not found:
         raise WeightsError(finding.nothing(contents.tree, found, others))
     candidates = _by_names(found, expected)
     fits, by = [each for each in candidates.values() if _fault(each, expected) is None], "names"
     if not fits and not _name_layers(candidates):
-        fits, by = _by_shapes(found, expected, contents.layout), "shapes"
+        fits, by = _by_shapes(found, expected), "shapes"
     fits = _distinct(fits)
     if len(fits) > 1:
         raise WeightsError(finding.both([_beginning(each) for each in fits]))
     if not fits:
         raise WeightsError(_nearest(candidates, found, expected))
-    return _fit(fits[0], expected, found, others, by)
+    result = _fit(fits[0], expected, found, others, by)
+    return _carried(result, contents, wanted)
 
 
 class _Choice(NamedTuple):
-    """An array for one of the model's, and what makes it fit: a new layout."""
+    """An array for one of the model's, and the same in torch's layout."""
 
     entry: Entry
-    turn: Callable[[Any], Any] | None = None
+    leaf: Leaf
 
 
 _Candidate = dict[str, list[_Choice]]  # the model's name -> the arrays that could be meant
@@ -72,7 +89,7 @@ def _by_names(found: Sequence[Entry], expected: Expected) -> dict[finding.Keys, 
         for length in lengths:
             name = wanted.get(parts[-length:])
             if name is not None:
-                candidates.setdefault(parts[:-length], {}).setdefault(name, []).append(_Choice(entry))
+                candidates.setdefault(parts[:-length], {}).setdefault(name, []).append(_Choice(entry, entry.leaf))
     return candidates
 
 
@@ -94,12 +111,11 @@ def _name_layers(candidates: Mapping[finding.Keys, _Candidate]) -> bool:
     return any(len(candidate) > 2 for candidate in candidates.values())
 
 
-def _by_shapes(found: Sequence[Entry], expected: Expected, layout: str) -> list[_Candidate]:
+def _by_shapes(found: Sequence[Entry], expected: Expected) -> list[_Candidate]:
     """The groups of arrays whose shapes are the model's, in torch's layout or in TensorFlow's."""
-    layouts_to_try = ("torch", "tensorflow") if layout == "torch" else (layout,)
 
     def accept(group: list[Entry]) -> _Candidate | None:
-        return next(filter(None, (_assigned(group, expected, turned) for turned in layouts_to_try)), None)
+        return _assigned(group, expected, "torch") or _assigned(group, expected, "tensorflow")
 
     return finding.groups(found, accept)
 
@@ -118,7 +134,8 @@ def _assigned(group: Sequence[Entry], expected: Expected, layout: str) -> _Candi
             return None
         free.remove(entry)
         if want is not None:
-            result[name] = [_Choice(entry, _turning(want, layout, maps if len(want) == 2 else None))]
+            leaf = layouts.turned(entry.leaf, want, layout, maps if len(want) == 2 else None)
+            result[name] = [_Choice(entry, leaf)]
             maps = want[0] if len(want) == 4 else None
         bias = f"{name.removesuffix('weight')}bias"
         if expected.get(bias) is not None:
@@ -133,10 +150,6 @@ def _is_shape(entry: Entry, want: Shape | None, layout: str, is_last: bool) -> b
     return is_last if want is None else layouts.is_same_layer(layouts.torch_shape(entry.leaf.shape, layout), want)
 
 
-def _turning(want: Shape, layout: str, maps: int | None) -> Callable[[Any], Any]:
-    return lambda array: layouts.to_torch(array, want, layout, maps)
-
-
 def _bias(weight: Entry, group: Sequence[Entry], want: Shape | None) -> _Choice | None:
     """The vector of a weight's layer: the one with whose name its own agrees longest, or which stands behind it."""
     inside = [entry for entry in group if entry.parts[:-1] == weight.parts[:-1] and entry.leaf.shape == want]
@@ -144,7 +157,7 @@ def _bias(weight: Entry, group: Sequence[Entry], want: Shape | None) -> _Choice 
     nearest = max(
         inside, key=lambda entry: (len(commonprefix([entry.name, weight.name])), entry in behind), default=None
     )
-    return None if nearest is None else _Choice(nearest)
+    return None if nearest is None else _Choice(nearest, nearest.leaf)
 
 
 def _distinct(fits: Sequence[_Candidate]) -> list[_Candidate]:
@@ -177,19 +190,52 @@ def _nearest(candidates: Mapping[Any, _Candidate], found: Sequence[Entry], expec
 
 
 def _fit(candidate: _Candidate, expected: Expected, found: Sequence[Entry], others: list[str], by: str) -> Fit:
-    leaves, names = {}, {}
-    for name, want in expected.items():
-        if want is not None:
-            (choice,) = candidate[name]
-            leaves[name], names[name] = _turned(choice, want), choice.entry.name
-    taken = {id(candidate[name][0].entry.leaf) for name in leaves}
-    left = [str(entry) for entry in found if id(entry.leaf) not in taken] + others
-    return Fit(_beginning(candidate), leaves, names, left, by)
+    chosen = {name: candidate[name][0] for name, want in expected.items() if want is not None}
+    taken = {id(choice.entry.leaf) for choice in chosen.values()}
+    return Fit(
+        _beginning(candidate),
+        {name: choice.leaf for name, choice in chosen.items()},
+        {name: choice.entry.name for name, choice in chosen.items()},
+        [str(entry) for entry in found if id(entry.leaf) not in taken] + others,
+        by,
+        [],
+    )
 
 
-def _turned(choice: _Choice, want: Shape) -> Leaf:
-    leaf, turn = choice.entry.leaf, choice.turn
-    return leaf if turn is None else Leaf(want, leaf.dtype, lambda: turn(leaf.read()))
+def _carried(fit: Fit, contents: Contents, wanted: Wanted) -> Fit:
+    """The same, with the numbers for our order of channels and our dropout."""
+    leaves, changed = dict(fit.leaves), []
+    first = next(iter(leaves))
+    if {wanted.channels, contents.channels} == {"RGB", "BGR"}:
+        leaves[first] = _changed(leaves[first], lambda array: array[:, ::-1])
+        changed.append(f"{first}: channels from {contents.channels} to {wanted.channels}")
+    factors = {f"{name}.weight": keep for name, keep in kept(contents.steps).items()}
+    for ours, theirs in fit.names.items():
+        if theirs in factors:
+            leaves[ours] = _changed(leaves[ours], partial(_times, factors[theirs]))
+            changed.append(f"{ours}: times {factors[theirs]:g}, for its dropout scaled in testing")
+    return fit._replace(leaves=leaves, changed=changed)
+
+
+def kept(steps: Sequence[Step]) -> dict[str, float]:
+    """What the weights behind a dropout that scales in testing have to be multiplied by, by the layer's name."""
+    result, keep = {}, 1.0
+    for each in steps:
+        if each.kind == "dropout" and each.settings["scaling"] == "testing":
+            keep *= 1 - each.settings["p"]
+        elif each.kind in ("linear", "conv"):
+            if keep != 1:
+                result[each.name] = keep
+            keep = 1.0
+    return result
+
+
+def _times(factor: float, array: Any) -> Any:
+    return array * array.dtype.type(factor)
+
+
+def _changed(leaf: Leaf, change: Callable[[Any], Any]) -> Leaf:
+    return Leaf(leaf.shape, leaf.dtype, lambda: change(leaf.read()))
 
 
 def match(

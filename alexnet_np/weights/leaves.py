@@ -7,7 +7,6 @@ an array. Which of them are the weights, finding.py says; the numbers of those, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -28,12 +27,14 @@ class Leaf:
     """An array of `shape` and `dtype` (NumPy's name, or "bfloat16") that `read()` reads, and raises WeightsError.
 
     `same`: equal in two leaves where the file holds but one array under two names, as tied weights are.
+    `is_owned`: what is read belongs to whoever reads it, and may be written to.
     """
 
     shape: Shape
     dtype: str
     read: Callable[[], Any]
     same: Any = None
+    is_owned: bool = True
 
     def __post_init__(self) -> None:
         if len(self.shape) > MAX_AXES or prod(n or 1 for n in self.shape) >= MAX_SIZE:
@@ -70,8 +71,8 @@ class Contents:
 
     format: str  # in words
     tree: Any  # dicts, lists, tuples and Inert objects, with leaves
-    layout: str = "torch"  # of its arrays: "torch" (F, C, H, W and out, in) or "tensorflow" (H, W, C, F and in, out)
     steps: tuple[Step, ...] = ()  # the layers in order, where the file says them
+    channels: str | None = None  # what the first convolution takes, "RGB" or "BGR", where the format settles it
     metadata: Mapping[str, str] = field(default_factory=dict)  # what the writer noted beside the arrays
 
 
@@ -109,5 +110,7 @@ def numbers(raw: Any, dtype: str, big_endian: bool = False) -> np.ndarray:
 
 def read_all(leaves: Mapping[str, Leaf]) -> dict[str, Any]:
     """The arrays by name, several read at a time: copying and checksums happen outside of the interpreter's lock."""
+    from concurrent.futures import ThreadPoolExecutor  # only now: it takes longer to import than all of this
+
     with ThreadPoolExecutor() as pool:
         return dict(zip(leaves, pool.map(lambda leaf: leaf.read(), leaves.values()), strict=True))

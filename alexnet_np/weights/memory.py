@@ -29,7 +29,7 @@ def _tree(node: Any, within: set[int]) -> Any:
         return [_tree(value, inside) for value in node]
     if hasattr(node, "shape") and hasattr(node, "dtype") and not isinstance(node, np.generic):
         shape = tuple(int(n) for n in node.shape)
-        return Leaf(shape, str(node.dtype).removeprefix("torch."), partial(_array, node), id(node))
+        return Leaf(shape, str(node.dtype).removeprefix("torch."), partial(_array, node), id(node), is_owned=False)
     return node
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,20 @@ from alexnet_np.weights.finding import mapping
 from alexnet_np.weights.leaves import Contents, read_all
 from alexnet_np.weights.source import Source, source_of
 
-SUPPORTED = ".pth and .pt of torch.save and torch.jit.save, .safetensors, .npz, .npy"
+SUPPORTED = (
+    ".pth and .pt of torch.save and torch.jit.save, .safetensors, .npz, .npy, .caffemodel, .mat of MatConvNet, HDF5, "
+    "checkpoints of cuda-convnet"
+)
+# what a file begins with, and where -> its reader
+BEGINNINGS = (
+    (b"ustar", 257, ("torch_legacy", "read_tar")),
+    (b"\x93NUMPY", 0, ("npy_file", "read")),
+    (b"\x89HDF\r\n\x1a\n", 0, ("hdf5_file", "read")),
+    (b"MATLAB 5.0 MAT-file", 0, ("mat_file", "read")),
+    (b"\x1f\x8b\x08", 0, ("packed", "read_gzip")),
+)
+# A protocol buffer says nothing of itself. These are the first fields of a NetParameter: name, layers, input, layer.
+FIRST_FIELDS = {b"\x0a": "caffe_file", b"\x12": "caffe_file", b"\x1a": "caffe_file", b"\xa2": "caffe_file"}
 
 
 def read(path: str | os.PathLike[str], part: str | None = None) -> dict[str, Any]:
@@ -42,8 +56,9 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Contents]:
     """
     path = Path(path)
     try:
+        path = newest_checkpoint(path) or path
         with source_of(path) as source:
-            yield _contents(source, path)
+            yield _contents(source)
     except MissingPackageError:
         raise
     except WeightsError as error:
@@ -54,7 +69,17 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Contents]:
         raise WeightsError(f"{path}: damaged: {type(error).__name__}: {one_line(error)[:200]}") from error
 
 
-def _contents(source: Source, path: Path) -> Contents:
+def newest_checkpoint(path: Path) -> Path | None:
+    """The newest in a folder of cuda-convnet's checkpoints, which are named epoch.batch; None for any other."""
+    if not path.is_dir():
+        return None
+    names = [re.fullmatch(r"(\d+)\.(\d+)", file.name) for file in path.iterdir()]
+    if not names or None in names:
+        return None
+    return path / max(filter(None, names), key=lambda name: (int(name[1]), int(name[2])))[0]
+
+
+def _contents(source: Source) -> Contents:
     module, function = _reader(source)
     return getattr(importlib.import_module(f"alexnet_np.weights.formats.{module}"), function)(source)
 
@@ -64,16 +89,17 @@ def _reader(source: Source) -> tuple[str, str]:
     head = source.head(512)
     if head.startswith(b"PK\x03\x04"):
         return _reader_of_zip(source)
+    for beginning, place, reader in BEGINNINGS:
+        if head[place : place + len(beginning)] == beginning:
+            return reader
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
         return "safetensors_file", "read"
     if b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." in head[:32]:  # torch's magic number, pickled in whatever protocol
         return "torch_legacy", "read_stream"
-    if head[257:262] == b"ustar":
-        return "torch_legacy", "read_tar"
-    if head.startswith(b"\x93NUMPY"):
-        return "npy_file", "read"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "pickle_file", "read"
+    if head[:1] in FIRST_FIELDS:
+        return FIRST_FIELDS[head[:1]], "read"
     raise WeightsError(_why_not(head))
 
 
@@ -85,6 +111,8 @@ def _reader_of_zip(source: Source) -> tuple[str, str]:
         return "torch_zip", "read"
     if any(name.endswith(".npy") for name in names):
         return "npz_file", "read"
+    if names == ["data"]:
+        return "packed", "read_zip"
     raise WeightsError("is a zip archive without weights (neither torch.save nor numpy.savez wrote it)")
 
 
@@ -94,6 +122,8 @@ def _why_not(head: bytes) -> str:
         return "is empty: fetch the file again"
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         return "is a web page, probably an error page saved as weights: fetch the file again"
+    if head.startswith(b"MATLAB 7.3"):
+        return "is a .mat of version 7.3: save it in MATLAB with save(..., '-v7')"
     if head.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not the weights that it stands for: run `git lfs pull`"
     return f"is not a weight file of a known format; supported: {SUPPORTED}"

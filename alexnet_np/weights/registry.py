@@ -20,7 +20,7 @@ from alexnet_np.download import fetch
 from alexnet_np.errors import WeightsError, one_line
 from alexnet_np.files import own_cache, package, replacing, user_cache
 from alexnet_np.weights.finding import mapping
-from alexnet_np.weights.fitting import Expected, fit
+from alexnet_np.weights.fitting import Wanted, fit
 from alexnet_np.weights.leaves import Contents, read_all
 from alexnet_np.weights.memory import contents_of
 from alexnet_np.weights.reading import opened
@@ -84,20 +84,20 @@ def entry(name: str) -> Entry:
         raise WeightsError(f"no published weights are called {name!r}: choose one of {', '.join(names())}") from None
 
 
-def load(weights: Any, expected: Expected | None = None) -> dict[str, Any]:
+def load(weights: Any, wanted: Wanted | None = None) -> dict[str, Any]:
     """The weights of a registry name, downloaded if need be, of torchvision's AlexNet_Weights, of a file or a mapping.
 
-    With `expected`, name -> shape, the one mapping among them that fits, by those names and of those shapes
-    (weights/fitting.py); without, that which is a network's (weights/finding.py). Raises WeightsError.
+    With `wanted` the one mapping among them that fits, by its names and of its shapes (weights/fitting.py); without,
+    that which is a network's (weights/finding.py). Raises WeightsError.
     """
     if isinstance(weights, Mapping):
-        return _chosen(contents_of(weights), expected)
+        return _chosen(contents_of(weights), wanted)
     with opened(path_of(weights)) as contents:
-        return _chosen(contents, expected)
+        return _chosen(contents, wanted)
 
 
-def _chosen(contents: Contents, expected: Expected | None) -> dict[str, Any]:
-    return read_all((mapping(contents) if expected is None else fit(contents, expected)).leaves)
+def _chosen(contents: Contents, wanted: Wanted | None) -> dict[str, Any]:
+    return read_all((mapping(contents) if wanted is None else fit(contents, wanted)).leaves)
 
 
 def path_of(weights: Any) -> Path:

@@ -12,70 +12,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from alexnet_np.errors import WeightsError
-from alexnet_np.weights.leaves import Run
-from alexnet_np.weights.source import Source
+from alexnet_np.weights.stream import Stream
 
-WINDOW = 1 << 16  # bytes read ahead
-MAX_LINE = 4096  # of the arguments that end with a line, names and decimal numbers
-MAX_TEXT = 1 << 24  # bytes of one string
 LARGE = 4096  # bytes that are rather left where they are
 OPCODES: dict[int, tuple[str, Any]] = {
     ord(opcode.code): (opcode.name, opcode.arg and opcode.arg.reader) for opcode in pickletools.opcodes
 }
 LINES = {"GLOBAL": 2, "INST": 2, "PERSID": 1, "STRING": 1}  # of text, whose escapes are nobody's business
 LENGTHS = {"BINBYTES": 4, "BINSTRING": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}  # bytes of the length before the bytes
-
-
-class Stream:
-    """A source from `place` on, read in small steps. What pickletools' readers read from."""
-
-    def __init__(self, source: Source, place: int = 0) -> None:
-        self.source, self.place = source, place
-        self.window, self.at = b"", 0  # the bytes read ahead, and how many of them are used; `place` is behind them all
-
-    def tell(self) -> int:
-        return self.place - len(self.window) + self.at
-
-    def read(self, size: int) -> bytes:
-        """Exactly `size` bytes. Raises WeightsError where there are fewer."""
-        end = self.at + size
-        if end > len(self.window):
-            self._ahead(size)
-            end = size
-        start, self.at = self.at, end
-        return self.window[start:end]
-
-    def byte(self) -> int:
-        if self.at == len(self.window):
-            self._ahead(1)
-        self.at += 1
-        return self.window[self.at - 1]
-
-    def _ahead(self, size: int) -> None:
-        """Let the window begin here and have `size` bytes at least."""
-        if size > MAX_TEXT:
-            raise WeightsError(f"refused: a string of {size} bytes in a pickle")
-        here = self.tell()
-        ahead = min(max(size, WINDOW), self.source.size - here)
-        if ahead < size:
-            raise WeightsError("damaged: its pickle is cut short")
-        self.window, self.at, self.place = self.source.read(here, ahead), 0, here + ahead
-
-    def readline(self) -> bytes:
-        """Up to the end of a line, which pickletools' readers want to see."""
-        line = bytearray()
-        while not line.endswith(b"\n"):
-            line.append(self.byte())
-            if len(line) > MAX_LINE:
-                raise WeightsError("refused: a line in its pickle is too long")
-        return bytes(line)
-
-    def run(self, size: int) -> Run:
-        """The next `size` bytes, stepped over."""
-        here = self.tell()
-        self.source.check(here, size)
-        self.window, self.at, self.place = b"", 0, here + size
-        return Run(self.source, here, size)
 
 
 def opcodes(stream: Stream) -> Iterator[tuple[str, Any]]:

@@ -17,9 +17,10 @@ from typing import Any
 from alexnet_np.errors import WeightsError
 from alexnet_np.weights.formats.pickle_arrays import REBUILD as ARRAYS
 from alexnet_np.weights.formats.pickle_arrays import fill
-from alexnet_np.weights.formats.pickle_stream import Stream, opcodes
+from alexnet_np.weights.formats.pickle_stream import opcodes
 from alexnet_np.weights.formats.torch_tensors import YOUNG, Global, Storage, tensor
 from alexnet_np.weights.leaves import Holder, Inert
+from alexnet_np.weights.stream import Stream
 
 MAX_STEPS = 1_000_000  # AlexNet's takes 450
 MAX_KEY = 1 << 31  # of the ints that are keys, as in an optimizer's state; far larger ones can be made to collide

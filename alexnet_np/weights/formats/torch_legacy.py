@@ -20,10 +20,10 @@ import numpy as np
 from alexnet_np.errors import WeightsError
 from alexnet_np.text import quoted
 from alexnet_np.weights.formats import pickled
-from alexnet_np.weights.formats.pickle_stream import Stream
 from alexnet_np.weights.formats.torch_tensors import Storage, Storages, key, size, sizes, tensor
 from alexnet_np.weights.leaves import MAX_AXES, Contents, Leaf, Run, numbers
 from alexnet_np.weights.source import Source
+from alexnet_np.weights.stream import Stream
 
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001

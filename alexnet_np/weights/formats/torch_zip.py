@@ -21,10 +21,10 @@ import numpy as np
 from alexnet_np.errors import WeightsError
 from alexnet_np.text import quoted
 from alexnet_np.weights.formats import pickled, zips
-from alexnet_np.weights.formats.pickle_stream import Stream
 from alexnet_np.weights.formats.torch_tensors import Storage, Storages
 from alexnet_np.weights.leaves import Contents, numbers
 from alexnet_np.weights.source import Source
+from alexnet_np.weights.stream import Stream
 
 LOCAL_HEADER, LENGTHS = 30, 26  # bytes of a member's own header; where in it the lengths of the two fields after it are
 MAX_PICKLE = 16 << 20  # bytes; AlexNet's is 1.4 kB, a network's of a thousand layers some 100 kB
