@@ -32,6 +32,9 @@ SIZES = {  # what a row may say beside the algorithm
     "column_bytes": "of im2col's columns at a time: a thread's on the CPU, a slice of the batch's on the GPU",
     "block_k": "terms of a product's sums in work at a time",
     "run": "channels that a GPU's thread walks",
+    "block_panels": "panels of a weight packed at a time where their rows lie far apart",
+    "chunk": "floats of a task (dropout: Philox blocks of four)",
+    "positions": "pixels of a task of local response normalisation",
     "images": "images that a row of weights serves at a time",
     "tile": "outputs along either side of a GPU block's tile",
 }
@@ -122,11 +125,16 @@ TABLE = (
         why="x stays in the cache anyway; each panel is read once",
     ),
     Row(op="linear", block_k=256, why="a slice of x and of a panel stay in the second-level cache"),
+    Row(op="linear", block_panels=8, why="so rows of the weight are read in runs of 1 KB"),
     # the others
     Row("nhwc", op="max_pool2d", why="0.05 ms an image of 64x55x55, backward 0.09"),
     Row("nchw", op="max_pool2d", why="any dtype, window and layout; 5 times the array version"),
     Row("nhwc", op="local_response_norm", why="0.24 ms an image of 64x55x55, backward 0.27; by planes 0.75 and 0.82"),
     Row("nchw", op="local_response_norm", why="any dtype and layout"),
+    Row(op="local_response_norm", positions=128, why="a block's channels stay in the cache while the window passes"),
+    Row(op="relu", chunk=1 << 16, why="256 KB: long beside the cost of a task, short beside a layer"),
+    Row(op="sgd", chunk=1 << 16, why="as relu"),
+    Row(op="dropout", chunk=1 << 12, why="as relu, in blocks of four"),
     # The GPU: nothing of it has been measured. Where two ways are likely, the one that was there first is asked for.
     Row("im2col", device="gpu", why="not measured: cuBLAS, and the tensor cores where they are allowed"),
     Row(device="gpu", column_bytes=32 << 20, why="not measured: as the array operations"),

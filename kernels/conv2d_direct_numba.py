@@ -14,88 +14,107 @@ Measured (EPYC Zen 4, both cores, batch 32): 185-215 GFLOP/s on conv 2 to 5, 136
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
+from alexnet_np.kernels.conv2d_layer import Layer, each_group
 from alexnet_np.kernels.cpu import memory
-from alexnet_np.kernels.cpu.image import framed
+from alexnet_np.kernels.cpu.image import Image, framed
 from alexnet_np.kernels.cpu.jit import parallel_kernel
 from alexnet_np.kernels.cpu.simd import LANES
-from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, pack, padded_bias, tile
+from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, Product, pack, padded_bias, tile
 from alexnet_np.ops.conv2d import Geometry
 
 
+class Windows(NamedTuple):
+    """Where the values of an output's window lie, in floats: `outer` blocks of `taps` runs of K, and whose steps."""
+
+    K: int
+    taps: int
+    tap_step: int
+    outer: int
+    outer_step: int
+    down: int  # from an output's window to that of the output below it
+    across: int  # and to the right of it
+
+
+class Work(NamedTuple):
+    """How it is divided: `band` output rows a task, and `share` floats of the workspace a thread."""
+
+    band: int
+    share: int
+    workers: int
+
+
 @parallel_kernel
-def forward_rows(
-    x, xi, packed, packed_at, bias, bias_at, relu, y, yi, N, F,
-    taps, tap_stride, K, outer, outer_stride, step_h, step_w, band, work, share, workers,
-):  # fmt: skip
-    """y[h,w] = act(bias + sum of x[h*step_h + w*step_w + o*outer_stride + t*tap_stride + k] * packed[o,t,k])."""
-    panels, bands = (F + WIDTH - 1) // WIDTH, (yi.H + band - 1) // band
-    tiles = (yi.W + ROWS - 1) // ROWS
-    for worker in prange(workers):
+def forward_rows(x, xi, packed, bias, y, yi, group, windows, work, tiles):
+    """y[h,w] = act(bias + sum of x[h*down + w*across + o*outer_step + t*tap_step + k] * packed[o,t,k])."""
+    panels, bands = (group.F + WIDTH - 1) // WIDTH, (yi.H + work.band - 1) // work.band
+    panel_size, pieces = windows.taps * windows.K * WIDTH, (yi.W + ROWS - 1) // ROWS
+    for worker in prange(work.workers):
         w = np.int64(worker)
-        c = w * share
-        for task in range(w * N * bands // workers, (w + 1) * N * bands // workers):
-            n, first = task // bands, task % bands * band
+        c, tasks = w * work.share, group.images * bands
+        once = Product(ROWS, WIDTH, windows.K, windows.across, WIDTH, WIDTH, 0, windows.taps, windows.tap_step)
+        more = Product(ROWS, WIDTH, windows.K, windows.across, WIDTH, WIDTH, 1, windows.taps, windows.tap_step)
+        for task in range(w * tasks // work.workers, (w + 1) * tasks // work.workers):
+            n, first = task // bands, task % bands * work.band
             for p in range(panels):
-                width = min(WIDTH, F - p * WIDTH)
-                for h in range(first, min(first + band, yi.H)):
-                    source = xi.at + n * xi.image + h * step_h
+                width, shift = min(WIDTH, group.F - p * WIDTH), group.bias_at + p * WIDTH
+                for h in range(first, min(first + work.band, yi.H)):
+                    source = xi.at + n * xi.image + h * windows.down
                     target = yi.at + n * yi.image + h * yi.row + p * WIDTH
-                    for t in range(tiles):
-                        j, end = t * yi.W // tiles, (t + 1) * yi.W // tiles
-                        for o in range(outer):
-                            tile(
-                                end - j, x, source + j * step_w + o * outer_stride, step_w, taps, tap_stride, K,
-                                packed, packed_at + (p * outer + o) * taps * K * WIDTH, WIDTH,
-                                work, c, WIDTH, 1 if o else 0,
-                            )  # fmt: skip
+                    for piece in range(pieces):
+                        j, end = piece * yi.W // pieces, (piece + 1) * yi.W // pieces
+                        for o in range(windows.outer):
+                            window = source + j * windows.across + o * windows.outer_step
+                            panel = group.filters_at + (p * windows.outer + o) * panel_size
+                            tile(end - j, x, window, packed, panel, tiles, c, more if o else once)
                         for pixel in range(end - j):
                             for f in range(width):
-                                value = work[c + pixel * WIDTH + f] + bias[bias_at + p * WIDTH + f]
-                                if relu and value < 0:
+                                value = tiles[c + pixel * WIDTH + f] + bias[shift + f]
+                                if group.relu and value < 0:
                                     value = np.float32(0)
                                 y[target + (j + pixel) * yi.col + f] = value
 
 
-def forward(x, xi, packed, bias, relu, y, yi, N, C, F, kernel, stride, dilation, padding, groups=1):
-    """One convolution from Image to Image; C and F count a group's channels; padding is (top, left).
-
-    The frame of xi must reach as far as the windows do.
-    """
-    (KH, KW), (SH, SW), (DH, DW) = kernel, stride, dilation
-    whole_rows = groups == 1 and DW == 1 and xi.col == C  # the floats of a window's row lie together
-    taps, tap_stride, K = (KH, DH * xi.row, KW * C) if whole_rows else (KW, DW * xi.col, C)
-    outer, outer_stride = (1, 0) if whole_rows else (KH, DH * xi.row)
-    origin = xi._replace(at=xi.at - padding[0] * xi.row - padding[1] * xi.col)
-    if N * yi.H * yi.W == 0:
+def forward(
+    x: Array, xi: Image, packed: Array, bias: Array, y: Array, yi: Image, layer: Layer, geometry: Geometry
+) -> None:
+    """One convolution from Image to Image. The frame of xi must reach as far as the windows do."""
+    if layer.images * yi.H * yi.W == 0:
         return
+    windows, (top, _, left, _) = windows_of(xi, layer, geometry), geometry.padding
+    origin = xi._replace(at=xi.at - top * xi.row - left * xi.col)
     with threads.parallel() as workers:
-        band = yi.H if workers <= N else -(-yi.H * N // workers)
-        share = ROWS * WIDTH + LANES
-        work = threads.scratch(share * workers)
-        for g in range(groups):
-            forward_rows(
-                x, origin.channels_from(g * C), packed, g * (packed.size // groups), bias, g * F, relu,
-                y, yi.channels_from(g * F), N, F, taps, tap_stride, K, outer, outer_stride, SH * xi.row, SW * xi.col,
-                band, work, share, workers,
-            )  # fmt: skip
+        band = yi.H if workers <= layer.images else -(-yi.H * layer.images // workers)
+        work = Work(band, ROWS * WIDTH + LANES, workers)
+        tiles = threads.scratch(work.share * workers)
+        for group, source, target in each_group(layer, origin, yi, packed.size):
+            forward_rows(x, source, packed, bias, y, target, group, windows, work, tiles)
+
+
+def windows_of(xi: Image, layer: Layer, geometry: Geometry) -> Windows:
+    (KH, KW), (SH, SW), (DH, DW), C = geometry.kernel, geometry.stride, geometry.dilation, layer.C
+    steps = SH * xi.row, SW * xi.col
+    if layer.groups == 1 and DW == 1 and xi.col == C:  # the floats of a window's row lie together
+        return Windows(KW * C, KH, DH * xi.row, 1, 0, *steps)
+    return Windows(C, KW, DW * xi.col, KH, DH * xi.row, *steps)
 
 
 def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> Array:
     """y (N,F,OH,OW), channels-last, of float32 x and weight; x is framed and the filters are packed on the way."""
     top, bottom, left, right = geometry.padding
     framed_x = np.pad(x.transpose(0, 2, 3, 1), ((0, 0), (top, bottom), (left, right), (0, 0)))
-    (N, H, W, C), F = framed_x.shape, len(weight)
+    (N, H, W, C), (F, CG), G = framed_x.shape, weight.shape[:2], geometry.groups
     y = memory.empty((N, *geometry.output, F))
-    forward(
-        framed_x.reshape(-1), framed(C, H, W), packed_filters(weight, geometry.groups), padded_bias(bias, F), 0,
-        y.reshape(-1), framed(F, *geometry.output), N, weight.shape[1], F // geometry.groups,
-        geometry.kernel, geometry.stride, geometry.dilation, (0, 0), geometry.groups,
-    )  # fmt: skip
+    xi = Image((top * W + left) * C, H * W * C, W * C, C, H - top - bottom, W - left - right)
+    packed, layer = packed_filters(weight, G), Layer(N, CG, F // G, G)
+    yi = framed(F, *geometry.output)
+    forward(framed_x.reshape(-1), xi, packed, padded_bias(bias, F), y.reshape(-1), yi, layer, geometry)
     return y.transpose(0, 3, 1, 2)
 
 

@@ -16,6 +16,8 @@ whose time is BLAS: forward 1.1 to 1.6 times as fast, backward 1.1 to 1.7 times;
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import prange
 
@@ -87,7 +89,7 @@ def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> 
         blocks = -(-workers // max(1, len(x) * geometry.groups))  # of one image and group, so that no thread idles
         rows = min(rows_in_cache(depth, geometry, x.itemsize), -(-OH // blocks))
         scratch = np.empty((workers, depth * rows * OW), x.dtype)
-        _forward(x, filters, bias, flat(geometry), depth, rows, scratch, y)
+        _forward(x, filters, bias, windows_of(geometry), depth, rows, scratch, y)
     return y.reshape(len(x), len(weight), OH, OW)
 
 
@@ -106,7 +108,7 @@ def input_gradient(dy: Array, shape: tuple[int, ...], filters: Array, geometry: 
         channels = max(1, -(-C // G // -(-workers // max(1, N * G))))
         rows = rows_in_cache(channels * taps, geometry, dy.itemsize)
         scratch = np.empty((workers, channels * taps * rows * geometry.output[1]), dy.dtype)
-        _input_gradient(dy, filters, flat(geometry), channels, rows, scratch, dx)
+        _input_gradient(dy, filters, windows_of(geometry), channels, rows, scratch, dx)
     return dx
 
 
@@ -116,16 +118,30 @@ def weight_gradient(dy: Array, x: Array, shape: tuple[int, ...], geometry: Geome
         size = max(1, -(-shape[1] // -(-workers // geometry.groups)))
         rows = rows_in_cache(size, geometry, x.itemsize)
         scratch = np.empty((workers, size * rows * geometry.output[1]), x.dtype)
-        _weight_gradient(dy, x, flat(geometry), size, rows, scratch, dfilters)
+        _weight_gradient(dy, x, windows_of(geometry), size, rows, scratch, dfilters)
     return dfilters
 
 
-def flat(geometry: Geometry) -> tuple[int, ...]:
+class Windows(NamedTuple):
     """Geometry without inner tuples, which Numba does not take into a parallel loop."""
+
+    groups: int
+    OH: int
+    OW: int
+    KH: int
+    KW: int
+    SH: int
+    SW: int
+    DH: int
+    DW: int
+    top: int
+    left: int
+
+
+def windows_of(geometry: Geometry) -> Windows:
+    pairs = (geometry.output, geometry.kernel, geometry.stride, geometry.dilation)
     top, _, left, _ = geometry.padding
-    return (
-        geometry.groups, *geometry.output, *geometry.stride, *geometry.dilation, *geometry.kernel, top, left
-    )  # fmt: skip
+    return Windows(geometry.groups, *(length for pair in pairs for length in pair), top, left)
 
 
 def rows_in_cache(size: int, geometry: Geometry, itemsize: int) -> int:
@@ -137,10 +153,10 @@ def rows_in_cache(size: int, geometry: Geometry, itemsize: int) -> int:
 
 @parallel_kernel
 def _forward(
-    x: Array, filters: Array, bias: Array, geometry: tuple[int, ...], depth: int, rows: int, scratch: Array, y: Array
+    x: Array, filters: Array, bias: Array, windows: Windows, depth: int, rows: int, scratch: Array, y: Array
 ) -> None:
     """y (N, F, OH*OW) = bias + filters · columns, `depth` of them at a time. A task: image, group, `rows` of OH."""
-    G, OH, OW = geometry[:3]
+    G, OH, OW = windows.groups, windows.OH, windows.OW
     (F, K), CG = filters.shape, x.shape[1] // G
     FG, blocks, workers = F // G, -(-OH // rows), len(scratch)
     for worker in prange(workers):
@@ -153,17 +169,17 @@ def _forward(
             for low in range(0, K, depth):
                 high = min(K, low + depth)
                 columns = matrix(scratch[worker], high - low, (last - first) * OW)
-                im2col(x[n, g * CG : (g + 1) * CG], geometry, low, first, last, columns)
+                im2col(x[n, g * CG : (g + 1) * CG], windows, low, first, last, columns)
                 gemm(filters[g * FG : (g + 1) * FG, low:high], columns, out, 1)
 
 
 @parallel_kernel
 def _input_gradient(
-    dy: Array, filters: Array, geometry: tuple[int, ...], channels: int, rows: int, scratch: Array, dx: Array
+    dy: Array, filters: Array, windows: Windows, channels: int, rows: int, scratch: Array, dx: Array
 ) -> None:
     """dx += col2im(filtersᵀ · dy), dy (N, F, OH*OW). A task: one image, one group, `channels` of its channels."""
-    G, OH, OW, _, _, _, _, KH, KW, _, _ = geometry
-    N, CG, taps = len(dx), dx.shape[1] // G, KH * KW
+    G, OH, OW = windows.groups, windows.OH, windows.OW
+    N, CG, taps = len(dx), dx.shape[1] // G, windows.KH * windows.KW
     FG, blocks, workers = len(filters) // G, -(-CG // channels), len(scratch)
     for worker in prange(workers):
         for task in range(worker, N * G * blocks, workers):
@@ -174,15 +190,15 @@ def _input_gradient(
                 last = min(OH, first + rows)
                 columns = matrix(scratch[worker], (high - low) * taps, (last - first) * OW)
                 gemm(weights, dy[n, g * FG : (g + 1) * FG, first * OW : last * OW], columns, 0)
-                col2im(columns, geometry, first, last, dx[n, g * CG + low : g * CG + high])
+                col2im(columns, windows, first, last, dx[n, g * CG + low : g * CG + high])
 
 
 @parallel_kernel
 def _weight_gradient(
-    dy: Array, x: Array, geometry: tuple[int, ...], size: int, rows: int, scratch: Array, dfilters: Array
+    dy: Array, x: Array, windows: Windows, size: int, rows: int, scratch: Array, dfilters: Array
 ) -> None:
     """dfilters += sum over n of dy · columnsᵀ. A task: one group, `size` rows of the column matrix."""
-    G, OH, OW = geometry[:3]
+    G, OH, OW = windows.groups, windows.OH, windows.OW
     (F, K), CG = dfilters.shape, x.shape[1] // G
     FG, blocks, workers = F // G, -(-K // size), len(scratch)
     for worker in prange(workers):
@@ -193,7 +209,7 @@ def _weight_gradient(
                 for first in range(0, OH, rows):
                     last = min(OH, first + rows)
                     columns = matrix(scratch[worker], high - low, (last - first) * OW)
-                    im2col(x[n, g * CG : (g + 1) * CG], geometry, low, first, last, columns)
+                    im2col(x[n, g * CG : (g + 1) * CG], windows, low, first, last, columns)
                     gemm(dy[n, g * FG : (g + 1) * FG, first * OW : last * OW], columns.T, out, 1)
 
 
@@ -203,9 +219,9 @@ def matrix(memory: Array, rows: int, columns: int) -> Array:
 
 
 @kernel
-def im2col(x: Array, geometry: tuple[int, ...], start: int, first: int, last: int, columns: Array) -> None:
+def im2col(x: Array, windows: Windows, start: int, first: int, last: int, columns: Array) -> None:
     """Rows start, start+1, ... (each a c, kh, kw) of the column matrix of x (C,H,W), for output rows first to last."""
-    _, _, OW, SH, SW, DH, DW, KH, KW, top, left = geometry
+    _, _, OW, KH, KW, SH, SW, DH, DW, top, left = windows
     _, H, W = x.shape
     for r in range(len(columns)):
         c, kh, kw = (start + r) // (KH * KW), (start + r) // KW % KH, (start + r) % KW
@@ -224,9 +240,9 @@ def im2col(x: Array, geometry: tuple[int, ...], start: int, first: int, last: in
 
 
 @kernel
-def col2im(columns: Array, geometry: tuple[int, ...], first: int, last: int, dx: Array) -> None:
+def col2im(columns: Array, windows: Windows, first: int, last: int, dx: Array) -> None:
     """The adjoint: columns (C*KH*KW, rows*OW) of output rows first to last, added onto dx (C,H,W)."""
-    _, _, OW, SH, SW, DH, DW, KH, KW, top, left = geometry
+    _, _, OW, KH, KW, SH, SW, DH, DW, top, left = windows
     _, H, W = dx.shape
     for r in range(len(columns)):
         c, kh, kw = r // (KH * KW), r // KW % KH, r % KW

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import conv2d_numba as conv2d
 from alexnet_np.kernels import conv2d_winograd_batch_numba as batch
@@ -85,7 +84,6 @@ def gradients(
             incoming = inner.reshape(-1)
             places = switches.transpose(0, 2, 3, 1)[images]
             nhwc.unpool_images(given[images].reshape(-1), places, windows, inner)
-        with threads.parallel():
-            relu_numba.rectify_gradient(incoming, rectified[images].reshape(-1), inner.reshape(-1))
+        relu_numba.mask(incoming, rectified[images].reshape(-1), inner.reshape(-1))
         backward.add(inner.reshape(-1), yi, images)
     return backward.gradients()

@@ -22,6 +22,7 @@ from alexnet_np.kernels import choices
 from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
 from alexnet_np.kernels import conv2d_winograd_gradients_numba as adjoint
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
+from alexnet_np.kernels.conv2d_layer import Layer
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.image import Image, channels_last, framed
 from alexnet_np.kernels.gemm_numba import padded_bias
@@ -69,13 +70,11 @@ def compute(
     y = memory.empty((N, *geometry.output, F))
     shift, u = padded_bias(bias, F), transformed(weight, fast, geometry.groups)
     source, yi = Source(x, fast, geometry), framed(F, *geometry.output)
+    tiles = winograd.tiling(fast.m, fast.r, fast.padding, yi)
     for images in cuts(N, max(yi.image, source.image.image)):
         flat, xi = source.take(images)
-        out = y[images]
-        winograd.forward(
-            flat, xi, u, shift, int(relu), out.reshape(-1), yi, len(out), fast.C, fast.F,
-            fast.m, fast.r, fast.padding, fast.tiles, geometry.groups,
-        )  # fmt: skip
+        layer = Layer(images.stop - images.start, fast.C, fast.F, geometry.groups, relu)
+        winograd.forward(flat, xi, u, shift, y[images].reshape(-1), yi, layer, tiles, fast.tiles)
         if then is not None:
             then(y, images)
     return y.transpose(0, 3, 1, 2)
@@ -126,20 +125,18 @@ class Source:
             self.flat, self.image = channels_last(x)
         else:
             self.flat = np.require(x, np.float32, ["C", "W"]).reshape(-1)
+            top, _, left, _ = geometry.padding
+            self.folding = depth.Folding(*x.shape[1:], fast.S, top, left)
             self.image = framed(fast.C, geometry.output[0] + fast.r - 1, geometry.output[1] + fast.r - 1)
 
     def take(self, images: slice) -> tuple[Array, Image]:
         """Flat memory, and where in it the images lie: x itself, or x folded, in memory that the next call may use."""
         if self.fast.S == 1:
             return self.flat, self.image.skip(images.start)
-        top, _, left, _ = self.geometry.padding
         count = images.stop - images.start
         folded = memory.empty((count * self.image.image,))
         with threads.parallel():
-            depth.space_to_depth(
-                self.flat, images.start, count, *self.x.shape[1:], self.fast.S, top, left,
-                folded, self.image, self.fast.C,
-            )  # fmt: skip
+            depth.space_to_depth(self.flat, images.start, count, self.folding, folded, self.image, self.fast.C)
         return folded, self.image
 
 
@@ -176,15 +173,12 @@ class Backward:
             dx = memory.empty((N * self.image.image,)) if fast.S > 1 else self.dx[images].reshape(-1)
             di = self.image
         for g, group in enumerate(self.groups):
-            group.add(
-                x, xi.channels_from(g * fast.C), dy, yi.channels_from(g * fast.F),
-                dx, di.channels_from(g * self.lanes if self.needs[0] else 0), N, fast.tiles,
-            )  # fmt: skip
+            source, given = xi.channels_from(g * fast.C), yi.channels_from(g * fast.F)
+            into = di.channels_from(g * self.lanes if self.needs[0] else 0)
+            group.add(x, source, dy, given, dx, into, N, fast.tiles)
         if self.needs[0] and fast.S > 1:
-            top, _, left, _ = self.geometry.padding
-            out = self.dx[images].reshape(-1)
             with threads.parallel():
-                depth.depth_to_space(dx, di, N, *self.x.shape[1:], fast.S, top, left, out)
+                depth.depth_to_space(dx, di, N, self.source.folding, self.dx[images].reshape(-1))
 
     def gradients(self) -> Gradients:
         return (

@@ -17,23 +17,36 @@ Measured (EPYC Zen 4, both cores, batch 128), both gradients with ReLU's and poo
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from llvmlite import ir
 from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
-from alexnet_np.kernels.conv2d_winograd_numba import transform_tiles
+from alexnet_np.kernels.conv2d_winograd_numba import (
+    Points,
+    Tiles,
+    copy_patch,
+    corner,
+    inside_of,
+    points_of,
+    tiling,
+    transform_tiles,
+)
 from alexnet_np.kernels.conv2d_winograd_tiles_numba import (
+    Filters,
+    family,
     filter_adjoint_tile,
     input_adjoint_tile,
     output_adjoint_tile,
 )
 from alexnet_np.kernels.cpu import memory
-from alexnet_np.kernels.cpu.image import Image
+from alexnet_np.kernels.cpu.image import Image, Step
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
-from alexnet_np.kernels.gemm_numba import WIDTH, gemm, gemm_transposed, padded_width
+from alexnet_np.kernels.gemm_numba import WIDTH, Product, gemm, gemm_transposed, packed_product, padded_width
 
 
 def emit_column_sums(e: Emitter, x: ir.Value, row: ir.Value, rows: ir.Value, y: ir.Value, channels: ir.Value) -> None:
@@ -52,105 +65,122 @@ column_sums = vector_function("column_sums", (POINTER, INTEGER, INTEGER, POINTER
 
 
 @kernel
-def adjoint_tiles(dy, yi, first, last, TH, TW, m, r, F, work, s_at, point, lds, patch_at):
-    """The output tiles first..last of dy into S (points, tiles, filters); beyond the edge dy is zero."""
+def adjoint_tiles(dy, yi, tiles, F, first, last, work, s, patch_at):
+    """The output tiles first..last of dy into S, a Points; beyond the edge dy is zero."""
+    m, step = tiles.m, Step(yi.row, yi.col)
     for t in range(first, last):
-        image, i, j = t // (TH * TW), t // TW % TH * m, t % TW * m
+        image, i, j = corner(tiles, t)
         at = yi.at + image * yi.image + i * yi.row + j * yi.col
-        into = s_at + (t - first) * lds
+        into = s.at + (t - first) * s.step
         if i + m <= yi.H and j + m <= yi.W:
-            output_adjoint_tile(10 * m + r, dy, at, yi.row, yi.col, work, into, point, F)
+            output_adjoint_tile(tiles.family, dy, at, step, work, into, s.point, F)
         else:
-            for a in range(m):
-                for b in range(m):
-                    pixel = patch_at + (a * m + b) * F
-                    if i + a < yi.H and j + b < yi.W:
-                        source = at + a * yi.row + b * yi.col
-                        for f in range(F):
-                            work[pixel + f] = dy[source + f]
-                    else:
-                        for f in range(F):
-                            work[pixel + f] = 0
-            output_adjoint_tile(10 * m + r, work, patch_at, m * F, F, work, into, point, F)
+            copy_patch(dy, at, step, inside_of(yi, i, j), m, F, work, patch_at)
+            output_adjoint_tile(tiles.family, work, patch_at, Step(m * F, F), work, into, s.point, F)
 
 
 @kernel
-def spread_tiles(work, v_at, point, ldv, images, first, TH, TW, m, n, top, left, dx, xi, channels):
-    """dx = sum of B·dV·Bᵀ over the tiles of some images from the image `first` on, whose dV (points, tiles, channels)
-    begins at v_at."""
-    for image in range(images):
-        begin = xi.at + (first + image) * xi.image
+def spread_tiles(work, v, tiles, dx, xi, first, last, channels):
+    """dx = sum of B·dV·Bᵀ over the tiles of the images first..last of xi, whose dV is v, a Points."""
+    of_image, step = tiles.rows * tiles.cols, Step(xi.row, xi.col)
+    for image in range(first, last):
+        begin = xi.at + image * xi.image
         for i in range(xi.H):
             for j in range(xi.W):
                 for c in range(channels):
                     dx[begin + i * xi.row + j * xi.col + c] = 0
-        for tile in range(TH * TW):
-            i, j = tile // TW * m - top, tile % TW * m - left
-            input_adjoint_tile(
-                n, work, v_at + (image * TH * TW + tile) * ldv, point, dx, begin + i * xi.row + j * xi.col,
-                xi.row, xi.col, -i, xi.H - i, -j, xi.W - j, channels,
-            )  # fmt: skip
+        for tile in range(of_image):
+            _, h, w = corner(tiles, tile)
+            i, j = h - tiles.top, w - tiles.left
+            source, at = v.at + ((image - first) * of_image + tile) * v.step, begin + i * xi.row + j * xi.col
+            input_adjoint_tile(tiles.n, work, source, v.point, dx, at, step, inside_of(xi, i, j), channels)
+
+
+class Part(NamedTuple):
+    """Of a group of a convolution's backward, what is wanted."""
+
+    images: int
+    C: int
+    F: int
+    dweight: int  # whether dU is
+    add: int  # to what dU holds; 0 overwrites it
+    channels: int  # of dx, filled up to whole vectors; 0: it is not wanted
+
+
+class Shared(NamedTuple):
+    """What the threads' common workspace holds, in floats: V and S of a block of images, and a patch a thread."""
+
+    block: int  # images
+    v_point: int  # as Points: from one point to the next
+    v_step: int  # and from one tile
+    s_at: int
+    s_point: int
+    s_step: int
+    patch_at: int
+    patch: int
+    workers: int
+
+
+def plan_shared(part: Part, tiles: Tiles, most: int, workers: int) -> Shared:
+    """For blocks of about `most` tiles: as many images for every thread."""
+    of_image, points = tiles.rows * tiles.cols, tiles.n**2
+    block = min(part.images, -(-max(1, most // of_image) // workers) * workers)
+    v, s = points_of(block * of_image, part.C), points_of(block * of_image, part.F)
+    s_at = points * v.point
+    patch_at, patch = s_at + points * s.point, max(points * part.C, tiles.m**2 * part.F)
+    return Shared(block, v.point, v.step, s_at, s.point, s.step, patch_at, patch, workers)
 
 
 @parallel_kernel
-def adjoint_blocks(
-    x, xi, dy, yi, images, C, F, m, r, top, left, ldv, lds, du, dweight, add, u, dx, di, channels, work, block, patch,
-    workers,
-):  # fmt: skip
-    """Both gradients' share of some images. `dweight`, `channels`: whether dU, and how many channels of dx, are wanted.
+def adjoint_blocks(x, xi, dy, yi, du, u, dx, di, part, tiles, shared, work):
+    """Both gradients' share of some images.
 
-    dU (points, C, lds) (+)= sum over tiles of Vᵀ·S, `add` 0 overwriting what was there; dx, images as `di` has it, is
-    overwritten. `work` holds V and S of the tiles of `block` images, and a patch a worker.
+    dU (points, C, s_step) (+)= sum over tiles of Vᵀ·S; dx, images as `di` has it, is overwritten.
     """
-    n = m + r - 1
-    TH, TW = (yi.H + m - 1) // m, (yi.W + m - 1) // m
-    tiles = TH * TW
-    point_v, point_s = block * tiles * ldv + LANES, block * tiles * lds + LANES
+    C, F, workers, points = part.C, part.F, shared.workers, tiles.n * tiles.n
+    of_image = tiles.rows * tiles.cols
     point_u = (C + WIDTH - 1) // WIDTH * WIDTH * F
-    s_at = n * n * point_v
-    patch_at = s_at + n * n * point_s
-    for start in range(0, images, block):
-        here = min(block, images - start)
-        first, count = start * tiles, here * tiles
+    for start in range(0, part.images, shared.block):
+        here = min(shared.block, part.images - start)
+        first, count = start * of_image, here * of_image
         for worker in prange(workers):
             w = np.int64(worker)
             low, high = w * count // workers, (w + 1) * count // workers
-            mine = patch_at + w * patch
-            if dweight:
-                transform_tiles(
-                    x, xi, first + low, first + high, TH, TW, m, n, top, left, C, work, low * ldv, point_v, ldv, mine
-                )  # fmt: skip
-            adjoint_tiles(
-                dy, yi, first + low, first + high, TH, TW, m, r, F, work, s_at + low * lds, point_s, lds, mine
-            )  # fmt: skip
-        for point in prange(n * n):
+            mine = shared.patch_at + w * shared.patch
+            if part.dweight:
+                v = Points(low * shared.v_step, shared.v_point, shared.v_step)
+                transform_tiles(x, xi, tiles, C, first + low, first + high, work, v, mine)
+            s = Points(shared.s_at + low * shared.s_step, shared.s_point, shared.s_step)
+            adjoint_tiles(dy, yi, tiles, F, first + low, first + high, work, s, mine)
+        for point in prange(points):
             p = np.int64(point)
-            v_at, at = p * point_v, s_at + p * point_s
-            if dweight:
-                more = 1 if start else add
-                gemm_transposed(work, v_at, ldv, count, work, at, lds, du, p * C * lds, lds, C, F, more)
-            if channels:  # V of this point has done its work: dV takes its place
-                gemm(work, at, lds, 1, 0, F, u, p * point_u, work, v_at, ldv, count, C, 0)
-        if channels:
+            v_at, s_at = p * shared.v_point, shared.s_at + p * shared.s_point
+            if part.dweight:
+                more = 1 if start else part.add
+                sums = Product(C, F, count, shared.v_step, shared.s_step, shared.s_step, more, 1, 0)
+                gemm_transposed(work, v_at, work, s_at, du, p * C * shared.s_step, sums)
+            if part.channels:  # V of this point has done its work: dV takes its place
+                product = packed_product(count, C, F, shared.s_step, shared.v_step, 0)
+                gemm(work, s_at, u, p * point_u, work, v_at, product)
+        if part.channels:
             for worker in prange(workers):
                 w = np.int64(worker)
                 low, high = w * here // workers, (w + 1) * here // workers
-                spread_tiles(
-                    work, low * tiles * ldv, point_v, ldv, high - low, start + low, TH, TW, m, n, top, left,
-                    dx, di, channels,
-                )  # fmt: skip
+                v = Points(low * of_image * shared.v_step, shared.v_point, shared.v_step)
+                spread_tiles(work, v, tiles, dx, di, start + low, start + high, part.channels)
 
 
 @parallel_kernel
-def untransform_filters(du, ldu, m, r, C, F, dw):
-    """dw (F, C, r*r) = Gᵀ·dU·G."""
+def untransform_filters(du, ldu, filters, dw):
+    """dw (F, C, r*r) = Gᵀ·dU·G; the filters are as `dw` has them."""
+    F, C, taps_of_one = filters.F, filters.C, filters.r * filters.r
     for channel in prange(C):
         c = np.int64(channel)
-        taps = np.empty(r * r * F, np.float32)
-        filter_adjoint_tile(10 * m + r, du, c * ldu, C * ldu, taps, 0, F, F)
+        taps = np.empty(taps_of_one * F, np.float32)
+        filter_adjoint_tile(filters.family, du, c * ldu, C * ldu, taps, 0, F, F)
         for f in range(F):
-            for k in range(r * r):
-                dw[(f * C + c) * r * r + k] = taps[k * F + f]
+            for k in range(taps_of_one):
+                dw[f * filters.step_f + c * filters.step_c + k] = taps[k * F + f]
 
 
 @parallel_kernel
@@ -176,36 +206,33 @@ class Adjoint:
         self, C: int, F: int, m: int, r: int, padding: tuple[int, int], u: Array | None, dweight: bool
     ) -> None:
         self.C, self.F, self.m, self.r, self.padding, self.u = C, F, m, r, padding, u
-        self.points = (m + r - 1) ** 2
-        self.du = memory.empty((self.points * C * padded_width(F),)) if dweight else None
+        self.du = memory.empty(((m + r - 1) ** 2 * C * padded_width(F),)) if dweight else None
         self.begun = False
 
-    def add(self, x: Array, xi: Image, dy: Array, yi: Image, dx: Array, di: Image, images: int, tiles: int) -> None:
+    def add(self, x: Array, xi: Image, dy: Array, yi: Image, dx: Array, di: Image, images: int, most: int) -> None:
         """The share of as many images. All are flat; dx, if wanted, has its channels filled up to whole vectors.
 
-        `tiles`: about how many to have in work at a time.
+        `most`: about how many tiles to have in work at a time.
         """
         if images == 0:
             return
         nothing = np.empty(0, np.float32)
-        ldv, lds = padded_width(self.C), padded_width(self.F)
-        of_image = -(-yi.H // self.m) * -(-yi.W // self.m)
         channels = 0 if self.u is None else whole_vectors(self.C)
+        part = Part(images, self.C, self.F, int(self.du is not None), int(self.begun), channels)
+        tiles = tiling(self.m, self.r, self.padding, yi)
+        du, u = (nothing if array is None else array for array in (self.du, self.u))
         with threads.parallel() as workers:
-            block = min(images, -(-max(1, tiles // of_image) // workers) * workers)
-            patch = max(self.points * self.C, self.m**2 * self.F)
-            work = threads.scratch(self.points * (block * of_image * (ldv + lds) + 2 * LANES) + workers * patch)
-            adjoint_blocks(
-                x, xi, dy, yi, images, self.C, self.F, self.m, self.r, *self.padding, ldv, lds,
-                nothing if self.du is None else self.du, int(self.du is not None), int(self.begun),
-                nothing if self.u is None else self.u, dx, di, channels, work, block, patch, workers,
-            )  # fmt: skip
+            shared = plan_shared(part, tiles, most, workers)
+            work = threads.scratch(shared.patch_at + workers * shared.patch)
+            adjoint_blocks(x, xi, dy, yi, du, u, dx, di, part, tiles, shared, work)
         self.begun = True
 
     def write(self, dweight: Array) -> None:
         """Into dweight (F,C,r,r)."""
+        taps = self.r**2
+        filters = Filters(self.F, self.C, self.C * taps, taps, self.r, family(self.m, self.r))
         with threads.parallel():
-            untransform_filters(self.du, padded_width(self.F), self.m, self.r, self.C, self.F, dweight.reshape(-1))
+            untransform_filters(self.du, padded_width(self.F), filters, dweight.reshape(-1))
 
 
 def whole_vectors(channels: int) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -28,11 +29,13 @@ from alexnet_np.kernels.conv2d_winograd_transforms import (
     polynomial,
     transforms,
 )
+from alexnet_np.kernels.cpu.image import Inside, Step
 from alexnet_np.kernels.cpu.jit import parallel_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.kernels.gemm_numba import WIDTH
 
 Vectors = list[ir.Value]
+Transform = Callable[[Emitter, Vectors], Vectors]  # of a column
 
 
 def family(m: int, r: int) -> int:
@@ -158,16 +161,22 @@ def both_sides(
     return [transform([column[i] for column in columns]) for i in range(len(columns[0]))]
 
 
-def emit_input(
-    e: Emitter, x: ir.Value, row: ir.Value, col: ir.Value, v: ir.Value, point: ir.Value, channels: ir.Value, *, n: int
+def emit_to_points(
+    e: Emitter,
+    x: ir.Value,
+    step: Step,
+    v: ir.Value,
+    point: ir.Value,
+    channels: ir.Value,
+    *,
+    side: int,
+    transform: Transform,
 ) -> None:
-    """v[p*point + c] = (B^T · d · B)[p] for the n x n tile d at x, whose rows and columns lie `row` and `col` apart."""
+    """v[p*point + c] = (L · X · L^T)[p] for the side x side tile X at x; `transform` multiplies a column by L."""
 
     def body(c: ir.Value) -> None:
-        def pixel(i: int, j: int) -> ir.Value:
-            return e.load(x, e.add(e.add(e.mul(row, i), e.mul(col, j)), c))
-
-        result = both_sides(partial(interpolate, e, finite_points(n)), pixel, n, n)
+        result = both_sides(partial(transform, e), lambda i, j: e.load(x, pixel(e, step, i, j, c)), side, side)
+        n = len(result)
         for i in range(n):
             for j in range(n):
                 e.store(result[i][j], v, e.add(e.mul(point, n * i + j), c))
@@ -175,66 +184,45 @@ def emit_input(
     e.vectors(channels, body)
 
 
+def pixel(e: Emitter, step: Step, i: int, j: int, c: ir.Value) -> ir.Value:
+    return e.add(e.add(e.mul(step.row, i), e.mul(step.col, j)), c)
+
+
+def from_points(
+    e: Emitter, v: ir.Value, point: ir.Value, n: int, transform: Callable[[Vectors], Vectors], c: ir.Value
+) -> list[Vectors]:
+    """L · V · L^T for the n x n points of v, which lie as `emit_to_points` left them."""
+    return both_sides(transform, lambda i, j: e.load(v, e.add(e.mul(point, n * i + j), c)), n, n)
+
+
 def emit_output(
     e: Emitter,
     products: ir.Value,
     point: ir.Value,
     y: ir.Value,
-    row: ir.Value,
-    col: ir.Value,
+    step: Step,
+    inside: Inside,
     bias: ir.Value,
     relu: ir.Value,
-    rows: ir.Value,
-    cols: ir.Value,
     filters: ir.Value,
     *,
     m: int,
     r: int,
 ) -> None:
-    """y[i*row + j*col + f] = act((A^T · products · A)[i,j] + bias[f]) for i < rows, j < cols; act: ReLU or none."""
+    """y[i*row + j*col + f] = act((A^T · products · A)[i,j] + bias[f]) for i < bottom, j < right; act: ReLU or none."""
     n = m + r - 1
     no_floor = e.builder.icmp_signed("==", relu, e.int(0))
 
     def body(f: ir.Value) -> None:
-        def product(i: int, j: int) -> ir.Value:
-            return e.load(products, e.add(e.mul(point, n * i + j), f))
-
-        tile = both_sides(partial(combine, e, finite_points(n), m), product, n, n)
+        tile = from_points(e, products, point, n, partial(combine, e, finite_points(n), m), f)
         shift = e.load(bias, f)
         for i in range(m):
-            with e.when(e.less(i, rows)):
+            with e.when(e.less(i, inside.bottom)):
                 for j in range(m):
-                    with e.when(e.less(j, cols)):
+                    with e.when(e.less(j, inside.right)):
                         value = e.plus(tile[i][j], shift)
                         value = e.builder.select(no_floor, value, e.relu(value))
-                        e.store(value, y, e.add(e.add(e.mul(row, i), e.mul(col, j)), f))
-
-    e.vectors(filters, body)
-
-
-def emit_output_adjoint(
-    e: Emitter,
-    dy: ir.Value,
-    row: ir.Value,
-    col: ir.Value,
-    s: ir.Value,
-    point: ir.Value,
-    filters: ir.Value,
-    *,
-    m: int,
-    r: int,
-) -> None:
-    """s[p*point + f] = (A · dy · A^T)[p] for the m x m tile at dy."""
-    n = m + r - 1
-
-    def body(f: ir.Value) -> None:
-        def pixel(i: int, j: int) -> ir.Value:
-            return e.load(dy, e.add(e.add(e.mul(row, i), e.mul(col, j)), f))
-
-        result = both_sides(partial(evaluate, e, finite_points(n)), pixel, m, m)
-        for i in range(n):
-            for j in range(n):
-                e.store(result[i][j], s, e.add(e.mul(point, n * i + j), f))
+                        e.store(value, y, pixel(e, step, i, j, f))
 
     e.vectors(filters, body)
 
@@ -244,32 +232,28 @@ def emit_input_adjoint(
     v: ir.Value,
     point: ir.Value,
     dx: ir.Value,
-    row: ir.Value,
-    col: ir.Value,
-    top: ir.Value,
-    bottom: ir.Value,
-    left: ir.Value,
-    right: ir.Value,
+    step: Step,
+    inside: Inside,
     channels: ir.Value,
     *,
     n: int,
 ) -> None:
-    """dx[i*row + j*col + c] += (B · v · B^T)[i,j] for top <= i < bottom, left <= j < right; v lies as in `emit_input`.
+    """dx[i*row + j*col + c] += (B · v · B^T)[i,j] for the pixels inside; v lies as `emit_to_points` left it.
 
     `channels` is a multiple of LANES: nothing may be added twice.
     """
 
-    def body(c: ir.Value) -> None:
-        def value(i: int, j: int) -> ir.Value:
-            return e.load(v, e.add(e.mul(point, n * i + j), c))
+    def between(low: ir.Value, i: int, high: ir.Value) -> ir.Value:
+        return e.builder.and_(e.less(e.sub(low, 1), i), e.less(i, high))
 
-        tile = both_sides(partial(interpolate_adjoint, e, finite_points(n)), value, n, n)
+    def body(c: ir.Value) -> None:
+        tile = from_points(e, v, point, n, partial(interpolate_adjoint, e, finite_points(n)), c)
         for i in range(n):
-            with e.when(e.builder.and_(e.less(e.sub(top, 1), i), e.less(i, bottom))):
+            with e.when(between(inside.top, i, inside.bottom)):
                 for j in range(n):
-                    with e.when(e.builder.and_(e.less(e.sub(left, 1), j), e.less(j, right))):
-                        pixel = e.add(e.add(e.mul(row, i), e.mul(col, j)), c)
-                        e.store(e.plus(e.load(dx, pixel), tile[i][j]), dx, pixel)
+                    with e.when(between(inside.left, j, inside.right)):
+                        at = pixel(e, step, i, j, c)
+                        e.store(e.plus(e.load(dx, at), tile[i][j]), dx, at)
 
     e.vectors(channels, body)
 
@@ -278,14 +262,10 @@ def emit_filter_adjoint(
     e: Emitter, du: ir.Value, point: ir.Value, dw: ir.Value, tap: ir.Value, filters: ir.Value, *, m: int, r: int
 ) -> None:
     """dw[k*tap + f] = (G^T · du · G)[k] for the r x r taps k of one channel."""
-    n = m + r - 1
     matrix = tuple(zip(*transforms(m, r).G, strict=True))
 
     def body(f: ir.Value) -> None:
-        def value(i: int, j: int) -> ir.Value:
-            return e.load(du, e.add(e.mul(point, n * i + j), f))
-
-        result = both_sides(partial(apply, e, matrix), value, n, n)
+        result = from_points(e, du, point, m + r - 1, partial(apply, e, matrix), f)
         for i in range(r):
             for j in range(r):
                 e.store(result[i][j], dw, e.add(e.mul(tap, r * i + j), f))
@@ -307,34 +287,61 @@ def emit_filter(single: Emitter, taps: ir.Value, u: ir.Value, point: ir.Value, *
                 e.store(result[i][j], u, e.add(e.mul(point, n * i + j), first))
 
 
-def _variants(emit: Callable[..., None]) -> dict[int, Callable[..., None]]:
-    return {family(m, r): partial(emit, m=m, r=r) for m, r in FAMILIES}
+def _transform(function: Callable[..., Vectors], n: int) -> Transform:
+    return lambda e, column: function(e, finite_points(n), column)
+
+
+def _by_family(emit: Callable[..., Callable[..., None]]) -> dict[int, Callable[..., None]]:
+    """What `emit` makes of m and r, by the number of F(m,r)."""
+    return {family(m, r): emit(m=m, r=r) for m, r in FAMILIES}
 
 
 P, I = POINTER, INTEGER  # noqa: E741
-input_tile = vector_function("winograd_input", (P, I, I, P, I, I), {n: partial(emit_input, n=n) for n in POINTS})
-input_adjoint_tile = vector_function(
-    "winograd_input_adjoint", (P, I, P, *(I,) * 7), {n: partial(emit_input_adjoint, n=n) for n in POINTS}
+TO_POINTS = (P, Step, P, I, I)
+input_tile = vector_function(
+    "winograd_input",
+    TO_POINTS,
+    {n: partial(emit_to_points, side=n, transform=_transform(interpolate, n)) for n in POINTS},
 )
-output_tile = vector_function("winograd_output", (P, I, P, I, I, P, I, I, I, I), _variants(emit_output))
-output_adjoint_tile = vector_function("winograd_output_adjoint", (P, I, I, P, I, I), _variants(emit_output_adjoint))
-filter_tile = vector_function("winograd_filter", (P, P, I), _variants(emit_filter))
-filter_adjoint_tile = vector_function("winograd_filter_adjoint", (P, I, P, I, I), _variants(emit_filter_adjoint))
+output_adjoint_tile = vector_function(
+    "winograd_output_adjoint",
+    TO_POINTS,
+    _by_family(lambda m, r: partial(emit_to_points, side=m, transform=_transform(evaluate, m + r - 1))),
+)
+input_adjoint_tile = vector_function(
+    "winograd_input_adjoint", (P, I, P, Step, Inside, I), {n: partial(emit_input_adjoint, n=n) for n in POINTS}
+)
+output_tile = vector_function(
+    "winograd_output", (P, I, P, Step, Inside, P, I, I), _by_family(partial(partial, emit_output))
+)
+filter_tile = vector_function("winograd_filter", (P, P, I), _by_family(partial(partial, emit_filter)))
+filter_adjoint_tile = vector_function(
+    "winograd_filter_adjoint", (P, I, P, I, I), _by_family(partial(partial, emit_filter_adjoint))
+)
+
+
+class Filters(NamedTuple):
+    """Filters of r x r taps: those of filter f and channel c begin at f*step_f + c*step_c, in floats."""
+
+    F: int
+    C: int
+    step_f: int
+    step_c: int
+    r: int
+    family: int
 
 
 @parallel_kernel
-def transform_filters(weight, stride_f, stride_c, F, C, m, r, u):
-    """u[p, f//WIDTH, c, f%WIDTH] = (G · weight[f,c] · G^T)[p], in float64 until it is stored; zeros beyond F.
-
-    The r*r taps of weight[f,c] begin at f*stride_f + c*stride_c.
-    """
+def transform_filters(weight, filters, u):
+    """u[p, f//WIDTH, c, f%WIDTH] = (G · weight[f,c] · G^T)[p], in float64 until it is stored; zeros beyond F."""
+    F, C, taps_of_one = filters.F, filters.C, filters.r * filters.r
     panels = (F + WIDTH - 1) // WIDTH
     for panel in prange(panels):
         p = np.int64(panel)
-        taps = np.zeros(r * r * WIDTH, np.float32)
+        taps = np.zeros(taps_of_one * WIDTH, np.float32)
         for c in range(C):
             for f in range(min(WIDTH, F - p * WIDTH)):
-                at = (p * WIDTH + f) * stride_f + c * stride_c
-                for k in range(r * r):
+                at = (p * WIDTH + f) * filters.step_f + c * filters.step_c
+                for k in range(taps_of_one):
                     taps[k * WIDTH + f] = weight[at + k]
-            filter_tile(10 * m + r, taps, 0, u, (p * C + c) * WIDTH, panels * C * WIDTH)
+            filter_tile(filters.family, taps, 0, u, (p * C + c) * WIDTH, panels * C * WIDTH)

@@ -24,10 +24,17 @@ from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
+from alexnet_np.kernels.array_version import array_version
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
-from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
-from alexnet_np.ops import cross_entropy as array_version
+from alexnet_np.kernels.cpu.simd import LANES, POINTER, Emitter, vector_function
+
+
+class Vectors(NamedTuple):
+    """How many a row has: whole ones in memory, and in all, the rest of it filled up included."""
+
+    whole: int
+    all: int
 
 
 class Row(NamedTuple):
@@ -56,15 +63,14 @@ def emit_loss(
     logits_rest: ir.Value,
     coefficients: ir.Value,
     coefficients_rest: ir.Value,
-    whole: ir.Value,
-    vectors: ir.Value,
+    vectors: Vectors,
     loss: ir.Value,
 ) -> None:
     """loss[0] = log(sum of exp d) * (sum of t) - sum of t*d for d = x - max x; where t is 0, t*d is."""
-    x, t = Row(logits, whole, logits_rest), Row(coefficients, whole, coefficients_rest)
-    wide, top = e.in_double(), largest(e, x, vectors)
+    x, t = Row(logits, vectors.whole, logits_rest), Row(coefficients, vectors.whole, coefficients_rest)
+    wide, top = e.in_double(), largest(e, x, vectors.all)
     exponentials, mass, dot = (e.variable(wide.constant(0.0)) for _ in range(3))
-    with e.loop(vectors) as i:
+    with e.loop(vectors.all) as i:
         d, c = e.minus(e.load(x.at(e, i)), top), e.load(t.at(e, i))
         e.set(exponentials, e.plus(e.get(exponentials), wide.widen(e.exp(d))))
         e.set(mass, e.plus(e.get(mass), wide.widen(c)))
@@ -83,18 +89,17 @@ def emit_gradient(
     logits_rest: ir.Value,
     coefficients: ir.Value,
     coefficients_rest: ir.Value,
-    whole: ir.Value,
-    vectors: ir.Value,
+    vectors: Vectors,
     dy: ir.Value,
     dlogits: ir.Value,
     dlogits_rest: ir.Value,
 ) -> None:
     """dx = dy[0] * (exp d / (sum of exp d) * (sum of t) - t) for d = x - max x."""
-    x, t = Row(logits, whole, logits_rest), Row(coefficients, whole, coefficients_rest)
-    dx = Row(dlogits, whole, dlogits_rest)
-    wide, top = e.in_double(), largest(e, x, vectors)
+    x, t = Row(logits, vectors.whole, logits_rest), Row(coefficients, vectors.whole, coefficients_rest)
+    dx = Row(dlogits, vectors.whole, dlogits_rest)
+    wide, top = e.in_double(), largest(e, x, vectors.all)
     exponentials, mass = (e.variable(wide.constant(0.0)) for _ in range(2))
-    with e.loop(vectors) as i:
+    with e.loop(vectors.all) as i:
         power = e.exp(e.minus(e.load(x.at(e, i)), top))
         e.store(power, dx.at(e, i))
         e.set(exponentials, e.plus(e.get(exponentials), wide.widen(power)))
@@ -102,15 +107,15 @@ def emit_gradient(
     total, share = (e.across(e.plus, e.get(slot)) for slot in (exponentials, mass))
     factor = e.spread(e.builder.fptrunc(e.builder.fdiv(share, total), ir.FloatType()))
     scale = e.broadcast(dy)
-    with e.loop(vectors) as i:
+    with e.loop(vectors.all) as i:
         into = dx.at(e, i)
         inner = e.fma(e.load(into), factor, e.minus(e.constant(0.0), e.load(t.at(e, i))))
         e.store(e.product(scale, inner), into)
 
 
-P, I = POINTER, INTEGER  # noqa: E741
-loss_of_row = vector_function("cross_entropy_loss", (P, P, P, P, I, I, P), {0: emit_loss})
-gradient_of_row = vector_function("cross_entropy_gradient", (P, P, P, P, I, I, P, P, P), {0: emit_gradient})
+P = POINTER
+loss_of_row = vector_function("cross_entropy_loss", (P, P, P, P, Vectors, P), {0: emit_loss})
+gradient_of_row = vector_function("cross_entropy_gradient", (P, P, P, P, Vectors, P, P, P), {0: emit_gradient})
 
 
 @kernel
@@ -124,31 +129,28 @@ def copy_rest(rows, n, C, filler, work, at):
 @parallel_kernel
 def losses_of_rows(logits, coefficients, rows, C, losses, work, workers):
     """losses[n] for rows n of logits and coefficients (rows,C), flat; `work` has 2*LANES floats a worker."""
+    vectors = Vectors(C // LANES, (C + LANES - 1) // LANES)
     for worker in prange(workers):
         w = np.int64(worker)
         x, t = 2 * LANES * w, (2 * w + 1) * LANES
         for n in range(w * rows // workers, (w + 1) * rows // workers):
             copy_rest(logits, n, C, np.float32(-np.inf), work, x)
             copy_rest(coefficients, n, C, np.float32(0), work, t)
-            loss_of_row(
-                0, logits, n * C, work, x, coefficients, n * C, work, t, C // LANES, (C + LANES - 1) // LANES,
-                losses, n,
-            )  # fmt: skip
+            loss_of_row(0, logits, n * C, work, x, coefficients, n * C, work, t, vectors, losses, n)
 
 
 @parallel_kernel
 def gradients_of_rows(dy, logits, coefficients, rows, C, dlogits, work, workers):
     """dlogits (rows,C) for dy (rows,); `work` has 3*LANES floats a worker."""
+    vectors = Vectors(C // LANES, (C + LANES - 1) // LANES)
     for worker in prange(workers):
         w = np.int64(worker)
         x, t, dx = 3 * LANES * w, (3 * w + 1) * LANES, (3 * w + 2) * LANES
         for n in range(w * rows // workers, (w + 1) * rows // workers):
             copy_rest(logits, n, C, np.float32(-np.inf), work, x)
             copy_rest(coefficients, n, C, np.float32(0), work, t)
-            gradient_of_row(
-                0, logits, n * C, work, x, coefficients, n * C, work, t, C // LANES, (C + LANES - 1) // LANES,
-                dy, n, dlogits, n * C, work, dx,
-            )  # fmt: skip
+            at = n * C
+            gradient_of_row(0, logits, at, work, x, coefficients, at, work, t, vectors, dy, n, dlogits, at, work, dx)
             first = C // LANES * LANES
             for i in range(C - first):
                 dlogits[n * C + first + i] = work[dx + i]
@@ -156,7 +158,7 @@ def gradients_of_rows(dy, logits, coefficients, rows, C, dlogits, work, workers)
 
 def compute(logits: Array, coefficients: Array) -> Array:
     if not _fits(logits):
-        return array_version.compute(logits, coefficients)
+        return array_version("cross_entropy").compute(logits, coefficients)
     N, C, L = logits.shape
     losses = np.empty(N * L, np.float32)
     with threads.parallel() as workers:
@@ -168,7 +170,7 @@ def compute(logits: Array, coefficients: Array) -> Array:
 def gradients(dy: Array, logits: Array, coefficients: Array) -> Array:
     """`dy` is (N,1,L), or one number for every row."""
     if not _fits(logits):
-        return array_version.gradients(dy, logits, coefficients)
+        return array_version("cross_entropy").gradients(dy, logits, coefficients)
     N, C, L = logits.shape
     scales = np.broadcast_to(np.asarray(dy, np.float32), (N, 1, L))
     dlogits = memory.empty((N, L, C))

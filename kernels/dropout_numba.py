@@ -11,13 +11,12 @@ from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
+from alexnet_np.kernels import choices
+from alexnet_np.kernels.array_version import array_version
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
 from alexnet_np.kernels.relu_numba import in_memory_order
-from alexnet_np.ops import dropout as array_version
 from alexnet_np.random import M0, M1, MASK, ROUNDS, W0, W1
-
-CHUNK = 1 << 12  # blocks
 
 
 @kernel
@@ -34,12 +33,12 @@ def philox(block, key0, key1):
 
 
 @parallel_kernel
-def draw(key0, key1, p, mask):
-    """mask[e] = uniform number e >= p; mask has whole blocks of four."""
+def draw(key0, key1, p, mask, chunk):
+    """mask[e] = uniform number e >= p; mask has whole blocks of four, `chunk` of them a task."""
     blocks = mask.size // 4
-    for chunk in prange((blocks + CHUNK - 1) // CHUNK):
-        first = np.int64(chunk) * CHUNK
-        for block in range(first, min(first + CHUNK, blocks)):
+    for task in prange((blocks + chunk - 1) // chunk):
+        first = np.int64(task) * chunk
+        for block in range(first, min(first + chunk, blocks)):
             w0, w1, w2, w3 = philox(np.uint64(block), key0, key1)
             mask[4 * block] = np.float32(w0 >> np.uint64(8)) * np.float32(2**-24) >= p
             mask[4 * block + 1] = np.float32(w1 >> np.uint64(8)) * np.float32(2**-24) >= p
@@ -48,17 +47,18 @@ def draw(key0, key1, p, mask):
 
 
 @parallel_kernel
-def scale_kept(x, mask, scale, y):
-    for chunk in prange((x.size + CHUNK - 1) // CHUNK):
-        first = np.int64(chunk) * CHUNK
-        for i in range(first, min(first + CHUNK, x.size)):
+def scale_kept(x, mask, scale, y, chunk):
+    """y = x*scale where the mask says so, else 0."""
+    for task in prange((x.size + chunk - 1) // chunk):
+        first = np.int64(task) * chunk
+        for i in range(first, min(first + chunk, x.size)):
             y[i] = x[i] * scale if mask[i] else np.float32(0)
 
 
 def draw_mask(x: Array, p: float, seed: int) -> Array:
     mask = np.empty(-(-x.size // 4) * 4, np.bool_)
     with threads.parallel():
-        draw(np.uint64(seed & MASK), np.uint64((seed >> 32) & MASK), p, mask)
+        draw(np.uint64(seed & MASK), np.uint64((seed >> 32) & MASK), p, mask, choices.sizes("dropout")["chunk"])
     return mask[: x.size].reshape(x.shape)
 
 
@@ -66,8 +66,9 @@ def compute(x: Array, mask: Array, p: float) -> Array:
     y = memory.empty_like(x)
     lines = in_memory_order(x, y)
     if lines is None or not x.flags.c_contiguous:  # the mask is in C order
-        return array_version.compute(x, mask, p)
+        return array_version("dropout").compute(x, mask, p)
     kept = np.require(mask, requirements=["C", "W"]).reshape(-1)
     with threads.parallel():
-        scale_kept(lines[0], kept, np.float32(1 / (1 - p) if p < 1 else 0), lines[1])
+        scale = np.float32(1 / (1 - p) if p < 1 else 0)
+        scale_kept(lines[0], kept, scale, lines[1], choices.sizes("dropout")["chunk"])
     return y

@@ -6,7 +6,7 @@
    it lies, row by row; B is packed in panels as wide as a tile, so that its loads are consecutive. No blocking over K:
    the callers' K is so short that A's tile and B's panel stay in the second-level cache.
 
-A may be given as `taps` windows, `tap_stride` apart, that are summed over: rows of A may overlap, and a convolution
+A may be given as `taps` windows, `tap_step` apart, that are summed over: rows of A may overlap, and a convolution
 needs no column matrix. It runs in one thread: callers parallelise over blocks whose operands they have just written.
 
 Source: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008); Van Zee and van de Geijn,
@@ -18,43 +18,48 @@ Winograd's layers, where NumPy's OpenBLAS does 210 at 2000x2000x2000. A tile of 
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
 
 from alexnet_np.kernels.cpu.jit import kernel
-from alexnet_np.kernels.cpu.simd import INTEGER, LANES, MACHINE, POINTER, Emitter, vector_function
+from alexnet_np.kernels.cpu.simd import LANES, MACHINE, POINTER, Emitter, vector_function
 
 ROWS = MACHINE.rows
 WIDTH = MACHINE.vectors * LANES  # columns of a tile, and of a packed panel
 UNROLL = 4  # steps of k whose addresses are computed together
 
 
-def emit_tile(
-    e: Emitter,
-    a: ir.Value,
-    lda: ir.Value,
-    taps: ir.Value,
-    tap_stride: ir.Value,
-    K: ir.Value,
-    b: ir.Value,
-    row_of_b: ir.Value,
-    c: ir.Value,
-    ldc: ir.Value,
-    accumulate: ir.Value,
-    *,
-    rows: int,
-    transposed: bool,
-    ldb: int | None = None,
-) -> None:
-    """c[i, :WIDTH] (+)= sum over t, k of a[t*tap_stride + i*lda + k] * b[t*K + k, :WIDTH] for i < rows.
+class Product(NamedTuple):
+    """C (+)= A·B on flat float32 arrays: its sizes, and how its operands lie, counted in floats."""
 
-    `transposed`: a[t*tap_stride + k*lda + i] instead, for products with Aᵀ. `ldb` is given where B is packed: addresses
-    that are constants leave LLVM the registers that it needs.
+    M: int
+    N: int
+    K: int  # of one tap
+    lda: int  # from one row of A to the next
+    ldb: int  # of B: WIDTH where it is packed
+    ldc: int
+    accumulate: int  # 0 overwrites C, 1 adds to it
+    taps: int
+    tap_step: int
+
+
+@kernel
+def packed_product(M, N, K, lda, ldc, accumulate):
+    """Of one tap, with B packed."""
+    return Product(M, N, K, lda, WIDTH, ldc, accumulate, 1, 0)
+
+
+def emit_tile(e: Emitter, a: ir.Value, b: ir.Value, c: ir.Value, p: Product, *, rows: int, transposed: bool) -> None:
+    """c[i, :WIDTH] (+)= sum over t, k of a[t*tap_step + i*lda + k] * b[t*K + k, :WIDTH] for i < rows.
+
+    `transposed`: a[t*tap_step + k*lda + i] instead, for products with Aᵀ, and B as it lies. Where B is packed, its
+    addresses are constants, which leaves LLVM the registers that it needs.
     """
     vectors = range(MACHINE.vectors)
-    starts = [e.mul(e.int(1) if transposed else lda, i) for i in range(rows)]  # where each row of A begins
-    step = lda if transposed else e.int(1)  # from one k to the next
+    starts = [e.mul(e.int(1) if transposed else p.lda, i) for i in range(rows)]  # where each row of A begins
+    step = p.lda if transposed else e.int(1)  # from one k to the next
     sums = [[e.variable(e.constant(0.0)) for _ in vectors] for _ in range(rows)]
     panel = e.variable(b)
 
@@ -66,55 +71,50 @@ def emit_tile(
                 factor = e.broadcast(a_k, e.add(starts[i], e.mul(step, u)))
                 for v in vectors:
                     e.set(sums[i][v], e.fma(factor, columns[v], e.get(sums[i][v])))
-            e.set(panel, e.at(b_k, row_of_b if ldb is None else ldb))
+            e.set(panel, e.at(b_k, p.ldb if transposed else WIDTH))
 
-    with e.loop(taps) as t:
-        a_tap = e.at(a, e.mul(t, tap_stride))
-        blocks = e.builder.udiv(K, e.int(UNROLL))
+    with e.loop(p.taps) as t:
+        a_tap = e.at(a, e.mul(t, p.tap_step))
+        blocks = e.builder.udiv(p.K, e.int(UNROLL))
         with e.loop(blocks) as block:
             steps(e.at(a_tap, e.mul(e.mul(block, UNROLL), step)), UNROLL)
         done = e.mul(blocks, UNROLL)
-        with e.loop(e.sub(K, done)) as k:
+        with e.loop(e.sub(p.K, done)) as k:
             steps(e.at(a_tap, e.mul(e.add(done, k), step)), 1)
-    with e.when(e.less(0, accumulate)):  # now, not at the start: a sum of short sums rounds less than one long sum
+    with e.when(e.less(0, p.accumulate)):  # now, not at the start: a sum of short sums rounds less than one long sum
         for i in range(rows):
             for v in vectors:
-                e.set(sums[i][v], e.plus(e.get(sums[i][v]), e.load(c, e.add(e.mul(ldc, i), v * LANES))))
+                e.set(sums[i][v], e.plus(e.get(sums[i][v]), e.load(c, e.add(e.mul(p.ldc, i), v * LANES))))
     for i in range(rows):
         for v in vectors:
-            e.store(e.get(sums[i][v]), c, e.add(e.mul(ldc, i), v * LANES))
+            e.store(e.get(sums[i][v]), c, e.add(e.mul(p.ldc, i), v * LANES))
 
 
-KINDS = (POINTER, INTEGER, INTEGER, INTEGER, INTEGER, POINTER, INTEGER, POINTER, INTEGER, INTEGER)
+KINDS = (POINTER, POINTER, POINTER, Product)
 HEIGHTS = range(1, ROWS + 1)
-tile = vector_function(
-    "gemm_tile", KINDS, {m: partial(emit_tile, rows=m, transposed=False, ldb=WIDTH) for m in HEIGHTS}
-)
-tile_transposed = vector_function(
-    "gemm_tile_t", KINDS, {m: partial(emit_tile, rows=m, transposed=True) for m in HEIGHTS}
-)
+TILES, TILES_T = ({m: partial(emit_tile, rows=m, transposed=t) for m in HEIGHTS} for t in (False, True))
+tile = vector_function("gemm_tile", KINDS, TILES)
+tile_transposed = vector_function("gemm_tile_t", KINDS, TILES_T)
 
 
 @kernel
-def gemm(a, a_at, lda, taps, tap_stride, K, b, b_at, c, c_at, ldc, M, N, accumulate):
+def gemm(a, a_at, b, b_at, c, c_at, p):
     """C (+)= A·B for B packed by `pack`; C has N rounded up to a multiple of WIDTH columns.
 
-    a, b, c are 1-D float32 arrays; *_at, lda, ldc, tap_stride count floats. `accumulate` 0 overwrites C, 1 adds.
+    a, b, c are 1-D float32 arrays in which the operands begin at *_at; p is a Product.
     """
-    for j in range(0, N, WIDTH):
-        panel = b_at + j * taps * K
-        for i in range(0, M, ROWS):
-            m, out = min(ROWS, M - i), c_at + i * ldc + j
-            tile(m, a, a_at + i * lda, lda, taps, tap_stride, K, b, panel, WIDTH, c, out, ldc, accumulate)
+    for j in range(0, p.N, WIDTH):
+        panel = b_at + j * p.taps * p.K
+        for i in range(0, p.M, ROWS):
+            tile(min(ROWS, p.M - i), a, a_at + i * p.lda, b, panel, c, c_at + i * p.ldc + j, p)
 
 
 @kernel
-def gemm_transposed(a, a_at, lda, K, b, b_at, ldb, c, c_at, ldc, M, N, accumulate):
+def gemm_transposed(a, a_at, b, b_at, c, c_at, p):
     """C (+)= Aᵀ·B for A (K,M) and B (K,N) row by row; B and C have N rounded up to a multiple of WIDTH columns."""
-    for j in range(0, N, WIDTH):
-        for i in range(0, M, ROWS):
-            m = min(ROWS, M - i)
-            tile_transposed(m, a, a_at + i, lda, 1, 0, K, b, b_at + j, ldb, c, c_at + i * ldc + j, ldc, accumulate)
+    for j in range(0, p.N, WIDTH):
+        for i in range(0, p.M, ROWS):
+            tile_transposed(min(ROWS, p.M - i), a, a_at + i, b, b_at + j, c, c_at + i * p.ldc + j, p)
 
 
 def pack(b: np.ndarray) -> np.ndarray:

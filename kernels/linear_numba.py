@@ -15,6 +15,8 @@ Measured (EPYC Zen 4, both cores), fc6, packed: batch 1 4.0 ms = 38 GB/s, batch 
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from llvmlite import ir
 from numba import prange
@@ -22,16 +24,13 @@ from numba import prange
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import choices
+from alexnet_np.kernels.array_version import array_version
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, MACHINE, POINTER, Emitter, vector_function
-from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, gemm, gemm_transposed, padded_width, tile
+from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, gemm, gemm_transposed, packed_product, padded_width, tile
 from alexnet_np.kernels.problems import Problem
-from alexnet_np.ops import linear as array_version
 from alexnet_np.ops.linear import Gradients, Needs
-
-BLOCK_K = 256  # rows of a panel in work at a time
-BLOCK_PANELS = 8  # panels packed at once where a panel's rows lie far apart: so rows are read in runs of 1 KB
 
 
 def emit_transpose(e: Emitter, rows: ir.Value, stride: ir.Value, columns: ir.Value) -> None:
@@ -59,6 +58,25 @@ def emit_scatter(e: Emitter, row: ir.Value, count: ir.Value, panels: ir.Value, s
 scatter = vector_function("linear_scatter", (POINTER, INTEGER, POINTER, INTEGER), {0: emit_scatter})
 
 
+class Shape(NamedTuple):
+    """x (M,K), weight (N,K), y (M,N): in floats, how far a row of x, and of y, lies from the next."""
+
+    M: int
+    N: int
+    K: int
+    ldx: int
+    ldy: int
+
+
+class Blocks(NamedTuple):
+    """What is in work at a time, and each thread's share of the workspace, in floats."""
+
+    K: int  # terms of the sums
+    panels: int  # packed at once where their rows lie far apart, so that they are read in longer runs
+    share: int
+    workers: int
+
+
 @kernel
 def pack_panel(weight, p, first, depth, N, K, packed, at):
     """Columns first..first+depth of the WIDTH rows of `weight` (N,K) from p*WIDTH on, transposed; zeros beyond N."""
@@ -82,99 +100,113 @@ def pack_weight(weight, N, K, packed):
 
 
 @parallel_kernel
-def product_of_rows(x, ldx, weight, y, ldy, M, N, K, work, share, workers):
-    """y = x (M,K) · weightᵀ for weight (N,K) as it is; rows of y have room for whole panels."""
+def product_of_rows(x, weight, y, shape, blocks, work):
+    """y = x · weightᵀ for a weight as it is; rows of y have room for whole panels."""
+    M, N, K = shape.M, shape.N, shape.K
     panels = (N + WIDTH - 1) // WIDTH
-    for worker in prange(workers):
+    for worker in prange(blocks.workers):
         w = np.int64(worker)
-        for p in range(w * panels // workers, (w + 1) * panels // workers):
-            for k in range(0, K, BLOCK_K):
-                depth = min(BLOCK_K, K - k)
-                pack_panel(weight, p, k, depth, N, K, work, w * share)
-                gemm(x, k, ldx, 1, 0, depth, work, w * share, y, p * WIDTH, ldy, M, WIDTH, 1 if k else 0)
+        at = w * blocks.share
+        for p in range(w * panels // blocks.workers, (w + 1) * panels // blocks.workers):
+            for k in range(0, K, blocks.K):
+                depth = min(blocks.K, K - k)
+                pack_panel(weight, p, k, depth, N, K, work, at)
+                more = 1 if k else 0
+                gemm(x, k, work, at, y, p * WIDTH, packed_product(M, WIDTH, depth, shape.ldx, shape.ldy, more))
 
 
 @kernel
-def pack_columns(b, row, depth, ldb, panel, count, packed, at, step):
-    """Rows row..row+depth of b, `count` panels of them from `panel` on, each `step` floats after the one before."""
+def pack_columns(b, b_at, ldb, depth, count, packed, at, step):
+    """`count` panels side by side, `depth` rows of b from b_at on; each `step` floats after the one before."""
     for k in range(depth):
-        scatter(0, b, (row + k) * ldb + panel * WIDTH, count, packed, at + k * WIDTH, step)
+        scatter(0, b, b_at + k * ldb, count, packed, at + k * WIDTH, step)
 
 
 @parallel_kernel
-def product_over_rows(dy, ldd, x, ldx, dweight, M, N, K, work, share, workers):
-    """dweight = dy (M,N)ᵀ · x (M,K), K in whole panels."""
+def product_over_rows(dy, x, dweight, shape, blocks, work):
+    """dweight = dyᵀ · x, K in whole panels."""
+    M, N, K = shape.M, shape.N, shape.K
     panels = K // WIDTH
-    for worker in prange(workers):
+    for worker in prange(blocks.workers):
         w = np.int64(worker)
-        for p in range(w * panels // workers, (w + 1) * panels // workers):
-            for first in range(0, M, BLOCK_K):
-                depth = min(BLOCK_K, M - first)
-                pack_columns(x, first, depth, ldx, p, 1, work, w * share, 0)
-                gemm_transposed(
-                    dy, first * ldd, ldd, depth, work, w * share, WIDTH,
-                    dweight, p * WIDTH, K, N, WIDTH, 1 if first else 0,
-                )  # fmt: skip
+        at = w * blocks.share
+        for p in range(w * panels // blocks.workers, (w + 1) * panels // blocks.workers):
+            for first in range(0, M, blocks.K):
+                depth, more = min(blocks.K, M - first), 1 if first else 0
+                pack_columns(x, first * shape.ldx + p * WIDTH, shape.ldx, depth, 1, work, at, 0)
+                product = packed_product(N, WIDTH, depth, shape.ldy, K, more)
+                gemm_transposed(dy, first * shape.ldy, work, at, dweight, p * WIDTH, product)
 
 
 @parallel_kernel
-def product_with_columns(dy, ldd, weight, dx, M, N, K, work, share, workers):
-    """dx = dy (M,N) · weight (N,K), K in whole panels.
+def product_with_columns(dy, weight, dx, shape, blocks, work):
+    """dx = dy · weight, K in whole panels.
 
     As fast as BLAS, and it does not leave NumPy's BLAS threads spinning: for tens of milliseconds the next kernels'
     threads would have to share the cores with them.
     """
-    panels, step = K // WIDTH, BLOCK_K * WIDTH + LANES
-    for worker in prange(workers):
+    M, N, K = shape.M, shape.N, shape.K
+    panels, step = K // WIDTH, panel_room(blocks.K)
+    for worker in prange(blocks.workers):
         w = np.int64(worker)
-        first, last = w * panels // workers, (w + 1) * panels // workers
-        for start in range(first, last, BLOCK_PANELS):
-            count = min(BLOCK_PANELS, last - start)
-            for n in range(0, N, BLOCK_K):
-                depth = min(BLOCK_K, N - n)
-                pack_columns(weight, n, depth, K, start, count, work, w * share, step)
+        at = w * blocks.share
+        first, last = w * panels // blocks.workers, (w + 1) * panels // blocks.workers
+        for start in range(first, last, blocks.panels):
+            count = min(blocks.panels, last - start)
+            for n in range(0, N, blocks.K):
+                depth, more = min(blocks.K, N - n), 1 if n else 0
+                pack_columns(weight, n * K + start * WIDTH, K, depth, count, work, at, step)
+                product = packed_product(M, WIDTH, depth, shape.ldy, shape.ldx, more)
                 for p in range(count):
-                    gemm(
-                        dy, n, ldd, 1, 0, depth, work, w * share + p * step,
-                        dx, (start + p) * WIDTH, K, M, WIDTH, 1 if n else 0,
-                    )  # fmt: skip
+                    gemm(dy, n, work, at + p * step, dx, (start + p) * WIDTH, product)
+
+
+@kernel
+def panel_room(depth):
+    """Floats from one packed panel to the next: a few more than it has, so that they do not map onto one another."""
+    return depth * WIDTH + LANES
 
 
 @parallel_kernel
-def forward(x, ldx, packed, bias, relu, y, ldy, M, N, K, block, workers):
-    """y rows lie ldy >= N rounded up to WIDTH apart; bias has as many entries."""
-    panels = (N + WIDTH - 1) // WIDTH
+def product_of_packed(x, packed, bias, relu, y, shape, blocks):
+    """y = act(x · weightᵀ + bias); rows of y, and the bias, have room for whole panels."""
+    M, K = shape.M, shape.K
+    panels = (shape.N + WIDTH - 1) // WIDTH
     heights = (M + ROWS - 1) // ROWS
-    for worker in prange(workers):
+    for worker in prange(blocks.workers):
         w = np.int64(worker)
-        for k in range(0, K, block):
-            depth = min(block, K - k)
-            for p in range(w * panels // workers, (w + 1) * panels // workers):
+        for k in range(0, K, blocks.K):
+            product = packed_product(M, WIDTH, min(blocks.K, K - k), shape.ldx, shape.ldy, 1 if k else 0)
+            for p in range(w * panels // blocks.workers, (w + 1) * panels // blocks.workers):
+                panel = (p * K + k) * WIDTH
                 for h in range(heights):
                     i, end = h * M // heights, (h + 1) * M // heights
-                    tile(
-                        end - i, x, i * ldx + k, ldx, 1, 0, depth, packed, (p * K + k) * WIDTH, WIDTH,
-                        y, i * ldy + p * WIDTH, ldy, 1 if k else 0,
-                    )  # fmt: skip
-                if k + block >= K:
+                    tile(end - i, x, i * shape.ldx + k, packed, panel, y, i * shape.ldy + p * WIDTH, product)
+                if k + blocks.K >= K:
                     for i in range(M):
-                        at = i * ldy + p * WIDTH
+                        at = i * shape.ldy + p * WIDTH
                         for f in range(WIDTH):
                             value = y[at + f] + bias[p * WIDTH + f]
                             y[at + f] = np.float32(0) if relu and value < 0 else value
 
 
+def forward(x: Array, packed: Array, bias: Array, relu: bool, y: Array, shape: Shape) -> None:
+    """The layer on a packed weight, x and y flat; see product_of_packed."""
+    problem = Problem("linear", batch=shape.M, C=shape.K, F=shape.N, planned=True, machine=MACHINE)
+    block = min(shape.K, choices.choose(problem).sizes["block_k"])
+    with threads.parallel() as workers:
+        product_of_packed(x, packed, bias, int(relu), y, shape, Blocks(block, 1, 0, workers))
+
+
 def compute(x: Array, weight: Array, bias: Array | None) -> Array:
-    if choose(x, weight, "forward").algorithm == "arrays":
-        return array_version.compute(x, weight, bias)
+    choice = choose(x, weight, "forward")
+    if choice.algorithm == "arrays":
+        return array_version("linear").compute(x, weight, bias)
     (M, K), N = x.shape, len(weight)
     rows, ldx = _spread(x)
     ldy = -(-N // WIDTH) * WIDTH
     y = memory.empty((M, ldy))
-    with threads.parallel() as workers:
-        share = BLOCK_K * WIDTH
-        work = threads.scratch(share * workers)
-        product_of_rows(rows, ldx, weight.reshape(-1), y.reshape(-1), ldy, M, N, K, work, share, workers)
+    _divided(product_of_rows, rows, weight.reshape(-1), y.reshape(-1), Shape(M, N, K, ldx, ldy), choice)
     y = y if ldy == N else y[:, :N].copy()
     if bias is not None:
         y += bias
@@ -182,24 +214,27 @@ def compute(x: Array, weight: Array, bias: Array | None) -> Array:
 
 
 def gradients(dy: Array, x: Array, weight: Array, needs: Needs) -> Gradients:
+    choice = choose(x, weight, "backward")
+    if choice.algorithm == "arrays":
+        return array_version("linear").gradients(dy, x, weight, needs)
     (M, K), N = x.shape, len(weight)
-    if choose(x, weight, "backward").algorithm == "arrays":
-        return array_version.gradients(dy, x, weight, needs)
-    rows, ldd = _spread(dy)
+    rows, ldy = _spread(dy)
     dx = memory.empty((M, K)) if needs[0] else None
     if dx is not None:
-        with threads.parallel() as workers:
-            share = BLOCK_PANELS * (BLOCK_K * WIDTH + LANES)
-            work = threads.scratch(share * workers)
-            product_with_columns(rows, ldd, weight.reshape(-1), dx.reshape(-1), M, N, K, work, share, workers)
+        _divided(product_with_columns, rows, weight.reshape(-1), dx.reshape(-1), Shape(M, N, K, K, ldy), choice)
     dweight = memory.empty((N, K)) if needs[1] else None
     if dweight is not None:
         given, ldx = _spread(x)
-        with threads.parallel() as workers:
-            share = BLOCK_K * WIDTH
-            work = threads.scratch(share * workers)
-            product_over_rows(rows, ldd, given, ldx, dweight.reshape(-1), M, N, K, work, share, workers)
+        _divided(product_over_rows, rows, given, dweight.reshape(-1), Shape(M, N, K, ldx, ldy), choice)
     return dx, dweight, dy.sum(0) if needs[2] else None
+
+
+def _divided(product: Any, a: Array, b: Array, c: Array, shape: Shape, choice: choices.Choice) -> None:
+    """Run a product of two operands into a third by all threads."""
+    block, panels = choice.sizes["block_k"], choice.sizes["block_panels"]
+    share = panels * panel_room(block)
+    with threads.parallel() as workers:
+        product(a, b, c, shape, Blocks(block, panels, share, workers), threads.scratch(share * workers))
 
 
 def choose(x: Array, weight: Array, direction: str) -> choices.Choice:

@@ -16,17 +16,18 @@ Measured (EPYC Zen 4, 2 cores, the paper's two normalisations at batch 8, float3
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
+from alexnet_np.kernels import choices
+from alexnet_np.kernels.array_version import array_version
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
-from alexnet_np.ops import local_response_norm
 from alexnet_np.ops.local_response_norm import Geometry
 
-BLOCK = 128  # positions
 ROOTS = (0.5, 0.75)  # the beta that square roots can give; any other is left to NumPy, whose pow is vectorised
 
 
@@ -63,87 +64,102 @@ def naive_gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
     return dx.astype(x.dtype)
 
 
+class Norm(NamedTuple):
+    """s = k + scale * (sum of squares from `low` channels below to `high` above), y = x * s**-beta; numbers as x's."""
+
+    low: int
+    high: int
+    k: np.floating
+    scale: np.floating
+    beta: np.floating
+    factor: np.floating  # the gradient's 2 * scale * beta
+
+
+def norm_of(x: Array, geometry: Geometry) -> Norm:
+    """In x's dtype, so that float32 stays float32."""
+    numbers = (geometry.k, geometry.scale, geometry.beta, 2 * geometry.scale * geometry.beta)
+    return Norm(geometry.low, geometry.high, *(x.dtype.type(number) for number in numbers))
+
+
 def compute(x: Array, geometry: Geometry) -> Array:
     if geometry.beta not in ROOTS:
-        return local_response_norm.compute(x, geometry)
+        return array_version("local_response_norm").compute(x, geometry)
     x = np.require(x, requirements="CAW")
     y = np.empty_like(x)
     with threads.parallel():
-        _forward(x, geometry.low, geometry.high, *constants(x, geometry)[:3], y)
+        _forward(x, norm_of(x, geometry), positions(), y)
     return y
 
 
 def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
     if geometry.beta not in ROOTS:
-        return local_response_norm.gradients(dy, x, geometry)
+        return array_version("local_response_norm").gradients(dy, x, geometry)
     dy, x = np.require(dy, requirements="CAW"), np.require(x, requirements="CAW")
     dx = np.empty_like(x)
     with threads.parallel():
-        _backward(dy, x, geometry.low, geometry.high, *constants(x, geometry), dx)
+        _backward(dy, x, norm_of(x, geometry), positions(), dx)
     return dx
 
 
-def constants(x: Array, geometry: Geometry) -> Array:
-    """k, scale, beta and the gradient's 2 * scale * beta in x's dtype, so that float32 stays float32."""
-    _, _, scale, beta, k = geometry
-    return np.array([k, scale, beta, 2 * scale * beta], x.dtype)
+def positions() -> int:
+    """Of a block."""
+    return choices.sizes("local_response_norm")["positions"]
 
 
 @parallel_kernel
-def _forward(x: Array, low: int, high: int, k: float, scale: float, beta: float, y: Array) -> None:
+def _forward(x, norm, block, y):
     N, C, L = x.shape
-    blocks = -(-L // BLOCK)
+    blocks = -(-L // block)
     for task in prange(N * blocks):
-        n, first = task // blocks, task % blocks * BLOCK
-        last = min(L, first + BLOCK)
+        n, first = task // blocks, task % blocks * block
+        last = min(L, first + block)
         s = np.empty(last - first, x.dtype)
         for c in range(C):
-            norm(x[n], c, first, low, high, k, scale, s)
+            squares(x[n], c, first, norm, s)
             xc, out = x[n, c, first:last], y[n, c, first:last]
-            power(s, beta, out)
+            power(s, norm.beta, out)
             for p in range(len(s)):
                 out[p] = xc[p] / out[p]
 
 
 @parallel_kernel
-def _backward(
-    dy: Array, x: Array, low: int, high: int, k: float, scale: float, beta: float, factor: float, dx: Array
-) -> None:
+def _backward(dy, x, norm, block, dx):
     N, C, L = x.shape
-    blocks = -(-L // BLOCK)
+    blocks = -(-L // block)
     for task in prange(N * blocks):
-        n, first = task // blocks, task % blocks * BLOCK
-        last = min(L, first + BLOCK)
+        n, first = task // blocks, task % blocks * block
+        last = min(L, first + block)
         s = np.empty(last - first, x.dtype)
         pulls = np.empty((C, last - first), x.dtype)  # dy * x * s**(-beta-1)
         for c in range(C):
-            norm(x[n], c, first, low, high, k, scale, s)
+            squares(x[n], c, first, norm, s)
             xc, dyc, out, pull = x[n, c, first:last], dy[n, c, first:last], dx[n, c, first:last], pulls[c]
-            power(s, beta, out)
+            power(s, norm.beta, out)
             for p in range(len(s)):
                 out[p] = dyc[p] / out[p]
                 pull[p] = out[p] * xc[p] / s[p]
         for c in range(C):
             s[:] = 0
-            for other in range(max(0, c - high), min(C, c + low + 1)):  # the windows that hold c: the window mirrored
+            # the windows that hold c: the window mirrored
+            for other in range(max(0, c - norm.high), min(C, c + norm.low + 1)):
                 pull = pulls[other]
                 for p in range(len(s)):
                     s[p] += pull[p]
             xc, out = x[n, c, first:last], dx[n, c, first:last]
             for p in range(len(s)):
-                out[p] -= factor * xc[p] * s[p]
+                out[p] -= norm.factor * xc[p] * s[p]
 
 
 @kernel
-def norm(x: Array, c: int, first: int, low: int, high: int, k: float, scale: float, s: Array) -> None:
+def squares(x, c, first, norm, s):
     """s = k + scale * sum of squares over the window of channel c of x (C,L), for positions first, first+1, ..."""
     s[:] = 0
-    for other in range(max(0, c - low), min(len(x), c + high + 1)):
+    for other in range(max(0, c - norm.low), min(len(x), c + norm.high + 1)):
         row = x[other, first : first + len(s)]
         for p in range(len(s)):
             s[p] += row[p] * row[p]
     for p in range(len(s)):
-        s[p] = k + scale * s[p]
+        s[p] = norm.k + norm.scale * s[p]
 
 
 @kernel

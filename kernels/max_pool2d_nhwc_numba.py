@@ -13,6 +13,7 @@ Measured (EPYC Zen 4, both cores), 64 maps 55 -> 27: 0.03 ms an image, with swit
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -27,32 +28,58 @@ from alexnet_np.kernels.cpu.simd import INTEGER, POINTER, Emitter, vector_functi
 from alexnet_np.ops.max_pool2d import Geometry
 
 
+class Window(NamedTuple):
+    """An undilated window, its steps, and where the first begins: `top` and `left` pixels before the image."""
+
+    KH: int
+    KW: int
+    SH: int
+    SW: int
+    top: int
+    left: int
+
+
+def window_of(geometry: Geometry) -> Window:
+    return Window(*geometry.kernel, *geometry.stride, *geometry.padding)
+
+
+class Seen(NamedTuple):
+    """The pixels of a window that lie in the image, `row` and `col` floats apart."""
+
+    row: int
+    col: int
+    rows: int
+    cols: int
+    first: int  # the place in the window of the first of them
+    width: int  # places from one row of the window to the next
+
+
+class Seers(NamedTuple):
+    """The windows that a pixel lies in, `row` and `col` floats apart; it is at place `first` of the first of them."""
+
+    row: int
+    col: int
+    rows: int
+    cols: int
+    first: int
+    down: int  # places less in the window below
+    across: int  # and in the one to the right
+
+
 def emit_window(
-    e: Emitter,
-    x: ir.Value,
-    row: ir.Value,
-    col: ir.Value,
-    rows: ir.Value,
-    cols: ir.Value,
-    y: ir.Value,
-    switches: ir.Value,
-    first: ir.Value,
-    width: ir.Value,
-    channels: ir.Value,
-    *,
-    keep: bool,
+    e: Emitter, x: ir.Value, seen: Seen, y: ir.Value, switches: ir.Value, channels: ir.Value, *, keep: bool
 ) -> None:
-    """y[c] = the maximum of the rows x cols pixels at x, and where (`keep`) switches[c] = first + i*width + j of it."""
+    """y[c] = the maximum of the pixels seen at x, and (`keep`) switches[c] = its place in the window."""
 
     def body(c: ir.Value) -> None:
         best = e.variable(e.load(x, c))
-        winner = e.variable(e.as_floats(first)) if keep else None
-        with e.loop(rows) as i, e.loop(cols) as j:
-            candidate = e.load(x, e.add(e.add(e.mul(row, i), e.mul(col, j)), c))
+        winner = e.variable(e.as_floats(seen.first)) if keep else None
+        with e.loop(seen.rows) as i, e.loop(seen.cols) as j:
+            candidate = e.load(x, e.add(e.add(e.mul(seen.row, i), e.mul(seen.col, j)), c))
             wins = e.beats(candidate, e.get(best))
             e.set(best, e.select(wins, candidate, e.get(best)))
             if winner is not None:
-                here = e.as_floats(e.add(first, e.add(e.mul(width, i), j)))
+                here = e.as_floats(e.add(seen.first, e.add(e.mul(seen.width, i), j)))
                 e.set(winner, e.select(wins, here, e.get(winner)))
         e.store(e.get(best), y, c)
         if winner is not None:
@@ -61,27 +88,14 @@ def emit_window(
     e.vectors(channels, body)
 
 
-def emit_gather(
-    e: Emitter,
-    dy: ir.Value,
-    switches: ir.Value,
-    row: ir.Value,
-    col: ir.Value,
-    rows: ir.Value,
-    cols: ir.Value,
-    tap: ir.Value,
-    down: ir.Value,
-    across: ir.Value,
-    dx: ir.Value,
-    channels: ir.Value,
-) -> None:
-    """dx[c] = sum of dy over rows x cols windows in which this pixel is tap `tap - i*down - j*across` and won."""
+def emit_gather(e: Emitter, dy: ir.Value, switches: ir.Value, seers: Seers, dx: ir.Value, channels: ir.Value) -> None:
+    """dx[c] = sum of dy over the windows that see this pixel and in which it won."""
 
     def body(c: ir.Value) -> None:
         total = e.variable(e.constant(0.0))
-        with e.loop(rows) as i, e.loop(cols) as j:
-            here = e.add(e.add(e.mul(row, i), e.mul(col, j)), c)
-            me = e.as_floats(e.sub(e.sub(tap, e.mul(down, i)), e.mul(across, j)))
+        with e.loop(seers.rows) as i, e.loop(seers.cols) as j:
+            here = e.add(e.add(e.mul(seers.row, i), e.mul(seers.col, j)), c)
+            me = e.as_floats(e.sub(e.sub(seers.first, e.mul(seers.down, i)), e.mul(seers.across, j)))
             won = e.builder.fcmp_ordered("==", e.load_bytes(switches, here), me)
             e.set(total, e.select(won, e.plus(e.get(total), e.load(dy, here)), e.get(total)))
         e.store(e.get(total), dx, c)
@@ -89,61 +103,59 @@ def emit_gather(
     e.vectors(channels, body)
 
 
-KINDS = (POINTER, *(INTEGER,) * 4, POINTER, POINTER, *(INTEGER,) * 3)
-maximum = vector_function("max_window", KINDS, {keep: partial(emit_window, keep=bool(keep)) for keep in (0, 1)})
-gather = vector_function("max_gather", (POINTER, POINTER, *(INTEGER,) * 7, POINTER, INTEGER), {0: emit_gather})
+P, I = POINTER, INTEGER  # noqa: E741
+maximum = vector_function("max_window", (P, Seen, P, P, I), {k: partial(emit_window, keep=bool(k)) for k in (0, 1)})
+gather = vector_function("max_gather", (P, P, Seers, P, I), {0: emit_gather})
 
 
 @parallel_kernel
-def pool(x, xi, y, yi, switches, keep, N, C, KH, KW, SH, SW, top, left):
-    """The maximum of every undilated window of the images xi into yi; C >= LANES.
+def pool(x, xi, y, yi, switches, keep, N, C, window):
+    """The maximum of every window of the images xi into yi; C >= LANES.
 
     With keep = 1 also its place in the window, kh*KW + kw, into switches (N,OH,OW,C), uint8.
     """
     for task in prange(N * yi.H):
         n, i = np.int64(task) // yi.H, np.int64(task) % yi.H
-        h0, h1 = max(i * SH - top, 0), min(i * SH - top + KH, xi.H)
+        top = i * window.SH - window.top
+        h0, h1 = max(top, 0), min(top + window.KH, xi.H)
         for j in range(yi.W):
-            w0, w1 = max(j * SW - left, 0), min(j * SW - left + KW, xi.W)
+            left = j * window.SW - window.left
+            w0, w1 = max(left, 0), min(left + window.KW, xi.W)
+            seen = Seen(xi.row, xi.col, h1 - h0, w1 - w0, (h0 - top) * window.KW + w0 - left, window.KW)
             pixel = xi.at + n * xi.image + h0 * xi.row + w0 * xi.col
             target = yi.at + n * yi.image + i * yi.row + j * yi.col
-            first = (h0 - i * SH + top) * KW + w0 - j * SW + left
-            switch = keep * (np.int64(task) * yi.W + j) * C
-            maximum(keep, x, pixel, xi.row, xi.col, h1 - h0, w1 - w0, y, target, switches, switch, first, KW, C)
+            maximum(keep, x, pixel, seen, y, target, switches, keep * (np.int64(task) * yi.W + j) * C, C)
 
 
 @parallel_kernel
-def unpool(dy, switches, N, C, OH, OW, KH, KW, SH, SW, top, left, dx, H, W):
-    """dx (N,H,W,C) from dy and switches (N,OH,OW,C)."""
-    for task in prange(N * H):
-        n, h = np.int64(task) // H, np.int64(task) % H + top
-        i0, i1 = max(0, (h - KH + SH) // SH), min(OH, h // SH + 1)
-        for w in range(left, W + left):
-            j0, j1 = max(0, (w - KW + SW) // SW), min(OW, w // SW + 1)
-            window = ((n * OH + i0) * OW + j0) * C
-            tap = (h - i0 * SH) * KW + w - j0 * SW
-            pixel = (np.int64(task) * W + w - left) * C
-            gather(0, dy, window, switches, window, OW * C, C, i1 - i0, j1 - j0, tap, SH * KW, SW, dx, pixel, C)
+def unpool(dy, switches, yi, dx, xi, N, C, window):
+    """dx, images as xi has them, from dy and switches, images as yi has them; none with a frame."""
+    for task in prange(N * xi.H):
+        n, h = np.int64(task) // xi.H, np.int64(task) % xi.H + window.top
+        i0, i1 = max(0, (h - window.KH + window.SH) // window.SH), min(yi.H, h // window.SH + 1)
+        for w in range(window.left, xi.W + window.left):
+            j0, j1 = max(0, (w - window.KW + window.SW) // window.SW), min(yi.W, w // window.SW + 1)
+            first = (h - i0 * window.SH) * window.KW + w - j0 * window.SW
+            seers = Seers(yi.row, yi.col, i1 - i0, j1 - j0, first, window.SH * window.KW, window.SW)
+            source = n * yi.image + i0 * yi.row + j0 * yi.col
+            pixel = np.int64(task) * xi.row + (w - window.left) * xi.col
+            gather(0, dy, source, switches, source, seers, dx, pixel, C)
 
 
 def pool_images(x: Array, geometry: Geometry, y: Array, switches: Array) -> None:
     """x (N,H,W,C) into y and switches (N,OH,OW,C), all without gaps."""
-    N, H, W, C = x.shape
+    (N, H, W, C), (OH, OW) = x.shape, geometry.output
+    xi, yi, lines = framed(C, H, W), framed(C, OH, OW), switches.reshape(-1)
     with threads.parallel():
-        pool(
-            x.reshape(-1), framed(C, H, W), y.reshape(-1), framed(C, *geometry.output), switches.reshape(-1), 1,
-            N, C, *geometry.kernel, *geometry.stride, *geometry.padding,
-        )  # fmt: skip
+        pool(x.reshape(-1), xi, y.reshape(-1), yi, lines, 1, N, C, window_of(geometry))
 
 
 def unpool_images(dy: Array, switches: Array, geometry: Geometry, dx: Array) -> None:
     """dx (N,H,W,C) from dy, flat, and switches (N,OH,OW,C), all without gaps."""
-    N, H, W, C = dx.shape
+    (N, H, W, C), (OH, OW) = dx.shape, geometry.output
+    xi, yi, lines = framed(C, H, W), framed(C, OH, OW), switches.reshape(-1)
     with threads.parallel():
-        unpool(
-            dy, switches.reshape(-1), N, C, *geometry.output, *geometry.kernel, *geometry.stride, *geometry.padding,
-            dx.reshape(-1), H, W,
-        )  # fmt: skip
+        unpool(dy, lines, yi, dx.reshape(-1), xi, N, C, window_of(geometry))
 
 
 def compute(x: Array, geometry: Geometry) -> tuple[Array, Array]:

@@ -13,12 +13,11 @@ from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
+from alexnet_np.kernels import choices
+from alexnet_np.kernels.array_version import array_version
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.jit import parallel_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
-from alexnet_np.ops import relu as array_version
-
-CHUNK = 1 << 16
 
 
 def emit_rectify(e: Emitter, x: ir.Value, y: ir.Value, count: ir.Value) -> None:
@@ -41,10 +40,11 @@ mask_vectors = vector_function("relu_mask", (POINTER, POINTER, POINTER, INTEGER)
 
 
 @parallel_kernel
-def rectify(x, y):
-    for chunk in prange((x.size + CHUNK - 1) // CHUNK):
-        first = np.int64(chunk) * CHUNK
-        count = min(CHUNK, x.size - first)
+def rectify(x, y, chunk):
+    """y = max(x, 0), `chunk` floats a task."""
+    for task in prange((x.size + chunk - 1) // chunk):
+        first = np.int64(task) * chunk
+        count = min(chunk, x.size - first)
         if count >= LANES:
             rectify_vectors(0, x, first, y, first, count)
         else:
@@ -53,10 +53,11 @@ def rectify(x, y):
 
 
 @parallel_kernel
-def rectify_gradient(dy, y, dx):
-    for chunk in prange((y.size + CHUNK - 1) // CHUNK):
-        first = np.int64(chunk) * CHUNK
-        count = min(CHUNK, y.size - first)
+def rectify_gradient(dy, y, dx, chunk):
+    """dx = dy where y > 0, else 0."""
+    for task in prange((y.size + chunk - 1) // chunk):
+        first = np.int64(task) * chunk
+        count = min(chunk, y.size - first)
         if count >= LANES:
             mask_vectors(0, dy, first, y, first, dx, first, count)
         else:
@@ -68,9 +69,9 @@ def compute(x: Array) -> Array:
     y = memory.empty_like(x)
     lines = in_memory_order(x, y)
     if lines is None:
-        return array_version.compute(x)
+        return array_version("relu").compute(x)
     with threads.parallel():
-        rectify(*lines)
+        rectify(*lines, choices.sizes("relu")["chunk"])
     return y
 
 
@@ -78,10 +79,15 @@ def gradients(dy: Array, y: Array) -> Array:
     dx = memory.empty_like(y)
     lines = in_memory_order(same_layout(dy, y), y, dx)
     if lines is None:
-        return array_version.gradients(dy, y)
-    with threads.parallel():
-        rectify_gradient(*lines)
+        return array_version("relu").gradients(dy, y)
+    mask(*lines)
     return dx
+
+
+def mask(dy: Array, y: Array, dx: Array) -> None:
+    """`gradients` into dx, which may be dy; all three lines of memory."""
+    with threads.parallel():
+        rectify_gradient(dy, y, dx, choices.sizes("relu")["chunk"])
 
 
 def same_layout(dy: Array, like: Array) -> Array:

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from alexnet_np.kernels.cpu.simd import MACHINES, host
-from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, gemm, gemm_naive, gemm_transposed, pack, padded_width
+from alexnet_np.kernels.gemm_numba import (
+    ROWS,
+    WIDTH,
+    Product,
+    gemm,
+    gemm_naive,
+    gemm_transposed,
+    pack,
+    packed_product,
+    padded_width,
+)
 
 SHAPES = [(1, 1, 1), (1, WIDTH, 5), (ROWS, WIDTH, 4), (ROWS + 1, WIDTH + 1, 13), (2 * ROWS + 5, 3 * WIDTH - 1, 66)]
 ERROR = 1e-6  # relative to the largest element: float32 sums of up to 66 products
@@ -26,7 +36,8 @@ def test_gemm_overwrites_then_adds(M, N, K):
     ldc = padded_width(N)
     c = np.full((M, ldc), np.nan, np.float32)
     for accumulate in (0, 1):
-        gemm(a.reshape(-1), 0, K, 1, 0, K, pack(b).reshape(-1), 0, c.reshape(-1), 0, ldc, M, N, accumulate)
+        product = packed_product(M, N, K, K, ldc, accumulate)
+        gemm(a.reshape(-1), 0, pack(b).reshape(-1), 0, c.reshape(-1), 0, product)
         assert_close(c[:, :N], (1 + accumulate) * exact)
 
 
@@ -37,9 +48,8 @@ def test_transposed_gemm(M, N, K):
     wide = np.zeros((K, ldb), np.float32)
     wide[:, :N] = b
     c = np.ones((M, ldb), np.float32)
-    gemm_transposed(
-        np.ascontiguousarray(a.T).reshape(-1), 0, M, K, wide.reshape(-1), 0, ldb, c.reshape(-1), 0, ldb, M, N, 1
-    )
+    product = Product(M, N, K, lda=M, ldb=ldb, ldc=ldb, accumulate=1, taps=1, tap_step=0)
+    gemm_transposed(np.ascontiguousarray(a.T).reshape(-1), 0, wide.reshape(-1), 0, c.reshape(-1), 0, product)
     assert_close(c[:, :N] - 1, a.astype(np.float64) @ b)
 
 
@@ -50,7 +60,8 @@ def test_taps_sum_over_overlapping_rows():
     x, b = rng.standard_normal(200, dtype=np.float32), rng.standard_normal((2 * K, N), dtype=np.float32)
     a = np.stack([np.concatenate([x[2 * i : 2 * i + K], x[100 + 2 * i : 100 + 2 * i + K]]) for i in range(M)])
     c = np.zeros((M, padded_width(N)), np.float32)
-    gemm(x, 0, 2, 2, 100, K, pack(b).reshape(-1), 0, c.reshape(-1), 0, padded_width(N), M, N, 0)
+    product = Product(M, N, K, lda=2, ldb=WIDTH, ldc=padded_width(N), accumulate=0, taps=2, tap_step=100)
+    gemm(x, 0, pack(b).reshape(-1), 0, c.reshape(-1), 0, product)
     assert_close(c[:, :N], a.astype(np.float64) @ b)
 
 

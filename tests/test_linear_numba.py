@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alexnet_np import threads
-from alexnet_np.kernels import linear_numba
+from alexnet_np.kernels import choices, linear_numba
 from alexnet_np.kernels.gemm_numba import WIDTH, padded_width
 from alexnet_np.ops import linear
 
@@ -44,8 +44,10 @@ def test_packed_weights(M, N, K, relu):
     wide = np.zeros(panels * WIDTH, np.float32)
     wide[:N] = bias
     y = np.full((M, ldy), np.nan, np.float32)
-    with threads.parallel() as workers:
+    with threads.parallel():
         linear_numba.pack_weight(weight.reshape(-1), N, K, packed)
-        linear_numba.forward(rows.reshape(-1), ldx, packed, wide, relu, y.reshape(-1), ldy, M, N, K, 100, workers)
+    with choices.overriding(choices.Row(op="linear", block_k=100)):
+        shape = linear_numba.Shape(M, N, K, ldx, ldy)
+        linear_numba.forward(rows.reshape(-1), packed, wide, bool(relu), y.reshape(-1), shape)
     expected = linear.compute(*(a.astype(np.float64) for a in (x, weight, bias)))
     assert_close(y[:, :N], np.maximum(expected, 0) if relu else expected)

@@ -8,6 +8,7 @@ import pytest
 from alexnet_np.kernels import choices, conv2d_numba, conv2d_winograd_batch_numba
 from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
+from alexnet_np.kernels.conv2d_layer import Layer
 from alexnet_np.kernels.conv2d_winograd_transforms import (
     FAMILIES,
     POINTS,
@@ -91,10 +92,8 @@ def test_forward_agrees_with_float64(family, N, C, F, H, W, padding, groups, hal
     y = np.full((N, OH, OW, F), np.nan, np.float32)
     target = Image(0, OH * OW * F, OW * F, F, OH, OW)
     u = winograd.packed_filters(weight, m, groups)
-    winograd.forward(
-        padded.reshape(-1), source, u, bias, 1, y.reshape(-1), target,
-        N, C // groups, F // groups, m, r, padding, block, groups,
-    )  # fmt: skip
+    layer, tiles = Layer(N, C // groups, F // groups, groups, relu=True), winograd.tiling(m, r, padding, target)
+    winograd.forward(padded.reshape(-1), source, u, bias, y.reshape(-1), target, layer, tiles, block)
     np.testing.assert_allclose(y.transpose(0, 3, 1, 2), expected, rtol=0, atol=ERROR * scale)
 
 
@@ -104,7 +103,8 @@ def test_nan_stays_nan_through_the_fused_relu():
     image = Image(0, 13 * 13 * 16, 13 * 16, 16, 13, 13)
     u = winograd.packed_filters(np.ones((16, 16, 3, 3), np.float32), 5)
     bias = np.zeros(16, np.float32)
-    winograd.forward(channels_last(x).reshape(-1), image, u, bias, 1, y.reshape(-1), image, 1, 16, 16, 5, 3, (1, 1), 64)
+    layer, tiles = Layer(1, 16, 16, relu=True), winograd.tiling(5, 3, (1, 1), image)
+    winograd.forward(channels_last(x).reshape(-1), image, u, bias, y.reshape(-1), image, layer, tiles, 64)
     assert np.isnan(y).all()
 
 
@@ -172,13 +172,14 @@ def test_space_to_depth_and_its_adjoint(S):
     x = rng.standard_normal((N, C, H, W), dtype=np.float32)
     d = np.full((N, rows, cols, room), np.nan, np.float32)
     image = framed(room, rows, cols)
-    depth.space_to_depth(x.reshape(-1), 0, N, C, H, W, S, top, left, d.reshape(-1), image, room)
+    folding = depth.Folding(C, H, W, S, top, left)
+    depth.space_to_depth(x.reshape(-1), 0, N, folding, d.reshape(-1), image, room)
     padded = np.zeros((N, C, rows * S, cols * S), np.float32)
     padded[:, :, top : top + H, left : left + W] = x
     blocks = padded.reshape(N, C, rows, S, cols, S).transpose(0, 2, 4, 1, 3, 5).reshape(N, rows, cols, -1)
     assert np.array_equal(d[..., : C * S * S], blocks) and not d[..., C * S * S :].any()
     back = np.full_like(x, np.nan)
-    depth.depth_to_space(d.reshape(-1), image, N, C, H, W, S, top, left, back.reshape(-1))
+    depth.depth_to_space(d.reshape(-1), image, N, folding, back.reshape(-1))
     assert np.array_equal(back, x)
     weight = rng.standard_normal((2, 3, 2 * S + 1, 2 * S + 1), dtype=np.float32)
     assert np.array_equal(depth.filters_from_depth(depth.filters_to_depth(weight, S), S, 2 * S + 1), weight)

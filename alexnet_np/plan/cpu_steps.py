@@ -21,10 +21,12 @@ from alexnet_np.kernels import local_response_norm_nhwc_numba as lrn
 from alexnet_np.kernels import max_pool2d_nhwc_numba as max_pool
 from alexnet_np.kernels import preprocess_nhwc_numba as preprocess
 from alexnet_np.kernels import relu_tanh_sigmoid_nhwc_numba as activations
+from alexnet_np.kernels.array_version import array_version
+from alexnet_np.kernels.conv2d_layer import Layer
 from alexnet_np.kernels.cpu.image import framed
 from alexnet_np.kernels.cpu.simd import MACHINE
 from alexnet_np.kernels.gemm_numba import WIDTH
-from alexnet_np.kernels.problems import DENSE, Problem, of_convolution
+from alexnet_np.kernels.problems import DENSE, of_convolution
 from alexnet_np.plan import steps
 from alexnet_np.plan.cpu_buffers import Buffer, InputBuffer, Rows
 from alexnet_np.plan.cpu_weights import PackedWeights
@@ -68,13 +70,13 @@ class Load(steps.Input, Step):
 
     def run(self, first: int, count: int) -> None:
         x, y, (C, H, W) = self.x, self.target, self.place.entering
+        folding = depth.Folding(C, H, W, y.S, *y.corner)
         with threads.parallel():
             if x.dtype == np.uint8:
                 given = framed(C, H, W).skip(first)
-                told = (self.table, self.order)
-                preprocess.bytes_to_depth(x, given, *told, y.array, y.at(first), count, C, y.S, *y.corner)
+                preprocess.bytes_to_depth(x, given, self.table, self.order, y.array, y.at(first), count, folding)
             else:
-                depth.space_to_depth(x, first, count, C, H, W, y.S, *y.corner, y.array, y.at(first), y.channels)
+                depth.space_to_depth(x, first, count, folding, y.array, y.at(first), y.channels)
 
     def say(self) -> None:
         S = self.target.S
@@ -128,16 +130,14 @@ class Convolution(steps.Convolution, Step):
             self.bias[: len(bias)] = bias
 
     def run(self, first: int, count: int) -> None:
-        source, target, g = self.source, self.target, self.geometry
-        common = (
-            source.array, source.at(first), self.weights, self.bias, int(self.relu), target.array, target.at(first),
-            count, *self.shape,
-        )  # fmt: skip
+        (C, F), x, y = self.shape, self.source, self.target
+        arguments = (x.array, x.at(first), self.weights, self.bias, y.array, y.at(first))
+        layer = Layer(count, C, F, self.groups, self.relu)
         if self.choice.algorithm == "winograd":
-            block = self.choice.sizes["block_tiles"]
-            winograd.forward(*common, self.choice.m, self.choice.r, self.corner, block, self.groups)
+            tiles = winograd.tiling(self.choice.m, self.choice.r, self.corner, y.image)
+            winograd.forward(*arguments, layer, tiles, self.choice.sizes["block_tiles"])
         else:
-            direct.forward(*common, g.kernel, g.stride, g.dilation, self.corner, self.groups)
+            direct.forward(*arguments, layer, self.geometry)
 
 
 def dense(weight: Array, groups: int) -> Array:
@@ -170,13 +170,8 @@ class Dense(steps.Dense, Step):
     def run(self, first: int, count: int) -> None:
         N, K = self.target.features, self.source.features
         x, y = self.source, self.target
-        with threads.parallel() as workers:
-            problem = Problem("linear", batch=count, C=K, F=N, planned=True, machine=MACHINE)
-            block = min(K, choices.choose(problem).sizes["block_k"])
-            linear_numba.forward(
-                x.array, x.stride, self.weights, self.bias, int(self.relu), y.array, y.stride,
-                count, N, K, block, workers,
-            )  # fmt: skip
+        shape = linear_numba.Shape(count, N, K, x.stride, y.stride)
+        linear_numba.forward(x.array, self.weights, self.bias, self.relu, y.array, shape)
 
 
 class Activation(steps.Activation, Step):
@@ -200,20 +195,18 @@ class MaxPool(steps.MaxPool, Step):
     def run(self, first: int, count: int) -> None:
         g, x, y = self.geometry, self.source, self.target
         if self.dilated:
-            y.view(first, count)[:] = self.layer.op.compute(x.view(first, count), g)[0]
+            y.view(first, count)[:] = array_version("max_pool2d").compute(x.view(first, count), g)[0]
             return
         with threads.parallel():
-            max_pool.pool(
-                x.array, x.at(first), y.array, y.at(first), NO_SWITCHES, 0, count, y.channels,
-                *g.kernel, *g.stride, *g.padding,
-            )  # fmt: skip
+            window = max_pool.window_of(g)
+            max_pool.pool(x.array, x.at(first), y.array, y.at(first), NO_SWITCHES, 0, count, y.channels, window)
 
 
 class Normalise(steps.Normalise, Step):
     def run(self, first: int, count: int) -> None:
         x, y = self.source, self.target
         with threads.parallel():
-            lrn.normalise(x.array, x.at(first), y.array, y.at(first), count, y.channels, *self.geometry)
+            lrn.normalise(x.array, x.at(first), y.array, y.at(first), count, y.channels, lrn.Norm(*self.geometry))
 
 
 class Average(steps.Average, Step):

@@ -33,6 +33,22 @@ class Image(NamedTuple):
         return self._replace(at=self.at + channel)
 
 
+class Step(NamedTuple):
+    """How many floats a pixel lies from the one below it, and from the one to the right."""
+
+    row: int
+    col: int
+
+
+class Inside(NamedTuple):
+    """Of the pixels (i,j) of a tile those with top <= i < bottom and left <= j < right lie in the image."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
 def framed(C: int, H: int, W: int, before: int = 0, after: int = 0) -> Image:
     """Images of (H,W,C) packed one after another, each in its frame of zeros."""
     row = (before + W + after) * C

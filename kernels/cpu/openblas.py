@@ -66,10 +66,9 @@ def _gemm(a: Any, b: Any, c: Any, beta: Any) -> Any:
         (M, N), K = c.shape, a.shape[1]
         for k in range(0, max(1, K), TERMS):
             a_at, b_at = a.ctypes.data + k * a.strides[1], b.ctypes.data + k * b.strides[0]
-            product(
-                ROW_MAJOR, a_order, b_order, M, N, min(TERMS, K - k), real(1),
-                a_at, a_step, b_at, b_step, real(beta if k == 0 else 1), c.ctypes.data, c_step,
-            )  # fmt: skip
+            terms, one, keep = min(TERMS, K - k), real(1), real(beta if k == 0 else 1)
+            into = c.ctypes.data
+            product(ROW_MAJOR, a_order, b_order, M, N, terms, one, a_at, a_step, b_at, b_step, keep, into, c_step)
 
     return call
 

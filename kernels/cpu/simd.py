@@ -4,7 +4,9 @@ Numba can only hope that LLVM vectorises a loop. A GEMM microkernel and the Wino
 vectors in registers, so they are written as vectors: a Python function gets an `Emitter` and emits straight-line code
 on <LANES x float>, and `vector_function` compiles it (vector_library.py) into what Numba functions call as
 
-    f(variant, array, offset, ..., integer, ...)    a pointer parameter takes two arguments: a 1-D array, an offset
+    f(variant, array, offset, ..., integer, ..., group, ...)
+
+where a pointer parameter takes two arguments, a 1-D array and an offset, and a group is a NamedTuple of integers.
 
 How wide a vector is, and how large a GEMM tile, is data chosen from the host's features (or NUMBA_CPU_FEATURES).
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -279,12 +281,13 @@ def _declared(module: ir.Module, signature: ir.FunctionType, name: str) -> ir.Fu
 
 
 POINTER, INTEGER = "pointer", "integer"
+Kind = str | type[tuple]  # of a parameter: POINTER, INTEGER, or a NamedTuple class whose fields are integers
 Emit = Callable[..., None]  # emit(emitter, *arguments) writes the body of a function
 
 
-def emit_variants(module: ir.Module, name: str, kinds: tuple[str, ...], variants: Mapping[int, Emit]) -> None:
+def emit_variants(module: ir.Module, name: str, kinds: Sequence[Kind], variants: Mapping[int, Emit]) -> None:
     """The function `name` of (variant, *arguments), which calls variants[variant], each a function of its own."""
-    parameters = [FLOAT.as_pointer() if kind == POINTER else INT for kind in kinds]
+    parameters = [FLOAT.as_pointer() if kind == POINTER else INT for kind in kinds for _ in range(fields(kind))]
     entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT, *parameters]), name)
     chooser = ir.IRBuilder(entry.append_basic_block("entry"))
     done = entry.append_basic_block("done")
@@ -295,7 +298,7 @@ def emit_variants(module: ir.Module, name: str, kinds: tuple[str, ...], variants
         function.linkage = "internal"
         function.attributes.add("noinline")
         builder = ir.IRBuilder(function.append_basic_block("entry"))
-        emit(Emitter(builder), *function.args)
+        emit(Emitter(builder), *grouped(kinds, function.args))
         builder.ret_void()
         block = entry.append_basic_block(f"variant_{variant}")
         switch.add_case(INT(variant), block)
@@ -304,7 +307,19 @@ def emit_variants(module: ir.Module, name: str, kinds: tuple[str, ...], variants
         caller.ret_void()
 
 
-def vector_function(name: str, kinds: tuple[str, ...], variants: Mapping[int, Emit]) -> Any:
+def fields(kind: Kind) -> int:
+    """How many machine words a parameter is."""
+    return 1 if isinstance(kind, str) else len(kind._fields)  # type: ignore[attr-defined]
+
+
+def grouped(kinds: Sequence[Kind], words: Sequence[ir.Value]) -> list[Any]:
+    """The words of a function's parameters as its emitter takes them: those of a NamedTuple as one."""
+    rest = iter(words)
+    taken = [[next(rest) for _ in range(fields(kind))] for kind in kinds]
+    return [some[0] if isinstance(kind, str) else kind(*some) for kind, some in zip(kinds, taken, strict=True)]
+
+
+def vector_function(name: str, kinds: Sequence[Kind], variants: Mapping[int, Emit]) -> Any:
     """What Numba code calls as f(variant, *arguments): the function that variants[variant] emits, compiled here.
 
     An unknown variant does nothing.
@@ -316,7 +331,7 @@ def vector_function(name: str, kinds: tuple[str, ...], variants: Mapping[int, Em
         return types.void(types.intp, *arguments), generate
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        values = [arguments[0], *pointers_and_integers(context, builder, kinds, signature.args[1:], arguments[1:])]
+        values = [arguments[0], *words_of(context, builder, kinds, signature.args[1:], arguments[1:])]
         prototype = ir.FunctionType(ir.VoidType(), [value.type for value in values])
         builder.call(_declared(builder.module, prototype, symbol), values)
         return context.get_dummy_value()
@@ -329,10 +344,10 @@ def vector_function(name: str, kinds: tuple[str, ...], variants: Mapping[int, Em
     return intrinsic(typed)
 
 
-def pointers_and_integers(
-    context: Any, builder: ir.IRBuilder, kinds: tuple[str, ...], kinds_of: Any, arguments: Any
+def words_of(
+    context: Any, builder: ir.IRBuilder, kinds: Sequence[Kind], kinds_of: Any, arguments: Any
 ) -> list[ir.Value]:
-    """Numba's arguments as LLVM's: each (array, offset) becomes one pointer."""
+    """Numba's arguments as LLVM's: each (array, offset) becomes one pointer, each NamedTuple its fields."""
     values, rest = [], list(zip(kinds_of, arguments, strict=True))
     for kind in kinds:
         numba_type, value = rest.pop(0)
@@ -341,6 +356,10 @@ def pointers_and_integers(
             offset_type, offset = rest.pop(0)
             place = builder.gep(array.data, [context.cast(builder, offset, offset_type, types.intp)])
             values.append(builder.bitcast(place, FLOAT.as_pointer()))
-        else:
+        elif kind == INTEGER:
             values.append(context.cast(builder, value, numba_type, types.intp))
+        else:
+            assert numba_type.instance_class is kind, f"{numba_type} where {kind} is expected"
+            inner = zip(cgutils.unpack_tuple(builder, value), numba_type.types, strict=True)
+            values += [context.cast(builder, field, its_type, types.intp) for field, its_type in inner]
     return values
