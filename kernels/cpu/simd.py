@@ -360,6 +360,6 @@ def words_of(
             values.append(context.cast(builder, value, numba_type, types.intp))
         else:
             assert numba_type.instance_class is kind, f"{numba_type} where {kind} is expected"
-            inner = zip(cgutils.unpack_tuple(builder, value), numba_type.types, strict=True)
-            values += [context.cast(builder, field, its_type, types.intp) for field, its_type in inner]
+            words = enumerate(numba_type.types)
+            values += [context.cast(builder, builder.extract_value(value, i), t, types.intp) for i, t in words]
     return values
