@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_np import kernels, ops
+import alexnet_np as anp
+from alexnet_np import kernels, layers, ops
 from alexnet_np.backend import use_backend
 from alexnet_np.kernels.array_version import LEFT, array_version, times_left
+from alexnet_np.models import AlexNet
 from alexnet_np.ops.sgd import Step
 
 ROWS, IMAGES = np.ones((3, 5)), np.ones((2, 3, 4, 4))
@@ -23,13 +25,26 @@ CASES = {  # op -> a call that its kernel leaves: float64, or what else LEFT nam
 }
 
 
-@pytest.mark.parametrize("op", LEFT)
+def test_every_op_that_leaves_something_is_tried():
+    assert {*CASES, "max_pool2d"} == set(LEFT)
+
+
+@pytest.mark.parametrize("op", CASES)
 def test_a_case_that_is_left_is_counted_and_computed_by_the_arrays(op):
     expected, before = CASES[op](), times_left[op]
     with use_backend("numba"):
         result = CASES[op]()
     assert times_left[op] == before + 1
     assert (result is expected is None) or np.array_equal(result, expected)
+
+
+def test_a_plan_leaves_windows_with_gaps():
+    features = [layers.Conv2d(1, 4, 3), layers.MaxPool2d(2, 1, dilation=2)]
+    model = AlexNet("mine", features, layers.Identity(), [layers.Linear(4 * 4 * 4, 3)], seed=0).eval()
+    plan, x = anp.compile(model, max_batch=1, size=8), np.ones((1, 1, 8, 8), np.float32)
+    before = times_left["max_pool2d"]
+    np.testing.assert_allclose(plan(x), model(x), rtol=1e-4)
+    assert times_left["max_pool2d"] == before + 1
 
 
 def test_what_a_kernel_takes_is_not_counted():
