@@ -57,6 +57,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "caffemodel V0": lambda path: weight_formats.caffemodel(path, state(), 0),
     "caffemodel V1": lambda path: weight_formats.caffemodel(path, state(), 1),
     "caffemodel V2": lambda path: weight_formats.caffemodel(path, state(), 2),
+    "onnx": lambda path: weight_formats.onnx_file(path, state()),
     "mat": lambda path: weight_formats.matconvnet(path, state()),
     "mat, compressed": lambda path: weight_formats.matconvnet(path, state(), packed=True),
     "hdf5": lambda path: weight_formats.hdf5(path, state()),

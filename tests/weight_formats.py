@@ -283,3 +283,19 @@ def hdf5(path: Path, state: State) -> Path:
                 file.create_dataset(f"data/{name}/{i}", data=array)
         file.create_group("data/relu1")
     return path
+
+
+def onnx_file(path: Path, state: State) -> Path:
+    """The zoo's graph with these numbers in it."""
+    import onnx
+
+    light = Path(onnx.__file__).parent / "backend/test/data/light/light_bvlc_alexnet.onnx"
+    saved = onnx.load(light)
+    kept = [node for node in saved.graph.node if node.op_type != "ConstantOfShape"]
+    del saved.graph.node[:], saved.graph.initializer[:]
+    saved.graph.node.extend(kept)
+    names = [f"{layer}_{kind}_0" for layer in LAYERS for kind in "wb"]
+    for name, array in zip(names, state.values(), strict=True):
+        saved.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    onnx.save(saved, path)
+    return path

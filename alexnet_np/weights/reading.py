@@ -16,8 +16,8 @@ from alexnet_np.weights.leaves import Contents, read_all
 from alexnet_np.weights.source import Source, source_of
 
 SUPPORTED = (
-    ".pth and .pt of torch.save and torch.jit.save, .safetensors, .npz, .npy, .caffemodel, .mat of MatConvNet, HDF5, "
-    "checkpoints of cuda-convnet"
+    ".pth and .pt of torch.save and torch.jit.save, .safetensors, .npz, .npy, .onnx, .caffemodel, .mat of MatConvNet, "
+    "HDF5, checkpoints of cuda-convnet"
 )
 # what a file begins with, and where -> its reader
 BEGINNINGS = (
@@ -27,8 +27,10 @@ BEGINNINGS = (
     (b"MATLAB 5.0 MAT-file", 0, ("mat_file", "read")),
     (b"\x1f\x8b\x08", 0, ("packed", "read_gzip")),
 )
-# A protocol buffer says nothing of itself. These are the first fields of a NetParameter: name, layers, input, layer.
-FIRST_FIELDS = {b"\x0a": "caffe_file", b"\x12": "caffe_file", b"\x1a": "caffe_file", b"\xa2": "caffe_file"}
+# A protocol buffer says nothing of itself. These are first fields: of ONNX's ModelProto ir_version, graph and
+# opset_import; of Caffe's NetParameter name, layers, input and layer.
+FIRST_FIELDS = dict.fromkeys((b"\x08", b"\x3a", b"\x42"), "onnx_file")
+FIRST_FIELDS |= dict.fromkeys((b"\x0a", b"\x12", b"\x1a", b"\xa2"), "caffe_file")
 
 
 def read(path: str | os.PathLike[str], part: str | None = None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class Source:
 
     def __init__(self, holder: BinaryIO | bytearray, start: int, size: int, lock: Lock | None = None) -> None:
         self.holder, self.start, self.size = holder, start, size
+        self.path: Path | None = None  # of the file, for those that keep their numbers in another one beside it
         self.lock = lock or Lock()  # where the system cannot read at a place, seeking and reading must not be parted
 
     def part(self, start: int, size: int) -> Source:
@@ -102,7 +103,9 @@ def source_of(path: Path) -> Iterator[Source]:
         raise WeightsError("is a directory, not a file" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
     with path.open("rb") as file:
         before = os.fstat(file.fileno())
-        yield Source(file, 0, before.st_size)
+        source = Source(file, 0, before.st_size)
+        source.path = path
+        yield source
         after = os.fstat(file.fileno())
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise WeightsError("changed while it was read: read it again when it is whole")

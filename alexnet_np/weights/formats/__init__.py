@@ -7,7 +7,10 @@ pickle_file.py, npy_file.py           dicts of arrays that pickle.dump or numpy.
 cuda_convnet.py, packed.py            the authors' checkpoints, and how they may be compressed
 npz_file.py, zips.py                  numpy.savez
 safetensors_file.py                   .safetensors
-caffe_file.py, caffe_schema.py        .caffemodel
+onnx_file.py, onnx_tensor.py          ONNX: the graph, and its numbers in the file or beside it
+caffe_file.py                         .caffemodel
+onnx_schema.py, caffe_schema.py       the messages of both
 protobuf.py                           protocol buffers without their numbers
-hdf5_file.py, mat_file.py             Caffe's snapshots in HDF5, MatConvNet's networks
+hdf5_file.py                          Caffe's snapshots in HDF5
+mat_file.py, matconvnet.py            .mat, and the networks of MatConvNet in it
 """
