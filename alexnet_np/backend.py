@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import ModuleType
+from types import MappingProxyType
 from typing import Any
 
 from alexnet_np.device import Array, clear_errors, count_gpus, on_gpu
@@ -56,6 +56,7 @@ FUSED = {
 
 _usable = {"numpy"}  # backends found usable so far
 _chosen: ContextVar[str | None] = ContextVar("alexnet_np_backend", default=None)
+_given: ContextVar[Mapping[str, Any]] = ContextVar("alexnet_np_given", default=MappingProxyType({}))
 
 
 def available_backends() -> dict[str, bool | str]:
@@ -108,6 +109,16 @@ def use_backend(name: str | None) -> Iterator[None]:
         _chosen.reset(token)
 
 
+@contextmanager
+def computing(op: str, module: Any) -> Iterator[None]:
+    """Inside the `with`, `op` is computed by `module`, whichever backend is chosen: one of kernels/variants.py."""
+    token = _given.set({**_given.get(), op: module})
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
 def current_backend(x: Any) -> str:
     """The backend that would serve an op on `x` now."""
     chosen = _chosen.get()
@@ -125,6 +136,8 @@ def implementation(op: str, x: Array) -> Any:
 
     What CUDA and CuPy raise inside them becomes a BackendError of one line.
     """
+    if op in (given := _given.get()):
+        return _OnGpu(given[op], f"cuda: {op}") if on_gpu(x) else given[op]
     backend = current_backend(x)
     try:
         module = importlib.import_module(IMPLEMENTATIONS[op][backend])
@@ -143,7 +156,7 @@ def fused_implementation(unit: str, x: Array) -> Any:
 class _OnGpu:
     """A module's functions, with errors that say which op on which backend."""
 
-    def __init__(self, module: ModuleType, what: str) -> None:
+    def __init__(self, module: Any, what: str) -> None:
         self.module, self.what = module, what
 
     def __getattr__(self, name: str) -> Any:

@@ -169,7 +169,12 @@ class Choice(NamedTuple):
 
 
 _overrides: ContextVar[tuple[Row, ...]] = ContextVar("alexnet_np_choices", default=())
+_insisted: ContextVar[Row | None] = ContextVar("alexnet_np_insisted", default=None)
 _measured: tuple[Row, ...] = ()
+
+
+class NoWay(BackendError):
+    """A way that was insisted on cannot compute a problem."""
 
 
 @contextmanager
@@ -182,6 +187,17 @@ def overriding(*rows: Row) -> Iterator[None]:
         _overrides.reset(token)
 
 
+@contextmanager
+def insisting(row: Row) -> Iterator[None]:
+    """Inside the `with`, `row` comes first and `choose` raises NoWay where its op goes another way."""
+    token = _insisted.set(row)
+    try:
+        with overriding(row):
+            yield
+    finally:
+        _insisted.reset(token)
+
+
 def use_measured(rows: Iterable[Row]) -> None:
     """From now on `rows`, measured on this machine, come before TABLE."""
     global _measured
@@ -190,7 +206,11 @@ def use_measured(rows: Iterable[Row]) -> None:
 
 def choose(problem: Problem) -> Choice:
     """What the table says of `problem`. Raises BackendError where no row that fits can compute it."""
-    return _choose(problem, _overrides.get() + _measured)
+    choice, insisted = _choose(problem, _overrides.get() + _measured), _insisted.get()
+    concerned = insisted is not None and (insisted.op, insisted.device) == (problem.op, problem.device)
+    if insisted is not None and concerned and not _same(choice, insisted):
+        raise NoWay(f"{insisted.algorithm} does not compute this {problem.op}'s {problem.direction}")
+    return choice
 
 
 def sizes(op: str, device: str = "cpu") -> Mapping[str, int]:

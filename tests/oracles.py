@@ -13,14 +13,15 @@ from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
-from unittest import mock
 
+import cuda_shim
 import numpy as np
 import pytest
 import torch
 
-from alexnet_np.backend import BACKENDS, IMPLEMENTATIONS, available_backends, use_backend
+from alexnet_np.backend import BACKENDS, IMPLEMENTATIONS, available_backends, computing, use_backend
 from alexnet_np.device import array_module
+from alexnet_np.kernels import variants
 
 FLOAT64 = 1e-12
 """Largest float64 difference from torch, relative to the largest value: thousands of roundings, where both sides make
@@ -48,19 +49,29 @@ A step of 1e-5 leaves 1e-10 times the third derivative, which for LRN at large a
 STEP = 1e-5
 
 
-def implementations(*kernels: str) -> Any:
-    """The fixture `backend`: every backend, then modules of alexnet_np.kernels that may not be any backend's choice.
+def implementations(op: str | None = None, ways: bool = True) -> Any:
+    """The fixture `backend`: every backend, and for an op every other version of it in kernels/variants.py, by label.
 
-    "MODULE:naive" is version one in that module, "MODULE:python" the same lines without a compiler.
+    Without `ways`, not those that differ from the backend's by a row of choices.py alone, which are for large shapes.
+    An op's CUDA kernels run on the CPU too, under the shim.
     """
-    names = [pytest.param(name, marks=pytest.mark.gpu) if BACKENDS[name] == "gpu" else name for name in BACKENDS]
+    devices = dict(BACKENDS)
+    if op is not None:
+        devices |= {v.label: v.device for v in variants.versions(op) if ways or not v.rows}
+    names: list[Any] = [pytest.param(n, marks=pytest.mark.gpu) if d == "gpu" else n for n, d in devices.items()]
 
-    @pytest.fixture(params=[*names, *kernels])
+    @pytest.fixture(params=[*names, *([] if op is None else [cuda_shim.NAME])])
     def backend(request):
-        usable = available_backends().get(request.param, True)
+        if request.param == cuda_shim.NAME:
+            if cuda_shim.compiler() is None:
+                pytest.skip("needs g++ to compile the CUDA sources as C++")
+            with cuda_shim.as_backend() as name:
+                yield name
+            return
+        usable = available_backends()[request.param.split()[0]]
         if usable is not True:
             pytest.skip(usable)
-        return request.param
+        yield request.param
 
     return backend
 
@@ -90,7 +101,7 @@ def check_op(
         for partner in (implementation, *partners(name, implementation)):
             ours = run(op, arrays, keywords, dy, implementation, dtype=dtype, layout=layout, backward=partner)
             assert len(ours) <= len(theirs)
-            floor = WINOGRAD if winograd and "numba" in (implementation, partner) else FLOAT32_FLOOR
+            floor = WINOGRAD if winograd and is_winograd(implementation, partner) else FLOAT32_FLOOR
             for label, got, other, true in zip(labels(ours), ours, theirs, truth, strict=False):
                 what = f"{name} {np.dtype(dtype).name}, {implementation} forward, {partner} backward: {label}"
                 if got is None or other is None:
@@ -138,7 +149,7 @@ def run(
     backward: str | None = None,
 ) -> list[np.ndarray | None]:
     """Our output and gradients, having checked that no input was touched and that dtypes are kept."""
-    device = BACKENDS.get(implementation, "cpu")
+    device = device_of(implementation)
     inputs = [None if a is None else layout(to_device(cast(a, dtype), device)) for a in arrays]
     keywords = {k: to_device(cast(v, dtype), device) if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
     dy = layout(to_device(np.asarray(dy, dtype), device))
@@ -164,7 +175,7 @@ def check_gradient(
 ) -> None:
     """(L(a + h·d) - L(a - h·d)) / 2h beside the gradient's share in a random direction d, for L = sum of dy*y."""
     rng = np.random.default_rng(1)
-    device = BACKENDS.get(implementation, "cpu")
+    device = device_of(implementation)
     keywords = {k: to_device(v, device) if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
 
     def outputs(values: Sequence[np.ndarray | None]) -> tuple[np.ndarray, Any]:
@@ -233,24 +244,35 @@ def worst(got: np.ndarray, want: np.ndarray) -> str:
 
 @contextmanager
 def using(op: ModuleType, implementation: str) -> Iterator[None]:
-    """Run `op` with one of the names that `implementations` takes."""
+    """Run `op` with one of the names that `implementations` gives; "LABEL:python" is the same without a compiler."""
     if implementation in BACKENDS:
         with use_backend(implementation):
             yield
         return
-    path, _, version = implementation.partition(":")
-    module: Any = import_module(f"alexnet_np.kernels.{path}")
-    if version:
-        module = SimpleNamespace(compute=module.naive_compute, gradients=module.naive_gradients)
-    if version == "python":
-        module = SimpleNamespace(compute=module.compute.py_func, gradients=module.gradients.py_func)
-    with mock.patch.object(op, "implementation", lambda *_: module):
+    name, (label, _, python) = op.__name__.rpartition(".")[2], implementation.partition(":")
+    variant = variants.find(name, label)
+    if not python:
+        with variants.using(variant):
+            yield
+        return
+    module: Any = import_module(variant.module)
+    forward, backward = (getattr(module, function).py_func for function in variant.functions)
+    uncompiled = SimpleNamespace(compute=forward, gradients=backward)
+    with computing(name, uncompiled):
         yield
 
 
+def device_of(implementation: str) -> str:
+    return BACKENDS[implementation.split()[0].partition(":")[0]]
+
+
+def is_winograd(*implementations: str) -> bool:
+    return any(name == "numba" or "winograd" in name for name in implementations)
+
+
 def partners(name: str, implementation: str) -> list[str]:
-    """The other implementations that run here on the same device and are not the same functions."""
-    device = BACKENDS.get(implementation, "cpu")
+    """The backends that run here on the same device and do not run the same functions."""
+    device = device_of(implementation)
     table = IMPLEMENTATIONS.get(name, {})
     return [
         other

@@ -54,7 +54,8 @@ CASES = {
     "many columns": ((2, 32, 40, 40), (4, 32, 5, 5), {"padding": 2}),  # more than one block of im2col's
 }
 
-backend = implementations("conv2d_im2col_numba")
+backend = implementations("conv2d", ways=False)
+version = implementations("conv2d")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -63,11 +64,10 @@ def test_agrees_with_torch(backend, rng, case):
     check_op(ops.conv2d, arrays(rng, x, weight), keywords, implementation=backend)
 
 
-@pytest.mark.parametrize("version", ["naive", "python"])
 @pytest.mark.parametrize("case", ["everything", "unbatched", "same, even kernel", "padding beyond the kernel"])
-def test_version_one_agrees_with_torch(rng, version, case):
+def test_version_one_without_a_compiler(rng, case):
     x, weight, keywords = CASES[case]
-    check_op(ops.conv2d, arrays(rng, x, weight), keywords, implementation=f"conv2d_im2col_numba:{version}")
+    check_op(ops.conv2d, arrays(rng, x, weight), keywords, implementation="numba naive:python")
 
 
 # Many channels, which the fast algorithms need: Winograd's kernels, its groups, its space-to-depth; and what it leaves
@@ -91,11 +91,11 @@ WIDE = {
 
 @pytest.mark.parametrize("case", WIDE)
 @pytest.mark.parametrize("layout", [strided, channels_last])
-def test_many_channels(backend, rng, case, layout):
+def test_many_channels(version, rng, case, layout):
     x, weight, keywords = WIDE[case]
     weight_scale = 1 / np.sqrt(np.prod(weight[1:]))
     inputs = [a * s for a, s in zip(arrays(rng, x, weight), (1, weight_scale, 1), strict=True)]
-    check_op(ops.conv2d, inputs, keywords, implementation=backend, layout=layout, winograd=True)
+    check_op(ops.conv2d, inputs, keywords, implementation=version, layout=layout, winograd=True)
 
 
 def test_without_bias(backend, rng):
@@ -143,7 +143,7 @@ def test_no_channels_give_the_bias(backend):  # torch gives an output without ch
 
 
 @pytest.mark.parametrize("needs", [(True, False, False), (False, True, False), (False, False, True), (False,) * 3])
-@pytest.mark.parametrize("implementation", ["numpy", "numba", "conv2d_im2col_numba", "conv2d_im2col_numba:naive"])
+@pytest.mark.parametrize("implementation", ["numpy", "numba", "numba im2col", "numba naive"])
 def test_gradients_not_asked_for_are_none(rng, implementation, needs):
     x, weight, bias = arrays(rng, (2, 3, 6, 5), (4, 3, 3, 3))
     with using(ops.conv2d, implementation):
@@ -153,7 +153,7 @@ def test_gradients_not_asked_for_are_none(rng, implementation, needs):
         assert np.array_equal(gradient, full) if need else gradient is None
 
 
-@pytest.mark.parametrize("backend", ["numpy", "conv2d_im2col_numba"])
+@pytest.mark.parametrize("backend", ["numpy", "numba im2col"])
 def test_columns_are_built_for_a_slice_of_the_batch_only(backend, rng, monkeypatch):
     bound, (x, weight, _) = 2 << 20, arrays(rng, (16, 16, 29, 29), (8, 16, 3, 3))
     monkeypatch.setattr(conv2d, "COLUMN_BYTES", bound)

@@ -44,7 +44,8 @@ from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.kernels.gpu import runtime
 from alexnet_np.kernels.gpu.upload import upload
 from alexnet_np.kernels.problems import LIMITS, Problem
-from alexnet_np.measure.cuda_cases import CASES, IMPLEMENTATIONS, Case, computed_by, normal, run_case
+from alexnet_np.kernels.variants import Variant, find, using
+from alexnet_np.measure.cuda_cases import CASES, Case, cuda_versions, normal, run_case
 from alexnet_np.ops import conv2d, sgd
 from alexnet_np.ops.sgd import Step
 
@@ -52,7 +53,7 @@ pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ 
 
 TOLERANCE = {"float32": 3e-6, "float64": 1e-13}
 EXACT = {"max_pool2d", "relu", "dropout"}
-PAIRS = [(case, name) for case in CASES for name in IMPLEMENTATIONS[case.op]]
+PAIRS = [(case, variant) for case in CASES for variant in cuda_versions(case.op)]
 
 
 def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> None:
@@ -63,14 +64,14 @@ def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float, wha
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("case", "name"), PAIRS, ids=[f"{c.op}-{n}-{c.name}" for c, n in PAIRS])
+@pytest.mark.parametrize(("case", "variant"), PAIRS, ids=[f"{c.op}-{v.name}-{c.name}" for c, v in PAIRS])
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:divide by zero")
-def test_a_kernel_agrees_with_the_array_operations_in_every_order(case: Case, name: str, dtype: str) -> None:
+def test_a_kernel_agrees_with_the_array_operations_in_every_order(case: Case, variant: Variant, dtype: str) -> None:
     with np.errstate(all="ignore"):
         expected = run_case(case, dtype if case.op in EXACT else "float64")
     results = {}
     for order in ORDERS:
-        with runtime.use_executor(ShimExecutor(order)), computed_by(case.op, IMPLEMENTATIONS[case.op][name]):
+        with runtime.use_executor(ShimExecutor(order)), using(variant):
             results[order] = run_case(case, dtype)
     for key, value in expected.items():
         actual = results["forward"][key]
@@ -203,7 +204,7 @@ def test_wide_indices(monkeypatch: pytest.MonkeyPatch, shim: ShimExecutor, op: s
     monkeypatch.setattr(runtime, "LONG", 1)
     case = next(c for c in CASES if c.op == op)
     expected = run_case(case, "float64")
-    with computed_by(op, next(iter(IMPLEMENTATIONS[op].values()))):
+    with using(find(op, "cuda")):
         actual = run_case(case, "float64")
     assert {dict(kernel.defines)["INDEX"] for kernel in shim.launched} == {"long long"}
     for key, value in expected.items():
@@ -215,7 +216,7 @@ def test_columns_are_built_for_slices_of_the_batch(monkeypatch: pytest.MonkeyPat
     expected = run_case(case, "float64")
     image = 27 * 36 * 8  # bytes of one image's columns
     row = choices.Row(device="gpu", column_bytes=3 * image)
-    with choices.overriding(row), computed_by("conv2d", conv2d_cuda):
+    with choices.overriding(row), using(find("conv2d", "cuda")):
         actual = run_case(case, "float64")
         widths = []
         monkeypatch.setattr(conv2d_im2col_cuda, "gemm", lambda a, b, out, **_: widths.append(out.shape[2]))

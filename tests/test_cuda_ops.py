@@ -1,12 +1,7 @@
-"""The ops' own tests, comparisons with torch included, once more with the CUDA kernels run on the CPU.
-
-Every test of those files that takes `backend` is collected here too, under the fixture below.
-"""
+"""A whole network with the CUDA kernels run on the CPU. (Each op's own tests run them too: oracles.implementations.)"""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Iterator
 
 import cuda_shim
@@ -15,20 +10,6 @@ import pytest
 
 import alexnet_np as anp
 
-FILES = (
-    "adaptive_avg_pool2d",
-    "conv2d",
-    "cross_entropy",
-    "dropout",
-    "linear",
-    "local_response_norm",
-    "max_pool2d",
-    "relu",
-    "sgd",
-    "softmax",
-    "training_activations",
-)
-
 pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ to compile the CUDA sources as C++")
 
 
@@ -36,17 +17,6 @@ pytestmark = pytest.mark.skipif(cuda_shim.compiler() is None, reason="needs g++ 
 def backend() -> Iterator[str]:
     with cuda_shim.as_backend() as name:
         yield name
-
-
-for _file in FILES:
-    for _name, _test in vars(importlib.import_module(f"test_{_file}")).items():
-        if _name.startswith("test_") and "backend" in inspect.signature(_test).parameters:
-            globals()[f"test_{_file}_{_name.removeprefix('test_')}"] = _test
-
-
-def test_every_file_gave_tests() -> None:
-    for file in FILES:
-        assert any(name.startswith(f"test_{file}_") for name in globals()), file
 
 
 @pytest.mark.parametrize("preset", ["torchvision", "paper"])

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from oracles import check_op, refused, run, strided, to_device, to_host
+from oracles import check_op, device_of, implementations, refused, run, strided, to_device, to_host, using
 
 from alexnet_np import ops
-from alexnet_np.backend import BACKENDS, use_backend
 from alexnet_np.errors import ArgumentError, ShapeError
 from alexnet_np.random import uniform
+
+backend = implementations("dropout")
 
 
 def with_mask(x, p, mask):
@@ -86,8 +87,8 @@ def test_precision_does_not_change_the_mask(backend):
 
 
 def forward(backend, x, **keywords):
-    with use_backend(backend):
-        return ops.dropout.forward(to_device(x, BACKENDS[backend]), **keywords)
+    with using(ops.dropout, backend):
+        return ops.dropout.forward(to_device(x, device_of(backend)), **keywords)
 
 
 @pytest.mark.parametrize(

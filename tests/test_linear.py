@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
-from oracles import check_op, refused, run, strided, using
+from oracles import check_op, implementations, refused, run, strided, using
 
 from alexnet_np import ops
 from alexnet_np.errors import ShapeError
+
+backend = implementations("linear")
 
 
 def arrays(rng, x, weight, bias):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles import to_device, to_host
+from oracles import implementations, to_device, to_host
 
 import alexnet_np as anp
 from alexnet_np.backend import BACKENDS
@@ -14,6 +14,8 @@ from alexnet_np.layers import Parameter
 from alexnet_np.ops import sgd
 from alexnet_np.training import schedules
 from alexnet_np.training.sgd import SGD
+
+backend = implementations("sgd")
 
 EXACT = 1e-12  # float64: a hundred steps of a few roundings each
 SHAPES = {"conv.weight": (7, 3, 5, 5), "conv.bias": (7,), "fc.weight": (40, 90), "fc.bias": (40,)}

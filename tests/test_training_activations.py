@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracles import check_op
+from oracles import check_op, implementations
 
 import alexnet_np as anp
 from alexnet_np import threads
@@ -10,6 +10,8 @@ from alexnet_np.kernels.cpu.image import framed
 from alexnet_np.kernels.cpu.simd import LANES
 from alexnet_np.kernels.relu_tanh_sigmoid_nhwc_numba import KINDS, activate
 from alexnet_np.ops import sigmoid, tanh
+
+backend = implementations("tanh")
 
 
 @pytest.mark.parametrize("op", [tanh, sigmoid], ids=["tanh", "sigmoid"])

@@ -1,62 +1,20 @@
-"""What every CUDA kernel is put through: inputs of each op, chosen where kernels go wrong, and its implementations."""
+"""What every version with CUDA kernels is put through: inputs of each op, chosen where kernels go wrong."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any, NamedTuple
-from unittest import mock
 
 import numpy as np
 
 from alexnet_np import ops
-from alexnet_np.kernels import (
-    adaptive_avg_pool2d_cuda,
-    conv2d_direct_cuda,
-    conv2d_im2col_cuda,
-    conv2d_implicit_cuda,
-    cross_entropy_cuda,
-    dropout_cuda,
-    linear_cublas_cuda,
-    linear_rows_cuda,
-    local_response_norm_cuda,
-    log_softmax_cuda,
-    max_pool2d_cuda,
-    relu_cuda,
-    sigmoid_cuda,
-    softmax_cuda,
-    tanh_cuda,
-)
+from alexnet_np.kernels.variants import Variant, versions
 from alexnet_np.random import uniform
 
 
-def convolution(compute: Any) -> Any:
-    return SimpleNamespace(compute=compute, gradients=conv2d_im2col_cuda.gradients)
-
-
-IMPLEMENTATIONS: dict[str, dict[str, Any]] = {
-    "conv2d": {
-        "im2col": conv2d_im2col_cuda,
-        "direct": conv2d_direct_cuda,
-        "implicit": conv2d_implicit_cuda,
-        "implicit-64": convolution(partial(conv2d_implicit_cuda.compute, tile=64)),
-        "implicit-128": convolution(partial(conv2d_implicit_cuda.compute, tile=128)),
-    },
-    "max_pool2d": {"cuda": max_pool2d_cuda},
-    "adaptive_avg_pool2d": {"cuda": adaptive_avg_pool2d_cuda},
-    "relu": {"cuda": relu_cuda},
-    "tanh": {"cuda": tanh_cuda},
-    "sigmoid": {"cuda": sigmoid_cuda},
-    "local_response_norm": {"cuda": local_response_norm_cuda},
-    "dropout": {"cuda": dropout_cuda},
-    "linear": {"cublas": linear_cublas_cuda, "rows": linear_rows_cuda},
-    "softmax": {"cuda": softmax_cuda},
-    "log_softmax": {"cuda": log_softmax_cuda},
-    "cross_entropy": {"cuda": cross_entropy_cuda},
-}
+def cuda_versions(op: str) -> list[Variant]:
+    return [variant for variant in versions(op, "gpu") if variant.backend == "cuda"]
 
 
 class Case(NamedTuple):
@@ -179,13 +137,6 @@ CASES = [
     Case("cross_entropy", "an impossible class", (np.array([[0.0, -np.inf, 1.0]]), np.array([2])), {}),
     Case("cross_entropy", "empty batch", (normal(0, 5), targets((0,), 5)), {"reduction": "sum"}),
 ]
-
-
-@contextmanager
-def computed_by(op: str, implementation: Any) -> Iterator[None]:
-    """`ops.<op>` of NumPy arrays goes to `implementation`'s launchers."""
-    with mock.patch.object(getattr(ops, op), "implementation", lambda op, x: implementation):
-        yield
 
 
 def itself(array: Any) -> Any:

@@ -28,8 +28,9 @@ import numpy as np
 import alexnet_np as anp
 from alexnet_np.errors import AlexNetError, one_line
 from alexnet_np.kernels.gemm_cuda import PRECISIONS
+from alexnet_np.kernels.variants import using
 from alexnet_np.measure import gpu_kernels, gpu_model, gpu_training, harness, markdown
-from alexnet_np.measure.cuda_cases import CASES, IMPLEMENTATIONS, computed_by, run_case
+from alexnet_np.measure.cuda_cases import CASES, cuda_versions, run_case
 from alexnet_np.measure.gpu import Gpu, Machine, measure_peaks, to_numpy
 from alexnet_np.measure.report import Report
 from alexnet_np.models import AlexNet
@@ -48,11 +49,11 @@ def verify(machine: Machine) -> Iterator[str]:
     for case in CASES:
         with np.errstate(all="ignore"):
             expected = run_case(case, "float64")
-        for name, implementation in IMPLEMENTATIONS[case.op].items():
+        for variant in cuda_versions(case.op):
             for dtype, tolerance in TOLERANCE.items():
-                what = f"{case.op} {name} {case.name!r} {dtype}"
+                what = f"{case.op} {variant.name} {case.name!r} {dtype}"
                 try:
-                    with computed_by(case.op, implementation):
+                    with using(variant):
                         first, second = (run_case(case, dtype, machine.place, to_numpy) for _ in range(2))
                 except Exception as error:
                     yield f"{what}: {type(error).__name__}: {one_line(error)}"

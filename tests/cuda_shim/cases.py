@@ -11,14 +11,14 @@ from alexnet_np import ops
 from alexnet_np.kernels import (
     cross_entropy_cuda,
     dropout_cuda,
-    linear_cublas_cuda,
     max_pool2d_cuda,
     preprocess_cuda,
     sgd_cuda,
 )
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.kernels.gpu.upload import upload
-from alexnet_np.measure.cuda_cases import CASES, IMPLEMENTATIONS, computed_by, itself, normal, run_case
+from alexnet_np.kernels.variants import find, using
+from alexnet_np.measure.cuda_cases import CASES, cuda_versions, itself, normal, run_case
 from alexnet_np.ops.sgd import Step
 
 SGD_CASES = [
@@ -79,10 +79,10 @@ def launch_everything(dtypes: tuple[str, ...] = ("float32", "float64")) -> None:
     """Every kernel in every build that the cases ask for, on whatever executor is set."""
     for dtype in dtypes:
         for case in CASES:
-            for implementation in IMPLEMENTATIONS[case.op].values():
-                with computed_by(case.op, implementation):
+            for variant in cuda_versions(case.op):
+                with using(variant):
                     run_case(case, dtype)
         run_sgd(SGD_CASES[-1], dtype)
         run_plan_kernels(dtype)
-    with matmul_precision("tf32x3"), computed_by("linear", linear_cublas_cuda):
+    with matmul_precision("tf32x3"), using(find("linear", "cublas")):
         run_case(next(c for c in CASES if c.op == "linear"), "float32")
