@@ -1,6 +1,6 @@
 # Each target makes its own virtual environment under .venv/ and installs what it needs, from a bare Python 3.11 or newer.
 #
-#   make demo        AlexNet on a photograph (no torch is installed)
+#   make demo        AlexNet on a photograph, and a trained one as a page (no torch is installed)
 #   make test        every test but the slow ones, beside torch
 #   make test-slow   the slow ones: .ci/run runs them too
 #   make bench       benchmarks beside PyTorch, ONNX Runtime and OpenVINO
@@ -19,7 +19,7 @@ TORCH_INDEX ?=
 CUDA ?= 13
 ARGS ?=
 
-EXTRAS_demo = plots
+EXTRAS_demo = plots,explorer
 EXTRAS_test = test
 EXTRAS_bench = bench
 EXTRAS_lint = lint
@@ -32,6 +32,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 demo: .venv/demo/installed
 	.venv/demo/bin/alexnet demo $(ARGS)
+	.venv/demo/bin/alexnet explore --garment 0 --out explorer.html
 
 test: .venv/test/installed
 	.venv/test/bin/python -m pytest -m "not slow" $(ARGS)

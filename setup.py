@@ -21,11 +21,13 @@ PACKAGES = [
     "alexnet_np.ops",
     "alexnet_np.plan",
     "alexnet_np.study",
+    "alexnet_np.study.explorer",
     "alexnet_np.training",
     "alexnet_np.weights",
     "alexnet_np.weights.formats",
 ]
 
+BROWSER = ["playwright>=1.49", "axe-playwright-python>=0.1.4"]  # to drive a Chromium that is there: none is installed
 TORCH = ["torch==2.13.0", "torchvision==0.28.0"]
 
 setup(
@@ -42,6 +44,7 @@ setup(
         "alexnet_np": ["assets/*", "assets/garments/*", "py.typed"],
         "alexnet_np.kernels": ["*.cu", "*.cuh"],
         "alexnet_np.kernels.gpu": ["*.cu", "*.cuh"],
+        "alexnet_np.study.explorer": ["page/*"],
     },
     install_requires=[
         "numpy>=2.0",
@@ -55,6 +58,7 @@ setup(
     ],
     extras_require={
         "plots": ["matplotlib>=3.8"],
+        "explorer": ["jinja2>=3.1"],
         "cuda12": ["cupy-cuda12x>=13"],
         "cuda13": ["cupy-cuda13x[ctk]>=13.6"],
         "verify": TORCH,
@@ -62,7 +66,7 @@ setup(
         "hdf5": ["h5py>=3.8"],  # Caffe's snapshots in HDF5
         "onnx": ["onnx>=1.17"],  # which brings protobuf
         "test": [
-            *[*TORCH, "pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8"],
+            *[*TORCH, "pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8", "jinja2>=3.1", *BROWSER],
             *["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "openvino>=2025.0", "h5py>=3.8", "scipy>=1.11"],
             "opencv-python-headless>=4.10,<5",  # 4 reads Caffe's networks, 5 does not any more
         ],

@@ -28,6 +28,7 @@ backend = implementations()
 
 def pytest_addoption(parser):
     parser.addoption("--gpu", action="store_true", help="fail if any test is skipped for want of a GPU")
+    parser.addoption("--screenshots", metavar="FOLDER", help="where the explorer's tests leave theirs, to be looked at")
 
 
 def pytest_configure(config):

@@ -8,11 +8,12 @@ import torch
 
 import alexnet_np as anp
 from alexnet_np import ops
+from alexnet_np.device import array_module, to_cpu
 from alexnet_np.layers import MaxPool2d
 from alexnet_np.presets import PRESETS
-from alexnet_np.study.explain import explain
+from alexnet_np.study.explain import ROUNDINGS, arithmetic, explain
 from alexnet_np.study.torch_net import torch_module
-from alexnet_np.study.units import activations, places, to_cpu
+from alexnet_np.study.units import activations, places
 from alexnet_np.training.variants import Identity, Sigmoid, Tanh
 
 WINOGRAD = 2e-5  # relative: what the numba backend's convolutions are allowed instead
@@ -51,21 +52,22 @@ def test_every_layer_beside_torch(preset, backend):
     x = picture(model)
     values = {name: to_cpu(value) for name, value in activations(model, model_array(model, x)).items()}
     for name, place in places(model, x.shape).items():
-        truth = by_torch(place, values[place.source].astype(np.float64))
+        given = values[place.source]
+        truth = by_torch(place, given.astype(np.float64))
+        winograd = backend == "numba" and place.layer.op is ops.conv2d
         for index in some_units(place.shape, 6):
-            found = explain(model, model_array(model, x), name, index)
-            assert found.value == pytest.approx(truth[index], rel=1e-12, abs=1e-12 * found.size), (name, index)
-            assert found.stored == values[name][index]
-            winograd = backend == "numba" and place.layer.op is ops.conv2d
-            allowed = WINOGRAD * found.size if winograd else found.rounding
-            assert found.difference <= allowed, (name, index, found.value, found.stored)
-            assert found.source == place.source
-            assert found.type == type(place.layer).__name__
+            made = arithmetic(place, given, index)
+            assert made.value == pytest.approx(truth[index], rel=1e-12, abs=1e-12 * made.size), (name, index)
+            allowed = (WINOGRAD if winograd else ROUNDINGS * 2.0**-24) * made.size
+            assert abs(made.value - values[name][index]) <= allowed, (name, index)
+        found = explain(model, model_array(model, x), name, index)
+        assert found.value == made.value
+        assert found.stored == values[name][index]
+        assert (found.source, found.type) == (place.source, type(place.layer).__name__)
+        assert found.rounding == ROUNDINGS * 2.0**-24 * made.size
 
 
 def model_array(model, x):
-    from alexnet_np.device import array_module
-
     first = next(model.parameters()).data
     return array_module(first).asarray(x, first.dtype)
 

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 import alexnet_np
-from alexnet_np.cli import bench, demo, explain, images, study, train, weights
+from alexnet_np.cli import bench, demo, explain, explore, images, study, train, weights
 from alexnet_np.errors import AlexNetError, one_line
 
 
@@ -72,6 +72,7 @@ demo.register(app)
 images.register(app)
 study.register(app)
 explain.register(app)
+explore.register(app)
 train.register(app)
 app.add_typer(weights.app, name="weights", rich_help_panel="Files and speed")
 app.add_typer(bench.app, name="bench", rich_help_panel="Files and speed")

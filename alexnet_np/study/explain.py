@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np import ops
-from alexnet_np.device import as_array
+from alexnet_np.device import as_array, to_cpu
 from alexnet_np.errors import AlexNetError
 from alexnet_np.models import AlexNet
 from alexnet_np.ops import sigmoid, tanh
 from alexnet_np.study.receptive_field import ReceptiveField, receptive_fields
-from alexnet_np.study.units import Index, Place, activations, check_index, check_layer, places, to_cpu, windows
+from alexnet_np.study.units import Index, Place, activations, check_index, check_layer, places, windows
 
 ROUNDINGS = 8  # a float32 result may be this many halves of a unit in the last place of its terms' sizes away
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np import ops
-from alexnet_np.device import Array, on_gpu
+from alexnet_np.device import Array
 from alexnet_np.errors import ArgumentError, ShapeError
 from alexnet_np.layers import Layer, Shape, no_grad
 from alexnet_np.models import AlexNet
@@ -134,7 +134,3 @@ def activations(model: AlexNet, x: Array) -> dict[str, Array]:
         for handle in handles:
             handle.remove()
     return found
-
-
-def to_cpu(x: Array) -> np.ndarray:
-    return x.get() if on_gpu(x) else x
