@@ -9,11 +9,13 @@ import numpy as np
 
 from alexnet_np.backend import BACKENDS, check_backend
 from alexnet_np.device import Array, as_array, on_gpu, to_cpu, to_gpu
-from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
+from alexnet_np.errors import ArgumentError, DtypeError, ShapeError, WeightsError
 from alexnet_np.initialisation import initialise
 from alexnet_np.layers import Conv2d, Dropout, Flatten, Layer, Linear, Shape
+from alexnet_np.outline import steps_of
 from alexnet_np.sequential import Sequential
 from alexnet_np.weights.fitting import match
+from alexnet_np.weights.steps import Network
 
 
 class AlexNet(Layer):
@@ -22,6 +24,7 @@ class AlexNet(Layer):
     def __init__(self, preset: str, features: list[Layer], avgpool: Layer, classifier: list[Layer], seed: int) -> None:
         super().__init__()
         self.preset, self.seed = preset, seed
+        self.input_size: int | None = None  # the side of the pictures that it was made for
         self.features, self.avgpool = Sequential(features), avgpool
         self.flatten, self.classifier = Flatten(), Sequential(classifier)
         for i, layer in enumerate(leaf for _, leaf in self.leaves()):
@@ -65,6 +68,20 @@ class AlexNet(Layer):
         dlogits = as_array(dlogits, "model: dlogits")
         dx = Sequential(self._parts()).backward(dlogits, input_grad, retain_graph)
         return self.hooked_gradient(dx, dlogits)
+
+    def as_network(self, size: int | None = None) -> Network:
+        """The network as plain data, in testing, for input of `size` x `size`: what other programs' files are made of.
+
+        By default `size` is what the preset was made for. Raises WeightsError where that is not known, ArgumentError
+        for a layer that other programs do not have, ShapeError.
+        """
+        side = self.input_size if size is None else size
+        if side is None:
+            raise WeightsError("how large the input is nobody has said: give size=, such as size=224")
+        self.output_shape((1, self.in_channels, side, side))
+        arrays = {name: to_cpu(parameter.data) for name, parameter in self.named_parameters()}
+        title = f"AlexNet, {self.preset}"
+        return Network(title, steps_of(self.leaves()), arrays, (self.in_channels, side, side), {})
 
     def _parts(self) -> list[Layer]:
         return [self.features, self.avgpool, self.flatten, self.classifier]

@@ -154,6 +154,7 @@ def alexnet(
     classes = known.classes if num_classes is None else num_classes
     layers = known.build(channels, classes, width)
     model = AlexNet(preset, *layers, secrets.randbits(32) if seed is None else seed)
+    model.input_size = known.preprocessing.crop
     model.astype(dtype)
     if weights is None:
         initialise(model.named_parameters(), model.seed)

@@ -7,7 +7,8 @@ import pytest
 
 import alexnet_np as anp
 from alexnet_np.errors import MissingPackageError, WeightsError
-from alexnet_np.weights import convert, fitting
+from alexnet_np.weights import fitting
+from alexnet_np.weights.formats import npz_file
 
 EXPECTED = {"features.0.weight": (2, 3), "features.0.bias": (2,)}
 
@@ -112,15 +113,19 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(convert.npz_file.npy, "write_array", full)
+    monkeypatch.setattr(npz_file.npy, "write_array", full)
     with pytest.raises(WeightsError, match="w.npz: cannot be written: No space left on device"):
         anp.weights.write(path, {"w": np.ones(3)})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_what_cannot_be_written(tmp_path, monkeypatch):
-    with pytest.raises(WeightsError, match=r"w.pth: weights are written as .safetensors or .npz"):
-        anp.weights.write(tmp_path / "w.pth", given())
+    with pytest.raises(WeightsError, match=r"w.bin: weights are written as .safetensors, .npz, .pth"):
+        anp.weights.write(tmp_path / "w.bin", given())
+    with pytest.raises(WeightsError, match=r"w.onnx: .onnx holds a whole network.*give the model"):
+        anp.weights.write(tmp_path / "w.onnx", given())
+    with pytest.raises(WeightsError, match="a model or a mapping"):
+        anp.weights.write(tmp_path / "w.npz", [np.ones(3)])
     with pytest.raises(WeightsError, match="'w' has dtype"):
         anp.weights.write(tmp_path / "w.npz", {"w": np.array([{}])})
     for ending in FORMATS:

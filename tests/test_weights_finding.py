@@ -21,7 +21,7 @@ import weight_files as wf  # noqa: E402
 
 import alexnet_np as anp  # noqa: E402
 from alexnet_np.errors import WeightsError  # noqa: E402
-from alexnet_np.weights import convert, registry  # noqa: E402
+from alexnet_np.weights import registry  # noqa: E402
 
 WIDTH = 1 / 32  # of torchvision's network, with ten classes: the files are kilobytes
 
@@ -226,7 +226,7 @@ def test_two_that_fit_are_an_error_that_names_both(tmp_path, tensors):
     other = {name: tensor + 1 for name, tensor in tensors.items()}
     path = tmp_path / "w.pth"
     torch.save({"model": tensors, "model_ema": prefixed(other, "module.")}, path)
-    for attempt in (lambda: load(path), lambda: anp.weights.read(path), lambda: convert.inspect(path)):
+    for attempt in (lambda: load(path), lambda: anp.weights.read(path), lambda: anp.weights.inspect(path)):
         with pytest.raises(WeightsError, match=r"'model' and 'model_ema.*part=.*--part"):
             attempt()
     same(load(anp.weights.read(path, part="model_ema")), other)  # what the message says
@@ -254,7 +254,7 @@ def test_what_does_not_fit_is_said(tmp_path, tensors):
 def test_inspect_and_load_agree(tmp_path, tensors):
     for name, checkpoint in CHECKPOINTS.items():
         torch.save(checkpoint(tensors), tmp_path / "w.pth")
-        rows = convert.inspect(tmp_path / "w.pth").rows
+        rows = anp.weights.inspect(tmp_path / "w.pth").rows
         assert [(row.name, row.shape) for row in rows] == [
             (name, array.shape) for name, array in anp.weights.read(tmp_path / "w.pth").items()
         ], name
@@ -262,7 +262,7 @@ def test_inspect_and_load_agree(tmp_path, tensors):
 
 def test_bfloat16_is_shown_as_such(tmp_path, tensors):
     torch.save({name: tensor.bfloat16() for name, tensor in tensors.items()}, tmp_path / "w.pth")
-    assert {row.dtype for row in convert.inspect(tmp_path / "w.pth").rows} == {"bfloat16"}
+    assert {row.dtype for row in anp.weights.inspect(tmp_path / "w.pth").rows} == {"bfloat16"}
     half = {name: tensor.bfloat16().float() for name, tensor in tensors.items()}
     same(load(tmp_path / "w.pth"), half)
     same(load({name: tensor.bfloat16() for name, tensor in tensors.items()}), half)

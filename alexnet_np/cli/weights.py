@@ -11,10 +11,11 @@ import typer
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Json
 from alexnet_np.presets import find_preset, preset_of_weights
-from alexnet_np.weights import convert as files
 from alexnet_np.weights import registry
+from alexnet_np.weights.convert import inspect as inspect_file
 from alexnet_np.weights.fitting import check_finite
 from alexnet_np.weights.reading import read
+from alexnet_np.weights.writing import write
 
 app = typer.Typer(no_args_is_help=True, help="List, download, convert and inspect weight files.")
 
@@ -81,7 +82,7 @@ def convert(
       alexnet weights convert alexnet-owt-7be5be79.pth alexnet.safetensors
     """
     arrays = read(registry.path_of(source), part)
-    files.write(target, arrays)
+    write(target, arrays)
     total = sum(array.size for array in arrays.values())
     if as_json:
         show.print_json({"path": str(target), "arrays": len(arrays), "parameters": total})
@@ -101,7 +102,7 @@ def inspect(
       alexnet weights inspect mine.pth
       alexnet weights inspect mine.pth --finite && echo sound
     """
-    contents = files.inspect(file)
+    contents = inspect_file(file)
     preset = find_preset({row.name: row.shape for row in contents.rows})
     if finite:
         check_finite(read(file))

@@ -12,7 +12,10 @@ refused with a WeightsError of one line. What a file is, its content decides, no
     steps.py         the layers of a network as plain data, as some files have them
     memory.py        a mapping in memory, as if it were a file
     registry.py      published weights: find, download, load
-    convert.py       inspect, write
+    convert.py       inspect: what is in a file
+    writing.py       write: weights, or a whole network, into a file
+    transforms.py    a network changed exactly: channels, mean, groups, dropout
+    lrn.py           the dialects of LRN, as what they compute
     formats/         one file a format
 """
 
@@ -22,10 +25,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alexnet_np.weights.convert import inspect, write
+    from alexnet_np.weights.convert import inspect
     from alexnet_np.weights.fitting import check_finite, match
     from alexnet_np.weights.reading import read
     from alexnet_np.weights.registry import download, find, load
+    from alexnet_np.weights.writing import write
 
 # name -> the module it lives in, loaded when first used: zipfile, urllib and hashlib take longer than all of this
 _LAZY = {
@@ -36,7 +40,7 @@ _LAZY = {
     "load": "registry",
     "match": "fitting",
     "read": "reading",
-    "write": "convert",
+    "write": "writing",
 }
 
 __all__ = ["check_finite", "download", "find", "inspect", "load", "match", "read", "write"]

@@ -44,3 +44,25 @@ def square(pads: int) -> Pads:
 def order(steps: Sequence[Step]) -> list[str]:
     """The kinds that tell networks apart, in order: without dropout, flattening and softmax, which change no logit."""
     return [each.kind for each in steps if each.kind not in ("dropout", "flatten", "softmax", "adaptive")]
+
+
+class Network(NamedTuple):
+    """A network as plain data: what is written as another program's model, and what transforms.py changes."""
+
+    title: str
+    steps: tuple[Step, ...]
+    arrays: Mapping[str, Any]  # NAME.weight and NAME.bias of every convolution and dense layer
+    input: tuple[int, int, int]  # (C, H, W)
+    metadata: Mapping[str, str]  # what is noted beside it
+
+
+def output_size(step: Step, size: tuple[int, int], kernel: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) of what a convolution or a pooling makes of maps of `size`. ceil counts a window that begins inside."""
+    result = []
+    windows = zip(size, kernel, step.settings["stride"], step.settings["padding"], strict=True)
+    for side, n, over, (before, after) in windows:
+        count, rest = divmod(side + before + after - n, over)
+        if rest and step.settings.get("ceil") and (count + 1) * over < side + before:
+            count += 1
+        result.append(count + 1)
+    return result[0], result[1]

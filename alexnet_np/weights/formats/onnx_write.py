@@ -1,0 +1,195 @@
+"""A network as an ONNX model: input (N, C, H, W) with N free, output the logits, opset 13 to 20.
+
+Where ONNX has an operator it is used; what it has none for is put together from plain ones:
+
+    LRN of an even window or of two towers     Mul, Conv (ones where a channel sees another), Mul, Add, Pow, Div
+    LRN within each map                        Pad, Mul, AveragePool, Mul, Add, Pow, Div
+    adaptive average pooling                   AveragePool where the windows are equal, else two MatMul
+
+A pooling that counts by ceil gets what is missing as padding at the end, which is the same for the given size. Dropout
+is left out: the graph is for inference.
+
+Source: onnx/onnx, docs/Operators.md, docs/Changelog.md (the same definitions from opset 13 on).
+"""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_np.errors import MissingPackageError, WeightsError
+from alexnet_np.weights.lrn import Reach, reach
+from alexnet_np.weights.steps import Network, Step, output_size
+
+OPSETS = range(13, 21)
+NAMES = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+
+
+def write(path: Path, network: Network, opset: int = 17) -> None:
+    """Write the network to `path`. Raises WeightsError, MissingPackageError, OSError."""
+    try:
+        import onnx
+    except ImportError:
+        raise MissingPackageError("writing .onnx needs the package onnx: pip install onnx") from None
+    if opset not in OPSETS:
+        raise WeightsError(f"opset {opset} is not written: choose one from {OPSETS[0]} to {OPSETS[-1]}")
+    graph = _Graph(onnx, network)
+    for each in network.steps:
+        graph.add(each)
+    made = graph.finished(opset)
+    for key, text in network.metadata.items():
+        made.metadata_props.add(key=key, value=text)
+    path.write_bytes(made.SerializeToString())
+
+
+class _Graph:
+    """The graph while it is made: its nodes, and the name and the shape of what they have come to."""
+
+    def __init__(self, onnx: Any, network: Network) -> None:
+        self.onnx, self.network = onnx, network
+        self.nodes: list[Any] = []
+        self.initializers: list[Any] = []
+        self.x, self.shape = "input", network.input
+
+    def add(self, each: Step) -> None:
+        """The nodes of one step."""
+        match each.kind:
+            case "conv":
+                self.convolution(each)
+            case "linear":
+                self.dense(each)
+            case "max_pool" | "avg_pool":
+                self.pooling(each)
+            case "adaptive":
+                self.adaptive(each)
+            case "lrn":
+                self.norm(each)
+            case "flatten":
+                self.node("Flatten", each.name, axis=1)
+                self.shape = (prod(self.shape), 1, 1)
+            case "dropout":
+                pass
+            case kind if kind in NAMES:
+                self.node(NAMES[kind], each.name)
+            case kind:
+                raise WeightsError(f"{each.name}: {kind} cannot be written as ONNX")
+
+    def node(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
+        """A node that takes what has been reached, or `inputs`; what it gives is reached then."""
+        output = f"{name}.{kind}{len(self.nodes)}"
+        made = self.onnx.helper.make_node(kind, list(inputs or (self.x,)), [output], name=output, **attributes)
+        self.nodes.append(made)
+        self.x = output
+        return output
+
+    def constant(self, name: str, array: Any) -> str:
+        """An initializer, float32 if it holds floats."""
+        array = np.ascontiguousarray(array, np.float32 if np.asarray(array).dtype.kind == "f" else None)
+        self.initializers.append(self.onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def weights(self, name: str) -> list[str]:
+        """The names of a layer's weight and, if it has one, its bias."""
+        names = [f"{name}.{kind}" for kind in ("weight", "bias")]
+        return [self.constant(each, self.network.arrays[each]) for each in names if each in self.network.arrays]
+
+    def convolution(self, each: Step) -> None:
+        F, _, *kernel = self.network.arrays[f"{each.name}.weight"].shape
+        window = {"kernel_shape": kernel, **_window(each), "group": each.settings["groups"]}
+        self.node("Conv", each.name, self.x, *self.weights(each.name), **window)
+        self.shape = (F, *output_size(each, self.shape[1:], (kernel[0], kernel[1])))
+
+    def dense(self, each: Step) -> None:
+        self.node("Gemm", each.name, self.x, *self.weights(each.name), transB=1)
+        self.shape = (self.network.arrays[f"{each.name}.weight"].shape[0], 1, 1)
+
+    def pooling(self, each: Step) -> None:
+        kernel, stride, size = each.settings["kernel"], each.settings["stride"], self.shape[1:]
+        output = output_size(each, size, kernel)
+        ends = [(n - 1) * over + k - side for n, over, k, side in zip(output, stride, kernel, size, strict=True)]
+        (top, _), (left, _) = each.settings["padding"]
+        pads = [top, left, max(0, ends[0] - top), max(0, ends[1] - left)]
+        kind = "MaxPool" if each.kind == "max_pool" else "AveragePool"
+        more = {} if kind == "MaxPool" else {"count_include_pad": int(each.settings.get("count_padding", True))}
+        self.node(kind, each.name, kernel_shape=list(kernel), strides=list(stride), pads=pads, **more)
+        self.shape = (self.shape[0], *output)
+
+    def adaptive(self, each: Step) -> None:
+        """torch's windows: output i averages floor(i·H/n) up to, not including, ceil((i+1)·H/n)."""
+        wanted, size = each.settings["output_size"], self.shape[1:]
+        wanted = (wanted, wanted) if isinstance(wanted, int) else wanted
+        output = (size[0] if wanted[0] is None else wanted[0], size[1] if wanted[1] is None else wanted[1])
+        if output == size:
+            return
+        if size[0] % output[0] == 0 and size[1] % output[1] == 0:
+            kernel = [side // n for side, n in zip(size, output, strict=True)]
+            self.node("AveragePool", each.name, kernel_shape=kernel, strides=kernel)
+        else:
+            rows, columns = (_means(n, side) for n, side in zip(output, size, strict=True))
+            down = self.constant(f"{each.name}.rows", rows)
+            self.node("MatMul", each.name, down, self.x)
+            self.node("MatMul", each.name, self.x, self.constant(f"{each.name}.columns", columns.T))
+        self.shape = (self.shape[0], *output)
+
+    def norm(self, each: Step) -> None:
+        sees = reach(each)
+        if sees.region == "across" and sees.low == sees.high and sees.groups == 1:
+            n = sees.low + sees.high + 1
+            self.node("LRN", each.name, size=n, alpha=sees.scale * n, beta=sees.beta, bias=sees.k)
+            return
+        x, name = self.x, each.name
+        self.node("Mul", name, x, x)
+        if sees.region == "within":
+            self.window_means(name, sees)
+            n = (sees.low + sees.high + 1) ** 2
+        else:
+            n = 1
+            self.node("Conv", name, self.x, self.constant(f"{name}.neighbours", _neighbours(self.shape[0], sees)))
+        self.node("Mul", name, self.x, self.constant(f"{name}.alpha", np.float32(sees.scale * n)))
+        self.node("Add", name, self.x, self.constant(f"{name}.k", np.float32(sees.k)))
+        self.node("Pow", name, self.x, self.constant(f"{name}.beta", np.float32(sees.beta)))
+        self.node("Div", name, x, self.x)
+
+    def window_means(self, name: str, sees: Reach) -> None:
+        """The mean over a square around every place, with zeros outside of the map."""
+        n = sees.low + sees.high + 1
+        pads = [0, 0, sees.low, sees.low, 0, 0, sees.high, sees.high]
+        self.node("Pad", name, self.x, self.constant(f"{name}.pads", np.array(pads, np.int64)))
+        self.node("AveragePool", name, kernel_shape=[n, n], strides=[1, 1])
+
+    def finished(self, opset: int) -> Any:
+        helper, number = self.onnx.helper, self.onnx.TensorProto.FLOAT
+        self.nodes.append(helper.make_node("Identity", [self.x], ["logits"], name="logits"))
+        batch = "N"
+        inputs = [helper.make_tensor_value_info("input", number, [batch, *self.network.input])]
+        outputs = [helper.make_tensor_value_info("logits", number, [batch, self.shape[0]])]
+        graph = helper.make_graph(self.nodes, self.network.title, inputs, outputs, self.initializers)
+        versions = [helper.make_opsetid("", opset)]
+        made = helper.make_model(graph, opset_imports=versions, producer_name="alexnet-np")
+        made.ir_version = helper.find_min_ir_version_for(versions)
+        return made
+
+
+def _window(each: Step) -> dict[str, Any]:
+    (top, bottom), (left, right) = each.settings["padding"]
+    return {"strides": list(each.settings["stride"]), "pads": [top, left, bottom, right]}
+
+
+def _means(count: int, side: int) -> np.ndarray:
+    """(count, side): row i takes the mean of its window."""
+    rows = np.zeros((count, side))
+    for i in range(count):
+        begin, end = i * side // count, -(-(i + 1) * side // count)
+        rows[i, begin:end] = 1 / (end - begin)
+    return rows
+
+
+def _neighbours(C: int, sees: Reach) -> np.ndarray:
+    """(C, C, 1, 1): one where the first channel's window holds the second."""
+    i, j = np.ogrid[:C, :C]
+    each = C // sees.groups
+    inside = (j >= i - sees.low) & (j <= i + sees.high) & (i // each == j // each)
+    return inside.astype(np.float32).reshape(C, C, 1, 1)

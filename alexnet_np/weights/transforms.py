@@ -1,0 +1,117 @@
+"""A network changed so that it computes the same from other input, or in another form; each exact, or refused.
+
+    turned_channels    BGR for RGB, or the other way: the first convolution's channels reversed
+    with_mean_inside   takes raw pixels: the mean goes into the first convolution's bias
+    without_groups     grouped convolutions as dense ones, zeros where a group does not look
+    with_groups        the other way, where those numbers are zero
+    for_testing_scale  for a program whose dropout scales in testing: what we scale in training is undone
+
+Source: caffe-tensorflow#7, caffe#4014 ("48, not 96": grouped weights); BVLC/caffe, src/caffe/layers/dropout_layer.cpp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from alexnet_np.errors import WeightsError
+from alexnet_np.weights.steps import Network, Step, square
+
+
+def turned_channels(network: Network) -> Network:
+    """The same network for input whose channels stand in the other order."""
+    name = f"{_first(network).name}.weight"
+    return _with(network, {name: network.arrays[name][:, ::-1]})
+
+
+def with_mean_inside(network: Network, mean: Sequence[float], std: Sequence[float] = (1.0, 1.0, 1.0)) -> Network:
+    """The same network for input from which no mean has been subtracted: conv((x - mean) / std) without either.
+
+    W' = W / std, b' = b - sum of W'·mean. Raises WeightsError where the first convolution pads: there the zeros outside
+    of the image stand for the mean, and would have to be the mean then.
+    """
+    first = _first(network)
+    if first.settings["padding"] != square(0):
+        raise WeightsError(
+            f"the mean cannot go into {first.name}: it pads its input by {first.settings['padding']}, and the zeros "
+            "outside of the image stand for the mean; subtract it from the pixels"
+        )
+    weight = network.arrays[f"{first.name}.weight"]
+    bias = network.arrays.get(f"{first.name}.bias", np.zeros(len(weight), weight.dtype))
+    if len(mean) != weight.shape[1] or len(std) != weight.shape[1]:
+        raise WeightsError(f"a mean of {len(mean)} channels does not fit a network of {weight.shape[1]}")
+    scaled = weight.astype(np.float64) / np.reshape(std, (1, -1, 1, 1))
+    shifted = bias - np.einsum("fchw,c->f", scaled, np.asarray(mean, np.float64))
+    changed = {f"{first.name}.weight": scaled.astype(weight.dtype), f"{first.name}.bias": shifted.astype(weight.dtype)}
+    return _with(network, changed)
+
+
+def without_groups(network: Network) -> Network:
+    """Every grouped convolution as one that looks at all channels, with zeros for those of other groups."""
+    changed: dict[str, Any] = {}
+    for each in network.steps:
+        groups = each.settings["groups"] if each.kind == "conv" else 1
+        if groups > 1:
+            weight = network.arrays[f"{each.name}.weight"]
+            F, CG, *kernel = weight.shape
+            dense = np.zeros((F, CG * groups, *kernel), weight.dtype)
+            for g in range(groups):
+                filters = slice(g * F // groups, (g + 1) * F // groups)
+                dense[filters, g * CG : (g + 1) * CG] = weight[filters]
+            changed[f"{each.name}.weight"] = dense
+    steps = [_grouped(each, 1) if each.kind == "conv" else each for each in network.steps]
+    return _with(network, changed)._replace(steps=tuple(steps))
+
+
+def with_groups(network: Network, groups: Mapping[str, int]) -> Network:
+    """The convolutions in `groups` (layer -> how many) as grouped ones. Raises WeightsError where numbers get lost."""
+    changed: dict[str, Any] = {}
+    for name, count in groups.items():
+        weight = network.arrays[f"{name}.weight"]
+        F, C, *kernel = weight.shape
+        if F % count or C % count:
+            raise WeightsError(f"{name}: {F} filters of {C} channels do not divide into {count} groups")
+        kept = np.concatenate(
+            [weight[g * F // count : (g + 1) * F // count, g * C // count : (g + 1) * C // count] for g in range(count)]
+        )
+        if np.count_nonzero(kept) != np.count_nonzero(weight):
+            lost = np.count_nonzero(weight) - np.count_nonzero(kept)
+            raise WeightsError(f"{name}: {lost} numbers between the {count} groups are not zero, and would be lost")
+        changed[f"{name}.weight"] = kept
+    steps = [_grouped(each, groups[each.name]) if each.name in groups else each for each in network.steps]
+    return _with(network, changed)._replace(steps=tuple(steps))
+
+
+def for_testing_scale(network: Network) -> Network:
+    """The weights behind a dropout divided by what it keeps, for a program that multiplies by that in testing."""
+    changed: dict[str, Any] = {}
+    keep, steps = 1.0, []
+    for each in network.steps:
+        if each.kind == "dropout" and each.settings["scaling"] == "training":
+            keep *= 1 - each.settings["p"]
+            each = each._replace(settings={**each.settings, "scaling": "testing"})
+        elif each.kind in ("linear", "conv"):
+            weight = network.arrays[f"{each.name}.weight"]
+            if keep != 1:
+                changed[f"{each.name}.weight"] = weight / weight.dtype.type(keep)
+            keep = 1.0
+        steps.append(each)
+    return _with(network, changed)._replace(steps=tuple(steps))
+
+
+def _first(network: Network) -> Step:
+    """The layer that sees the input. Raises WeightsError."""
+    first = network.steps[0]
+    if first.kind != "conv":
+        raise WeightsError(f"the network begins with {first.kind} and not with a convolution")
+    return first
+
+
+def _grouped(each: Step, groups: int) -> Step:
+    return each._replace(settings={**each.settings, "groups": groups})
+
+
+def _with(network: Network, changed: Mapping[str, Any]) -> Network:
+    return network._replace(arrays={**network.arrays, **changed})
