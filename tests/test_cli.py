@@ -375,7 +375,7 @@ def test_weights_convert_and_inspect(model, weights, tmp_path):
     first = {"name": "features.0.weight", "shape": [4, 3, 11, 11], "dtype": "float32", "parameters": 1452}
     assert found["arrays"][0] == first
     assert "4×3×11×11" in run("weights", "inspect", target).stdout
-    assert "written as" in fails("weights", "convert", weights, tmp_path / "copy.pth")
+    assert "written as" in fails("weights", "convert", weights, tmp_path / "copy.bin")
     assert "is not a weight file" in fails("weights", "inspect", CAT)
 
 
