@@ -14,6 +14,7 @@ PACKAGES = [
     "alexnet_np.benchmarks",
     "alexnet_np.cli",
     "alexnet_np.data",
+    "alexnet_np.jobs",
     "alexnet_np.kernels",
     "alexnet_np.kernels.cpu",
     "alexnet_np.kernels.gpu",
@@ -64,6 +65,7 @@ setup(
         "verify": TORCH,
         "caffe": ["protobuf>=4.22"],  # .caffemodel
         "hdf5": ["h5py>=3.8"],  # Caffe's snapshots in HDF5
+        "parquet": ["pyarrow>=15"],  # embed --out vectors.parquet
         "onnx": ["onnx>=1.17"],  # which brings protobuf
         "test": [
             *[*TORCH, "pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8", "jinja2>=3.1", *BROWSER],

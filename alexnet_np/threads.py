@@ -80,8 +80,19 @@ def set_num_threads(count: int) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads the next kernel will use."""
-    return 1 if forked else _chosen or _default()
+    """How many threads the next kernel that this thread calls will use."""
+    return 1 if forked or getattr(_own, "alone", False) else _chosen or _default()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside the `with`, the kernels that this thread calls run on it alone: for workers, of which each has a core."""
+    before = getattr(_own, "alone", False)
+    _own.alone = True
+    try:
+        yield
+    finally:
+        _own.alone = before
 
 
 def limit() -> int:
@@ -114,15 +125,15 @@ def parallel() -> Iterator[int]:
         return
     import numba
 
-    with nullcontext() if _concurrent() else _one_at_a_time:
+    with nullcontext() if concurrent() else _one_at_a_time:
         count = get_num_threads()
         numba.set_num_threads(count)
         yield count
 
 
 @cache
-def _concurrent() -> bool:
-    """Whether Numba's threading layer may be entered by several threads at once."""
+def concurrent() -> bool:
+    """Whether several threads may run parallel kernels at once: not on Numba's own work queue."""
     import numba
 
     numba.get_num_threads()  # starts the threads and so chooses the layer, which else the first parallel kernel does

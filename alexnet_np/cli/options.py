@@ -11,6 +11,7 @@ import typer
 from alexnet_np.backend import BACKENDS
 from alexnet_np.device import Array, beside
 from alexnet_np.errors import ArgumentError, WeightsError
+from alexnet_np.jobs.choosing import ENGINES
 from alexnet_np.models import AlexNet
 from alexnet_np.presets import (
     PRESETS,
@@ -49,6 +50,15 @@ Weights = Annotated[
 Backend = Annotated[
     str | None,
     typer.Option("--backend", help=f"{', '.join(BACKENDS)}.", show_default="numpy", rich_help_panel=NETWORK),
+]
+JobBackend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        help=f"{', '.join(ENGINES)}; numba and cuda compile the network.",
+        show_default="auto: numba where it pays",
+        rich_help_panel=NETWORK,
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of random weights and inputs.", min=0, rich_help_panel=NETWORK)]
 Width = Annotated[

@@ -11,7 +11,15 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -81,17 +89,26 @@ def facts(rows: dict[str, str]) -> Table:
     return made
 
 
+class Rate(ProgressColumn):
+    """How many are done a second, of late."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "", "dim")
+
+
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int, rate: bool = False) -> Iterator[Callable[[int], None]]:
     """A bar on standard error while the block runs, where that is a terminal and there is more than one thing to do.
 
-    Gives the function to call with how many more are done.
+    Gives the function to call with how many more are done. `rate`: tell how many a second.
     """
     if not sys.stderr.isatty() or total < 2:
         yield lambda done: None
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    speed = [Rate()] if rate else []
     # What is printed meanwhile goes above the bar, but only if it goes to the terminal at all.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as shown:
+    above = sys.stdout.isatty()
+    with Progress(*columns, *speed, console=Console(stderr=True), transient=True, redirect_stdout=above) as shown:
         task = shown.add_task(description, total=total)
         yield lambda done: shown.advance(task, done)

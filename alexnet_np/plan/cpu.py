@@ -28,10 +28,15 @@ from alexnet_np.plan.table import gigaflops, megabytes, table
 class Plan(InferencePlan):
     """One program at a time: another size of image is planned anew when it first comes."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, of: Plan | None = None) -> None:
         super().__init__(request)
-        self._weights = PackedWeights(self.model)
-        self._program = Program(request, request.size, self._weights)
+        self._weights: PackedWeights = PackedWeights(self.model) if of is None else of._weights
+        packed = None if of is None else of._program
+        self._program: Program = Program(request, request.size, self._weights, packed)
+
+    def twin(self) -> Plan:
+        """Another plan on the same packed weights, with buffers of its own: for another thread, at the same time."""
+        return Plan(self.request, self)
 
     def _placed(self, x: Array) -> Array:
         if not self._owns(x):
@@ -72,7 +77,10 @@ class Program:
     A stage's steps run one after another on a few images at a time, whose buffers stay in the cache.
     """
 
-    def __init__(self, request: Request, size: tuple[int, int], weights: PackedWeights) -> None:
+    def __init__(
+        self, request: Request, size: tuple[int, int], weights: PackedWeights, packed: Program | None = None
+    ) -> None:
+        """`packed`: a program whose packed weights to use, where it is for the same size."""
         self.request, self.size = request, size
         places = layout.walk(request.model, size, request.outputs)
         self.steps = steps.make(places, steps.Options(request.max_batch, request.exact), STEPS)
@@ -84,7 +92,11 @@ class Program:
         self.stages, self.rows = cut(self.steps)
         self.flattens = self.of(Flatten)
         self._allocate()
-        self._prepare(weights)
+        if packed is None or packed.size != size:
+            self._prepare(weights)
+        else:
+            for step, other in zip(self.of(Convolution, Dense), packed.of(Convolution, Dense), strict=True):
+                step.take(other)
 
     def _allocate(self) -> None:
         between = [stage[-1].target for stage in self.stages[:-1]]

@@ -129,6 +129,10 @@ class Convolution(steps.Convolution, Step):
         if bias is not None:
             self.bias[: len(bias)] = bias
 
+    def take(self, other: Convolution) -> None:
+        """The weights as `other` has packed them."""
+        self.groups, self.shape, self.weights, self.bias = other.groups, other.shape, other.weights, other.bias
+
     def run(self, first: int, count: int) -> None:
         (C, F), x, y = self.shape, self.source, self.target
         arguments = (x.array, x.at(first), self.weights, self.bias, y.array, y.at(first))
@@ -166,6 +170,10 @@ class Dense(steps.Dense, Step):
             linear_numba.pack_weight(flat, *weight.shape, self.weights)
         if bias is not None:
             self.bias[: len(bias)] = bias
+
+    def take(self, other: Dense) -> None:
+        """The weights as `other` has packed them: its panels, which `forward` found."""
+        self.weights, self.bias = other.weights, other.bias
 
     def run(self, first: int, count: int) -> None:
         N, K = self.target.features, self.source.features

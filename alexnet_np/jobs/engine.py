@@ -1,0 +1,131 @@
+"""A model made ready to compute one of its outputs for a job, in as many workers as run at once.
+
+On the CPU a worker is a plan that runs on one thread: plans share the packed weights and wait for nobody, where a team
+of threads waits for its slowest at every step. The array operations, and a GPU, are one worker that others feed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from alexnet_np import threads
+from alexnet_np.backend import use_backend
+from alexnet_np.data.preprocess import normalise
+from alexnet_np.data.recipe import Preprocessing
+from alexnet_np.device import Array, beside, to_cpu
+from alexnet_np.errors import ArgumentError
+from alexnet_np.jobs.choosing import Choice, choose, workers_at_once
+from alexnet_np.layers import no_grad, stand_in
+from alexnet_np.models import AlexNet
+from alexnet_np.plan import compile as compile_plan
+from alexnet_np.presets import PRESETS
+
+LOGITS = "logits"
+FEEDERS = 3  # threads that decode for one worker, while it computes another's chunk
+
+Compute = Callable[[np.ndarray], np.ndarray]  # uint8 (N,H,W,C), or float (N,C,H,W) -> a row an image
+
+
+@dataclass(frozen=True)
+class Engine:
+    """`workers`: one for each thread of the job. They may run at the same time."""
+
+    choice: Choice
+    recipe: Preprocessing
+    chunk: int  # images that a worker takes at a time, at most
+    workers: list[Compute]
+    at_once: int  # of the workers; the others wait, with their images decoded
+
+    def described(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self.choice), "workers": self.at_once, "chunk": self.chunk}
+
+
+def open_engine(
+    model: AlexNet,
+    output: str = LOGITS,
+    *,
+    images: int,
+    backend: str | None = None,
+    batch_size: int = 32,
+    forget: bool = False,
+) -> Engine:
+    """`output`: "logits", or the name of a layer. `images`: how many there will be, by which "auto" decides.
+
+    `forget`: drop the model's own weights where they have been packed; then it is good for this job alone. Its mode
+    is left at eval. Raises ArgumentError, BackendError.
+    """
+    model = model.eval()
+    choice = choose(backend, images, model)
+    if choice.backend in ("cupy", "cuda"):
+        model.to(choice.backend)
+    recipe = PRESETS[model.preset].preprocessing
+    if choice.engine == "arrays":
+        shared = one_at_a_time(with_arrays(model, output, choice.backend, recipe))
+        return Engine(choice, recipe, batch_size, feeders(shared, images, batch_size), 1)
+    plan = compile_plan(model, max_batch=max(1, min(batch_size, images)), outputs=(output,))
+    at_once = workers_at_once(choice, images)
+    if at_once == 1:
+        shared = one_at_a_time(with_plan(plan, output, nullcontext))
+        made = Engine(choice, recipe, batch_size, feeders(shared, images, batch_size), 1)
+    else:
+        chunk = min(batch_size, -(-images // at_once))
+        plans = [plan, *(plan.twin() for _ in range(at_once - 1))]  # type: ignore[attr-defined]
+        made = Engine(choice, recipe, chunk, [with_plan(each, output, threads.alone) for each in plans], at_once)
+    if forget and choice.backend == "numba":
+        drop_weights(model)
+    return made
+
+
+def with_plan(plan: Any, output: str, setting: Callable[[], AbstractContextManager]) -> Compute:
+    def compute(x: np.ndarray) -> np.ndarray:
+        with setting():
+            return to_cpu(plan(x)[output])
+
+    return compute
+
+
+def with_arrays(model: AlexNet, output: str, backend: str, recipe: Preprocessing) -> Compute:
+    def compute(x: np.ndarray) -> np.ndarray:
+        if x.dtype == np.uint8:
+            x = normalise(x, recipe, np.empty((len(x), *recipe.shape), model.dtype))
+        x = beside(x, next(model.parameters()).data)
+        with use_backend(backend), no_grad():
+            return to_cpu(model(x) if output == LOGITS else up_to(model, output, x))
+
+    return compute
+
+
+def up_to(model: AlexNet, output: str, x: Array) -> Array:
+    """What the layer `output` gives. Raises ArgumentError where there is none."""
+    names = [name for name, _ in model.leaves()]
+    if output not in names:
+        raise ArgumentError(f"no layer is called {output!r}: choose one of {', '.join(names)}")
+    for _, layer in list(model.leaves())[: names.index(output) + 1]:
+        x = layer(x)
+    return x
+
+
+def one_at_a_time(compute: Compute) -> Compute:
+    turn = threads.Turn()
+
+    def wait_and_compute(x: np.ndarray) -> np.ndarray:
+        with turn:
+            return compute(x)
+
+    return wait_and_compute
+
+
+def feeders(shared: Compute, images: int, batch_size: int) -> list[Compute]:
+    return [shared] * max(1, min(FEEDERS, -(-images // batch_size)))
+
+
+def drop_weights(model: AlexNet) -> None:
+    """Leave of the parameters their shapes alone: 244 MB less for torchvision's network."""
+    for parameter in model.parameters():
+        parameter.data = stand_in(parameter.shape)

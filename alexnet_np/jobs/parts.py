@@ -1,0 +1,95 @@
+"""What a job has done so far, on the disk: a file for every part of its images, whole or not there.
+
+A part is a pure function of (files, weights) and says of which it is: done twice it is the same, and whoever goes on
+leaves out those that are there. It holds the bytes of its files by their names, sizes and times, not by their contents.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from alexnet_np.files import replacing
+from alexnet_np.jobs.finding import Failure
+from alexnet_np.jobs.rows import Rows
+from alexnet_np.models import AlexNet
+
+PART = 256  # images: 4 MB of vectors; what a job that is killed loses, and the most that a batch can hold
+
+
+class Parts:
+    """The parts of the job whose result will be `out`, in the folder OUT.parts beside it."""
+
+    def __init__(self, out: Path, of: str) -> None:
+        """`of`: whatever else than the files decides what is computed; see `identity_of`."""
+        self.out, self.of = out, of
+        self.folder = out.with_name(f"{out.name}.parts")
+
+    def clear(self) -> None:
+        """Drop all parts, and what a process that was killed while it wrote the result has left."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        for abandoned in self.out.parent.glob(f".{glob.escape(self.out.name)}.*.part"):
+            abandoned.unlink(missing_ok=True)
+
+    def has(self, index: int, files: Sequence[str]) -> bool:
+        """Whether the part of these files is there and whole."""
+        return self._about(index).get("identity") == self._identity(files)
+
+    def write(self, index: int, files: Sequence[str], rows: Rows) -> None:
+        failures = [asdict(failure) for failure in rows.failures]
+        about = {"identity": self._identity(files), "files": rows.files, "failures": failures}
+        self.folder.mkdir(exist_ok=True)
+        with replacing(self._path(index)) as temporary:
+            save_file({"rows": np.ascontiguousarray(rows.values)}, temporary, {"about": json.dumps(about)})
+
+    def names(self, index: int) -> tuple[list[str], list[Failure]]:
+        """The files that could be read, and the others."""
+        about = self._about(index)
+        return about["files"], [Failure(**failure) for failure in about["failures"]]
+
+    def values(self, index: int) -> np.ndarray:
+        with safe_open(self._path(index), "np") as file:
+            return file.get_tensor("rows")
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"part-{index:06d}.safetensors"
+
+    def _about(self, index: int) -> dict[str, Any]:
+        try:
+            with safe_open(self._path(index), "np") as file:
+                return json.loads(file.metadata()["about"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            return {}
+
+    def _identity(self, files: Sequence[str]) -> str:
+        return hashlib.sha256(json.dumps([self.of, [[file, *stamp(file)] for file in files]]).encode()).hexdigest()
+
+
+def stamp(file: str) -> tuple[int, ...]:
+    """A file's size and time; nothing for one that cannot be asked."""
+    try:
+        status = Path(file).stat()
+    except (OSError, ValueError):
+        return ()
+    return status.st_size, status.st_mtime_ns
+
+
+def identity_of(model: AlexNet, output: str, recipe: Any) -> str:
+    """What decides a row beside its file: the layers, every weight, the recipe, and which output it is."""
+    layers = [(name, repr(layer)) for name, layer in model.leaves()]
+    total = hashlib.blake2b(repr([output, tuple(recipe), layers]).encode())
+    for name, array in model.state_dict().items():
+        total.update(f"{name} {array.dtype} {array.shape}".encode())
+        total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
