@@ -20,7 +20,19 @@ from typing import Any, NamedTuple
 
 from alexnet_np.errors import ArgumentError, BackendError
 from alexnet_np.kernels.conv2d_winograd_transforms import FAMILIES
-from alexnet_np.kernels.problems import AS_IT_IS, DENSE, FILLED, LIMITS, MANY, QUANTITIES, Problem, can, formed, meets
+from alexnet_np.kernels.problems import (
+    AS_IT_IS,
+    DENSE,
+    FILLED,
+    LIMITS,
+    MANY,
+    QUANTITIES,
+    STRIDES,
+    Problem,
+    can,
+    formed,
+    meets,
+)
 
 SIZES = {  # what a row may say beside the algorithm
     "form": "what a convolution is computed as (problems.py)",
@@ -82,7 +94,7 @@ TABLE = (
     Row(
         form=FILLED,
         groups=1,
-        stride=(1, 4),
+        stride=(STRIDES[0], STRIDES[-1]),
         full=(0.51, 0.99),
         dtype="float32",
         why="a vector more than half full; below that what wastes no lanes is as fast and rounds less",
@@ -295,10 +307,12 @@ def show() -> str:
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_readable(value)}" for name, value in facts.items())
+    return ", ".join(f"{name} {_readable(name, value)}" for name, value in facts.items())
 
 
-def _readable(value: Any) -> str:
+def _readable(name: str, value: Any) -> str:
     if not isinstance(value, tuple):
         return "all" if value == MANY else str(value)
-    return f"{value[0]}+" if value[-1] == MANY else " to ".join(map(str, value))
+    if name == "tiles":
+        return " or ".join(map(str, value))
+    return f"{value[0]}+" if value[1] == MANY else f"{value[0]} to {value[1]}"

@@ -18,6 +18,7 @@ from numba import prange
 
 from alexnet_np.kernels.cpu.jit import parallel_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, POINTER, Emitter, vector_function
+from alexnet_np.kernels.problems import STRIDES
 
 
 def emit_row(e: Emitter, x: ir.Value, d: ir.Value, count: ir.Value, pitch: ir.Value, *, S: int) -> None:
@@ -28,7 +29,6 @@ def emit_row(e: Emitter, x: ir.Value, d: ir.Value, count: ir.Value, pitch: ir.Va
         e.builder.store(pixels, e.builder.bitcast(e.at(d, e.mul(j, pitch)), few), align=4)
 
 
-STRIDES = (1, 2, 3, 4)
 copy_row = vector_function(
     "space_to_depth_row", (POINTER, POINTER, INTEGER, INTEGER), {S: partial(emit_row, S=S) for S in STRIDES}
 )

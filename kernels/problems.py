@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from alexnet_np.kernels.cpu.simd import Machine  # only for its type: a GPU does without Numba
 
 MANY = 1 << 30
+STRIDES = (1, 2, 3, 4)  # that space to depth has code for
 
 
 class Problem(NamedTuple):
@@ -109,7 +110,7 @@ _WINOGRAD: Conditions = {**_WHOLE, "exact": False, "kernel": (1, MANY), "dilatio
 
 LIMITS: dict[tuple[str, str], dict[str, tuple[Conditions, ...]]] = {  # (op, device) -> way -> any of these conditions
     ("conv2d", "cpu"): {
-        "winograd": ({**_WINOGRAD, "stride": 1}, {**_WINOGRAD, "stride": (2, 4), "groups": 1, "folds": True}),
+        "winograd": ({**_WINOGRAD, "stride": 1}, {**_WINOGRAD, "stride": (2, STRIDES[-1]), "groups": 1, "folds": True}),
         "direct": ({**_VECTORS, "direction": "forward"},),
         "im2col": ({"planned": False},),
     },

@@ -70,10 +70,11 @@ def fields_of(group: type) -> list[tuple[str, str]]:
     """(name, type in C) of the fields of a NamedTuple."""
     given = get_type_hints(group).items()
     return [
-        (f"{name}[{len(get_args(kind))}]", NAMES[get_args(kind)[0]]) if get_args(kind)
+        (f"{name}[{len(get_args(kind))}]", NAMES[get_args(kind)[0]])
+        if get_args(kind)
         else (name, NAMES.get(kind) or kind.__name__)
         for name, kind in given
-    ]  # fmt: skip
+    ]
 
 
 def test_every_struct_is_its_twin(monkeypatch: pytest.MonkeyPatch) -> None:

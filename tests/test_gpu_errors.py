@@ -24,12 +24,15 @@ from alexnet_np.errors import BackendError
 
 RUNTIME, PTX = "cupy_backends.cuda.api.runtime", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"
 DEVICE_ERRORS = [  # what cudaGetDeviceCount fails with, in CuPy's words, and in ours
-    ("CUDARuntimeError", "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version",
-     "no NVIDIA driver, or one too old for this CUDA; install a newer one"),
+    (
+        "CUDARuntimeError",
+        "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version",
+        "no NVIDIA driver, or one too old for this CUDA; install a newer one",
+    ),
     ("CUDARuntimeError", "cudaErrorNoDevice: no CUDA-capable device is detected", "no NVIDIA GPU is visible; look at"),
     ("CUDADriverError", f"{PTX}: the provided PTX\nwas compiled", "the NVIDIA driver is older than this CUDA"),
     ("CUDARuntimeError", "cudaErrorSystemDriverMismatch: two\nversions", "CUDA: cudaErrorSystemDriverMismatch"),
-]  # fmt: skip
+]
 
 
 def raised_by_cupy(name: str, message: str, base: type[Exception] = RuntimeError, module: str = RUNTIME) -> Exception:

@@ -132,9 +132,22 @@ def test_finetune_and_evaluate_pictures(pictures, tmp_path):
     checkpoint.write(tmp_path / "start.safetensors", start.state_dict(), {})
     common = ["--weights", tmp_path / "start.safetensors", "--width", 1 / 32, "--backend", "numpy", "--epochs", 3]
     result = run(
-        "finetune", pictures, "--out", tmp_path / "out", *common, "--freeze", "features.0", "--freeze", "features.3",
-        "--lr", 0.01, "--batch-size", 6, "--cache", tmp_path / "cache",
-    )  # fmt: skip
+        "finetune",
+        pictures,
+        "--out",
+        tmp_path / "out",
+        *common,
+        "--freeze",
+        "features.0",
+        "--freeze",
+        "features.3",
+        "--lr",
+        0.01,
+        "--batch-size",
+        6,
+        "--cache",
+        tmp_path / "cache",
+    )
     assert result.exit_code == 0, result.output
     weights, about = checkpoint.read(tmp_path / "out" / "weights.safetensors")
     assert about["data"]["classes"] == ["dark", "light"] and weights["classifier.6.weight"].shape[0] == 2

@@ -217,9 +217,9 @@ def test_parameters_of_torch_0_2(tmp_path):
 def test_parameters_of_torch_0_1(tmp_path):
     """NEWOBJ of an empty Parameter, BUILD with five items; by hand, since pickle cannot be talked into writing it."""
     state = {"w": torch.arange(4.0)}
-    entry = wf.glob("torch.nn.parameter", "Parameter") + b")\x81" + wf.tup(
-        wf.tensor_of((2, 2), (2, 1)), b"N", wf.glob("collections", "OrderedDict") + b")R", b"\x88", b"\x89"
-    ) + b"b"  # fmt: skip
+    hooks = wf.glob("collections", "OrderedDict") + b")R"
+    items = wf.tup(wf.tensor_of((2, 2), (2, 1)), b"N", hooks, b"\x88", b"\x89")
+    entry = wf.glob("torch.nn.parameter", "Parameter") + b")\x81" + items + b"b"
     path = wf.zip_of(tmp_path / "w.pth", wf.script(("w", entry)), {"data/0": state["w"].numpy().tobytes()})
     np.testing.assert_array_equal(anp.weights.read(path)["w"], [[0, 1], [2, 3]])
 

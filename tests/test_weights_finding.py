@@ -92,7 +92,7 @@ CHECKPOINTS = {
     "one tensor, two names": lambda t: {"state_dict": prefixed(t, "model.") | prefixed(t, "backbone.")},
     "an attribute beside": lambda t: {"state_dict": {**t, "step": 3, "name": "alexnet"}},
     "another network beside": lambda t: {"model": t, "head": {"0.w": torch.ones(5, 9), "1.w": torch.ones(4, 5)}},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)

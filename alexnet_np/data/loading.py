@@ -16,9 +16,12 @@ from alexnet_np.data.recipe import Preprocessing, positive
 from alexnet_np.errors import ImageError
 
 # What counts as an image inside a folder. A file that is named itself is read whatever its name.
-SUFFIXES = {
-    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
-}  # fmt: skip
+SUFFIXES = {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".tif", ".tiff"} | {
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".webp",
+}
 
 
 class LoadedBatch(NamedTuple):

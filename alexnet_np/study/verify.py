@@ -28,8 +28,17 @@ from alexnet_np.layers import Conv2d, Layer, MaxPool2d, ReLU
 from alexnet_np.models import AlexNet
 from alexnet_np.study.torch_net import Arrays, TorchNet, import_torch, import_torchvision, torch_module
 
-__all__ = ["Comparison", "LayerReport", "Report", "TorchNet", "import_torch", "import_torchvision", "relative_error",
-           "torch_module", "verify"]  # fmt: skip
+__all__ = [
+    "Comparison",
+    "LayerReport",
+    "Report",
+    "TorchNet",
+    "import_torch",
+    "import_torchvision",
+    "relative_error",
+    "torch_module",
+    "verify",
+]
 
 # How far ours may be from the truth. In float32: RATIO times torch's own error, or FLOOR where that is next to nothing.
 FLOAT32_RATIO = 1.5

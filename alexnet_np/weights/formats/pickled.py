@@ -25,11 +25,10 @@ from alexnet_np.weights.stream import Stream
 MAX_STEPS = 1_000_000  # AlexNet's takes 450
 MAX_KEY = 1 << 31  # of the ints that are keys, as in an optimizer's state; far larger ones can be made to collide
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_LITERALS = {
-    "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "INT", "LONG", "FLOAT",
-    "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "SHORT_BINSTRING",
-    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
-}  # fmt: skip
+_NUMBERS = "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT INT LONG FLOAT"
+_TEXT = "BINUNICODE SHORT_BINUNICODE BINUNICODE8 UNICODE STRING SHORT_BINSTRING"
+_BYTES = "BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8"
+_LITERALS = {*_NUMBERS.split(), *_TEXT.split(), *_BYTES.split()}
 Persistent = Callable[[Any], Any]
 
 
