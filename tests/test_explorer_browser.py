@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 import alexnet_np as anp
 from alexnet_np.cli.app import app
 from alexnet_np.data.garments import garments
+from alexnet_np.presets import PRESETS
 from alexnet_np.study.units import activations
 
 BOOT = 0  # the test image that the carried network's pages show
 LARGE = ["torchvision", "paper", "d2l"]
+NARROW = [f"{preset} narrow" for preset in PRESETS]
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in LARGE]
 CAT = Path(anp.__file__).parent / "assets" / "cat.jpg"
 
@@ -39,11 +41,18 @@ def pages(tmp_path_factory):
 
     def page(name):
         if name not in made:
-            network = ["--garment", str(BOOT)] if name == "carried" else ["--preset", name, "--weights", "random"]
-            made[name] = explore(folder / f"{name}.html", *network)
+            made[name] = explore(folder / f"{name.replace(' ', '_')}.html", *options(name))
         return made[name]
 
     return page
+
+
+def options(name):
+    """Of the command, for the carried network, a preset ("paper") or a narrow one ("paper narrow")."""
+    if name == "carried":
+        return ["--garment", str(BOOT)]
+    preset, _, narrow = name.partition(" ")
+    return ["--preset", preset, "--weights", "random", *(["--width", "0.0625"] if narrow else [])]
 
 
 def model_and_input(name):
@@ -51,7 +60,8 @@ def model_and_input(name):
         (boot,) = [garment for garment in garments() if garment.number == BOOT]
         model = anp.alexnet("d2l", weights="FASHION_MNIST_V1", width=1 / 8).eval()
         return model, anp.preprocess(boot.picture, preset="d2l")
-    return anp.alexnet(name, seed=0).eval(), anp.preprocess(CAT, preset=name)
+    preset, _, narrow = name.partition(" ")
+    return anp.alexnet(preset, seed=0, width=1 / 16 if narrow else 1).eval(), anp.preprocess(CAT, preset=preset)
 
 
 def layers(page):
@@ -108,7 +118,7 @@ def test_200_random_clicks_on_the_carried_network_s(browser, pages):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["carried", *LARGE])
+@pytest.mark.parametrize("name", ["carried", *LARGE, *NARROW])
 def test_its_numbers_are_the_network_s(browser, pages, name):
     """To the bit, those that it does again as well; the fields and the arithmetic are those of anp.study."""
     model, x = model_and_input(name)

@@ -99,7 +99,9 @@ def short_names(kinds: Sequence[Any]) -> list[str]:
         name = KINDS[op][1] if op in KINDS else "layer"
         if op not in (ops.flatten, ops.softmax, ops.adaptive_avg_pool2d) or name in found:
             name += str(number)
-        found.append(name if name not in found else f"{name}b")
+        while name in found:
+            name += "b"
+        found.append(name)
     return found
 
 

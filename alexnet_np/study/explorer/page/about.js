@@ -33,8 +33,10 @@ function formula(net, k) {
         ? 'y = x: at this size every window holds one pixel'
         : 'y[c, i, j] = the mean of the pixels in its window';
     case 'lrn': {
-      const {low, high, scale, beta, k: constant} = layer.window;
-      return `y[c] = x[c] / (${constant} + ${number(scale, 3)} · Σ x[c′]²)^${beta}, c′ from c − ${low} to c + ${high}`;
+      const {low, high, scale, beta, k: constant, groups = 1, region = 'across'} = layer.window;
+      const y = `y = x / (${constant} + ${number(scale, 3)} · Σ x′²)^${beta}`;
+      if (region === 'within') return `${y}, x′ from ${low} before to ${high} after in rows and columns of the map`;
+      return `${y}, x′ from ${low} maps before to ${high} after${groups > 1 ? ', within the tower' : ''}`;
     }
     case 'relu':
       return 'y = max(0, x)';

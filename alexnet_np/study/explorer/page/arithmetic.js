@@ -92,16 +92,13 @@ const BY_KIND = {
     };
   },
 
-  async lrn(net, k, [c, i, j], x) {
-    const [C, H, W] = net.layers[k].shape;
-    const {low, high, scale, beta, k: constant} = net.layers[k].window;
-    const terms = [];
-    const own = x[(c * H + i) * W + j];
-    for (let m = Math.max(0, c - low); m <= Math.min(C - 1, c + high); m++) {
-      const v = x[(m * H + i) * W + j];
-      terms.push({at: [m, i, j], x: v, value: v * v});
-    }
+  async lrn(net, k, at, x) {
+    const {shape, window} = net.layers[k];
+    const {scale, beta, k: constant} = window;
+    const terms = neighbours(window, shape, at).map(place => ({at: place, x: x[ravel(place, shape)]}));
+    for (const term of terms) term.value = term.x * term.x;
     const squares = terms.reduce((sum, term) => sum + term.value, 0);
+    const own = x[ravel(at, shape)];
     const base = constant + scale * squares;
     const power = base ** beta;
     const value = own / power;
@@ -134,6 +131,17 @@ function each(made) {
     const value = made(x[from]);
     return {x: x[from], from: shape.length === at.length ? at : unravel(from, shape), value, size: Math.abs(value)};
   };
+}
+
+/** The places that the normalisation of `at` looks at: across the maps of its group, or within its map. */
+function neighbours({low, high, groups = 1, region = 'across'}, [C, H, W], [c, i, j]) {
+  const near = (at, first, end) => {
+    const from = Math.max(first, at - low);
+    return Array.from({length: Math.min(end, at + high + 1) - from}, (_, n) => from + n);
+  };
+  if (region === 'within') return near(i, 0, H).flatMap(row => near(j, 0, W).map(column => [c, row, column]));
+  const first = Math.floor(c / (C / groups)) * (C / groups);
+  return near(c, first, first + C / groups).map(map => [map, i, j]);
 }
 
 /** The pixels under a pooling window. */

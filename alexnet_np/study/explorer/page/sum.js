@@ -139,7 +139,7 @@ const WORDS = {
     ],
   ],
   lrn: (net, k, at, {terms, own, squares, base, power}) => [
-    `Divided by a norm of the same place in ${terms.length} maps around it.`,
+    `Divided by a norm of ${terms.length} numbers around it.`,
     [
       ['x', own],
       ['Σ x² of the neighbours', squares],
