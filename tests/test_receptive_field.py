@@ -35,6 +35,10 @@ def ones(layer):
             return lambda x: F.avg_pool2d(x, **keep)
         case ops.adaptive_avg_pool2d:
             return lambda x: F.adaptive_avg_pool2d(x, arguments["output_size"])
+        case ops.local_response_norm if arguments.get("region") == "within":
+            window = ops.local_response_norm.find_geometry(**arguments)
+            around = (window.low, window.high) * 2
+            return lambda x: F.avg_pool2d(F.pad(x, around), window.low + 1 + window.high, 1)
         case ops.linear:
             return lambda x: x.sum(1, keepdim=True)
         case ops.flatten:
