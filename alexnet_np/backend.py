@@ -69,7 +69,8 @@ def _why_unavailable(name: str) -> str | None:
         return None
     package = "numba" if name == "numba" else "cupy"
     if importlib.util.find_spec(package) is None:
-        return f"{package} is not installed (pip install {'numba' if name == 'numba' else 'cupy-cuda13x[ctk]'})"
+        wanted = "numba" if name == "numba" else "'cupy-cuda13x[ctk]'"  # quoted: to a shell brackets are a pattern
+        return f"{package} is not installed (pip install {wanted})"
     if name == "numba":
         try:
             importlib.import_module(KERNELS + "cpu.jit")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from alexnet_np.errors import ArgumentError, DataError, one_line
+
+DRAWN = {".png": "png", ".svg": "svg", ".pdf": "pdf", ".jpg": "jpeg", ".jpeg": "jpeg"}  # by Matplotlib
+PAINTED = {ending: name for ending, name in DRAWN.items() if name != "svg"}  # by Pillow, which knows only pixels
 
 
 @contextmanager
@@ -23,6 +28,29 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def picture_format(out: Path, known: Mapping[str, str] = DRAWN) -> str:
+    """The format that the ending of `out` names: to be asked before the work begins. Raises ArgumentError."""
+    if out.suffix.lower() not in known:
+        raise ArgumentError(f"{out}: a picture is written as {', '.join(known)}, by the ending of its name")
+    if not out.parent.is_dir():
+        raise ArgumentError(f"{out}: there is no folder {out.parent}; create it first")
+    return known[out.suffix.lower()]
+
+
+@contextmanager
+def picture(out: Path, known: Mapping[str, str] = DRAWN) -> Iterator[tuple[Path, str]]:
+    """The temporary file to draw into, as `replacing` gives it, and the format. Raises ArgumentError; DataError."""
+    form = picture_format(out, known)
+    try:
+        with replacing(out) as temporary:
+            yield temporary, form
+    except OSError as error:
+        if isinstance(error, DataError):
+            raise
+        reason = error.strerror or one_line(error)
+        raise DataError(f"{out}: cannot be written: {reason}; name another file") from error
 
 
 def package() -> Path:

@@ -91,11 +91,15 @@ class AlexNet(Layer):
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             hint = "; add the batch axis with x[None]" if x.ndim == 3 else ""
             raise ShapeError(f"model: x must be (N,{self.in_channels},H,W), got shape {x.shape}{hint}")
+        self.check_size(x.shape)
+
+    def check_size(self, shape: Shape) -> None:
+        """Raises ShapeError where images of `shape` (N,C,H,W) are too small, naming the smallest input."""
         try:
-            self.features.output_shape(x.shape)
+            self.features.output_shape(shape)
         except ShapeError:
             least = self.smallest_input()
-            size = f"{x.shape[2]}x{x.shape[3]}"
+            size = f"{shape[2]}x{shape[3]}"
             raise ShapeError(
                 f"model: {size} is too small for {self.preset!r}: the smallest input is {least}x{least}"
             ) from None

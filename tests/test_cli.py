@@ -90,16 +90,16 @@ def commands(group, *path):
 def test_every_command_has_help(path):
     said = run(*path, "--help").stdout
     assert f"Usage: alexnet {' '.join(path)}" in said
+    assert "Example" in said
     if path not in (("weights",), ("bench",)):  # which only hold commands
-        assert "Example" in said
-        assert "--json" in said or path == ("curves",)  # which draws a picture
+        assert "--json" in said
 
 
 def test_version_and_help():
     assert run("--version").stdout == f"alexnet-np {anp.__version__}\n"
     assert "demo" in run("-h").stdout
-    assert "No such command" in run("nonsense", code=2).stderr
-    assert "No such option" in run("summary", "--nonsense", code=2).stderr
+    assert "no such command 'nonsense'" in run("nonsense", code=2).stderr
+    assert "no such option: --nonsense" in run("summary", "--nonsense", code=2).stderr
 
 
 # classify
@@ -277,7 +277,7 @@ def test_summary():
     said = run("summary", "--preset", "d2l", "--width", 0.125, "--batch-size", 2).stdout
     assert "737,506" in said
     assert "2×12×54×54" in said
-    assert "is larger than the input" in fails("summary", "--width", 0.1, "--size", 20)
+    assert "the smallest input is 63x63" in fails("summary", "--width", 0.1, "--size", 20)
 
 
 def test_summary_of_a_file(weights):
@@ -310,7 +310,7 @@ def test_verify_agrees(dtype):
     said = run("verify", *options).stdout
     assert "Agrees with torch" in said
     assert "features.2" in said
-    assert max(map(len, said.splitlines())) <= 100
+    assert max(map(len, said.splitlines())) <= 120
 
 
 def test_verify_names_the_first_layer_that_diverges(monkeypatch):
@@ -322,7 +322,7 @@ def test_verify_names_the_first_layer_that_diverges(monkeypatch):
     assert "✗" in result.stdout
     assert "Agrees" not in result.stdout
     assert result.stderr.count("\n") == 1
-    assert "first at features.2 (LocalResponseNorm): dx is off by 1.0e-02" in result.stderr
+    assert "first at features.2 (LocalResponseNorm): dx is off by 1.0e-2" in result.stderr
     found = run_json(*options, code=1)
     assert (found["ok"], found["first_divergence"]) == (False, "features.2")
 
@@ -331,7 +331,7 @@ def test_verify_names_a_divergence_end_to_end(monkeypatch):
     right = anp.models.AlexNet.__call__
     monkeypatch.setattr(anp.models.AlexNet, "__call__", lambda self, x: right(self, x) * np.float32(2))
     result = run("verify", "--width", 0.1, "--size", 80, code=1)
-    assert "by itself, but not end to end: logits is off by 1.0e+00" in result.stderr
+    assert "by itself, but not end to end: logits is off by 1.0e0" in result.stderr
 
 
 # weights
@@ -439,6 +439,6 @@ def test_demo_shows_the_garments(weights, tmp_path):
     assert said.count("✓") == sum(right) and said.count("✗") == 20 - sum(right)
     assert f"{sum(right)} of 20 test images of Fashion-MNIST" in said
     assert str(out) in said
-    assert max(map(len, said.splitlines())) <= max(100, len(str(out)) + 20)
+    assert max(map(len, said.splitlines())) <= max(120, len(str(out)) + 20)
     nowhere = tmp_path / "nowhere" / "shown.png"
-    assert "name another file with --out" in fails("demo", "--weights", weights, "--out", nowhere)
+    assert "create it first" in fails("demo", "--weights", weights, "--out", nowhere)

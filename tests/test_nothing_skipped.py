@@ -73,5 +73,5 @@ def test_without_a_gpu_the_run_does_not_begin() -> None:
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert done.stdout == ""
     assert done.stderr.strip() == (
-        "ERROR: --gpu: backend 'cupy' is unavailable: cupy is not installed (pip install cupy-cuda13x[ctk])"
+        "ERROR: --gpu: backend 'cupy' is unavailable: cupy is not installed (pip install 'cupy-cuda13x[ctk]')"
     )

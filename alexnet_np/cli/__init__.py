@@ -16,7 +16,7 @@ def main() -> None:
         sys.exit("alexnet: the command line needs the packages typer and rich: pip install typer rich")
     # Pillow warns of an enormous image, which we then refuse in one line (alexnet_np/data/preprocess.py).
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
-    for stream in sys.stdout, sys.stderr:  # a file's name may hold what the terminal cannot show
+    for stream in sys.stdout, sys.stderr:  # a bar, or a file's name, may hold what the terminal cannot show
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="alexnet.plainly")  # cli/show.py
     app(prog_name="alexnet")

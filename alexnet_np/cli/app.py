@@ -1,6 +1,7 @@
 """The Typer application: its commands, and how it ends.
 
-Exit codes: 0; 1 with one line on standard error for whatever went wrong; 2 for a wrong command line; 130 after Ctrl-C.
+Exit codes: 0; 1 for whatever went wrong; 2 for a wrong command line; 130 after Ctrl-C. All but 0 say why, in one line
+on standard error.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
@@ -17,9 +19,21 @@ import alexnet_np
 from alexnet_np.cli import bench, demo, explain, explore, images, study, train, weights
 from alexnet_np.errors import AlexNetError, one_line
 
+ClickException: Any = typer.BadParameter.__mro__[2]  # click's, or of the copy of click that Typer brings
+
 
 class OneLineErrors(TyperGroup):
     """Turns every error that a user can mend into one line, without a traceback."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        if not extra.get("standalone_mode", True):
+            return super().main(*args, **extra)
+        try:
+            sys.exit(super().main(*args, **extra | {"standalone_mode": False}))
+        except ClickException as error:
+            if said := usage(error):
+                print(said, file=sys.stderr)
+            sys.exit(error.exit_code)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -31,6 +45,7 @@ class OneLineErrors(TyperGroup):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
+            print("alexnet: stopped; nothing was written", file=sys.stderr)
             raise typer.Exit(130) from None
         except AlexNetError as error:
             message = one_line(error)
@@ -42,11 +57,24 @@ class OneLineErrors(TyperGroup):
         raise typer.Exit(1)
 
 
+def usage(error: Any) -> str:
+    """A wrong command line, in one line: what is wrong with it, what was perhaps meant, and where that is explained."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return ""  # the help has been printed
+    context = error.ctx
+    said = " ".join(error.format_message().split()).rstrip(".")
+    if type(error).__name__ == "NoSuchOption":
+        known = {option for parameter in context.command.params for option in parameter.opts + parameter.secondary_opts}
+        likely = get_close_matches(error.option_name, sorted(known), n=2, cutoff=0.7)
+        said = f"no such option: {error.option_name}" + (f" (did you mean {' or '.join(likely)}?)" if likely else "")
+    where = "alexnet" if context is None else context.command_path
+    return f"alexnet: {said[:1].lower()}{said[1:]}; see {where} --help"
+
+
 app = typer.Typer(
     name="alexnet",
     cls=OneLineErrors,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

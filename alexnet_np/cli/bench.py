@@ -16,9 +16,15 @@ from alexnet_np.cli import show
 from alexnet_np.cli.options import Json
 from alexnet_np.errors import AlexNetError, MissingPackageError
 
-app = typer.Typer(
-    help="Implementations and peers side by side: verified first, warmed up, taking turns.", no_args_is_help=True
-)
+HELP = """Implementations and peers side by side: verified first, warmed up, taking turns.
+
+Examples:
+  alexnet bench kernels --op conv2d
+  alexnet bench model --batch 32 --out today.json
+  alexnet bench compare yesterday.json today.json
+"""
+
+app = typer.Typer(help=HELP, no_args_is_help=True)
 
 
 class Where(StrEnum):
@@ -234,4 +240,4 @@ def _need_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise MissingPackageError("--roofline needs matplotlib: pip install 'alexnet-np[plots]'") from None
+        raise MissingPackageError("--roofline needs matplotlib: pip install matplotlib") from None

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.table import Table
 
 from alexnet_np.cli import demo_garments as garments
 from alexnet_np.cli import show
@@ -17,6 +16,7 @@ from alexnet_np.cli.options import Backend, Json, Network, Preset, Seed, Weights
 from alexnet_np.cli.study import BLOCK_STARTS, image_or_cat, percent
 from alexnet_np.device import to_cpu
 from alexnet_np.errors import MissingPackageError
+from alexnet_np.files import PAINTED, picture_format
 from alexnet_np.ops import softmax
 from alexnet_np.presets import preprocess, published
 from alexnet_np.study.timing import LayerTime, time_layers
@@ -33,7 +33,9 @@ def demo(
     image: Annotated[
         str | None, typer.Option("--image", help="An image file.", show_default="a cat's photograph")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write: the garments.")] = Path("garments.png"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The picture to write, of the garments: .png, .jpg, .pdf.")
+    ] = Path("garments.png"),
     preset: Preset = None,
     weights: Weights = None,
     backend: Backend = None,
@@ -50,6 +52,7 @@ def demo(
       alexnet demo
       alexnet demo --image cat.jpg --backend numba --out shown.png
     """
+    picture_format(out, PAINTED)
     network = load_network(preset, weights, backend, seed)
     with image_or_cat(image) as source:
         x = network.place(preprocess(source, preset=network.model.preset)[None])
@@ -58,17 +61,22 @@ def demo(
     guesses = best(to_cpu(softmax.forward(walked.logits)[0])[0], network.labels(), 5)
     agreement = compare_with_torch(network, to_cpu(x), to_cpu(walked.logits))
     classified = garments.classify(backend)
-    garments.draw(classified, out)
+    unwritten = garments.draw(classified, out)
     if as_json:
         layers = [asdict(step) | asdict(time) for step, time in zip(walked.steps, times, strict=True)]
         found = {"top": [asdict(guess) for guess in guesses], "layers": layers, "torch": agreement}
-        show.print_json({"model": network.described(), "image": image, **found, "garments": classified.to_json(out)})
-        return
-    console = show.console()
-    console.print(show.facts(headline(network, image)), "", layers_table(walked, times), "")
-    show_guesses("Top 5", guesses)
-    console.print("", agreement_in_words(agreement), "", sep="\n")
-    console.print(garments.table(classified), "", f"{garments.headline(classified)}.", f"{out} shows them.", sep="\n")
+        shown = classified.to_json(None if unwritten else out)
+        show.print_json({"model": network.described(), "image": image, **found, "garments": shown})
+    else:
+        console = show.console()
+        console.print(show.facts(headline(network, image)), "", layers_table(walked, times), speed(times), "")
+        show_guesses("Top 5", guesses)
+        console.print("", agreement_in_words(agreement), "", sep="\n")
+        console.print(garments.table(classified), "", f"{garments.headline(classified)}.", sep="\n")
+        if not unwritten:
+            console.print(f"{out} shows them.", soft_wrap=True)
+    if unwritten:
+        raise unwritten
 
 
 def headline(network: Network, image: str | None) -> dict[str, str]:
@@ -97,22 +105,28 @@ def agreement_in_words(agreement: dict[str, Any]) -> str:
     if agreement["peer"] is None:
         return f"Not compared with torchvision: {agreement['reason']}"
     top = "the same top 5" if agreement["same_top5"] else "ANOTHER top 5"
-    return f"Beside {agreement['peer']}: logits within {agreement['relative_error']:.1e} (relative), {top}."
+    return f"Beside {agreement['peer']}: logits within {show.short(agreement['relative_error'])} (relative), {top}."
 
 
-def layers_table(walked: Walk, times: list[LayerTime]) -> Table:
+def speed(times: list[LayerTime]) -> str:
+    total = sum(time.seconds for time in times)
+    return f"one image in {1e3 * total:.2f} ms: {1 / total:.1f} images/s"
+
+
+def layers_table(walked: Walk, times: list[LayerTime]) -> show.Table:
     """What every layer gives, and how long it takes."""
     total = sum(time.seconds for time in times)
     longest = max(time.seconds for time in times)
-    table = show.table("layer", "type", "output", ">zeros", ">ms", "time", ">GFLOP/s")
+    heads = "layer", "type", "output", ">zeros", ">ms", "time", ">GFLOP/s"
+    table = show.table(*heads, spare=["time", "type", "GFLOP/s", "zeros"])
     table.add_row("input", "", show.shape(walked.input.shape))
     for step, time in zip(walked.steps, times, strict=True):
         if step.type in BLOCK_STARTS:
             table.add_section()
-        bar = show.bar(time.seconds / longest, 20)
+        bar = show.bar(time.seconds / longest, 12)
         rate = f"{time.gflops:.0f}" if time.macs else ""
         shape = show.shape(step.shape)
         table.add_row(step.name, step.type, shape, percent(step.zeros), f"{1e3 * time.seconds:.2f}", bar, rate)
     table.add_section()
-    table.add_row("total", "", "", "", f"{1e3 * total:.2f}", f"{1 / total:.0f} images/s", style="bold")
+    table.add_row("total", "", "", "", f"{1e3 * total:.2f}", style="bold")
     return table

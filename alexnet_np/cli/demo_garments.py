@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 from rich.text import Text
 
 from alexnet_np.cli import show
@@ -15,8 +14,8 @@ from alexnet_np.cli.images import Guess, best
 from alexnet_np.cli.options import load_network
 from alexnet_np.data.garments import Garment, garments
 from alexnet_np.device import to_cpu
-from alexnet_np.errors import DataError, one_line
-from alexnet_np.files import replacing
+from alexnet_np.errors import DataError
+from alexnet_np.files import PAINTED, picture
 from alexnet_np.layers import no_grad
 from alexnet_np.ops import softmax
 from alexnet_np.presets import preprocess
@@ -40,9 +39,9 @@ class Classified:
     def __iter__(self) -> Any:
         return zip(self.garments, self.guesses, strict=True)
 
-    def to_json(self, picture: Path) -> dict[str, Any]:
+    def to_json(self, picture: Path | None) -> dict[str, Any]:
         images = [{"test_image": g.number, "label": g.label, "top": list(map(asdict, top))} for g, top in self]
-        return {"weights": WEIGHTS, "right": sum(self.right), "images": images, "picture": str(picture)}
+        return {"weights": WEIGHTS, "right": sum(self.right), "images": images, "picture": picture and str(picture)}
 
 
 def classify(backend: str | None) -> Classified:
@@ -54,16 +53,15 @@ def classify(backend: str | None) -> Classified:
     return Classified(carried, [best(row, network.labels(), 3) for row in probabilities])
 
 
-def draw(found: Classified, out: Path) -> None:
-    """The contact sheet, as a PNG. Raises DataError."""
+def draw(found: Classified, out: Path) -> DataError | None:
+    """Write the contact sheet. Gives the error where it cannot be written: the rest is worth showing all the same."""
     tiles = [Tile(garment.picture, garment.label, top[0].label, top[0].probability) for garment, top in found]
     try:
-        with replacing(out) as temporary:
-            contact_sheet(tiles, headline(found)).save(temporary, format="PNG")
-    except OSError as error:
-        raise DataError(
-            f"{out}: cannot be written: {error.strerror or one_line(error)}; name another file with --out"
-        ) from error
+        with picture(out, PAINTED) as (temporary, form):
+            contact_sheet(tiles, headline(found)).save(temporary, format=form.upper())
+    except DataError as error:
+        return error
+    return None
 
 
 def headline(found: Classified) -> str:
@@ -74,12 +72,11 @@ def headline(found: Classified) -> str:
     )
 
 
-def table(found: Classified) -> Table:
+def table(found: Classified) -> show.Table:
     """What each garment is, what it was taken for, and what else it might have been."""
-    made = show.table(">test image", "it is", "", "taken for", ">", "", "or")
+    made = show.table(">test image", "it is", "", "taken for", ">sure", " ", "or", spare=[" ", "or"], folds=["or"])
     for (garment, (first, *others)), right in zip(found, found.right, strict=True):
-        mark = Text("✓", "green") if right else Text("✗", "bold red")
         rest = ", ".join(f"{guess.label} {guess.probability:.1%}" for guess in others if guess.probability >= 0.001)
         sure = f"{first.probability:.1%}", show.bar(first.probability, 20)
-        made.add_row(str(garment.number), garment.label, mark, first.label, *sure, Text(rest, "dim"))
+        made.add_row(str(garment.number), garment.label, show.verdict(right), first.label, *sure, Text(rest, "dim"))
     return made

@@ -14,6 +14,7 @@ from alexnet_np.cli import show
 from alexnet_np.cli.options import Backend, BatchSize, Json, Preset, load_network
 from alexnet_np.data.loader import Loader
 from alexnet_np.errors import ArgumentError, CheckpointError, DataError, WeightsError
+from alexnet_np.files import picture_format
 from alexnet_np.training.ablation import ablate as train_variants
 from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import evaluate as measure
@@ -35,7 +36,8 @@ def evaluate(
     ] = None,
     ten_crop: Annotated[bool, typer.Option("--ten-crop", help="Mean of ten crops, as the paper does.")] = False,
     confusion: Annotated[
-        Path | None, typer.Option("--confusion", help="Draw the confusion matrix into this PNG (at most 50 classes).")
+        Path | None,
+        typer.Option("--confusion", help="Draw the confusion matrix: .png, .svg, .pdf or .jpg (at most 50 classes)."),
     ] = None,
     preset: Preset = None,
     backend: Backend = None,
@@ -50,26 +52,37 @@ def evaluate(
       alexnet evaluate runs/d2l --confusion confusion.png
       alexnet evaluate IMAGENET1K_V1 --data imagenet/val --ten-crop
     """
+    if confusion is not None:
+        picture_format(confusion)
     trained, known = open_network(network, data, preset, backend)
     images = images_to_evaluate(trained.config, known, data, workers)
     if len(images.classes) != len(trained.classes):
         raise DataError(f"{data}: {len(images.classes)} classes, where the network has {len(trained.classes)}")
     augment = evaluation_augment(trained.config, find_recipe_of(trained.config), ten_crop)
     loader = Loader(images, batch_size, augment=augment, workers=workers, dtype=trained.model.dtype)
-    with show.progress("batches", len(loader)) as advance, use_backend(backend), closing(loader.epoch(0)) as batches:
-        watched = ((advance(1), batch)[1] for batch in batches)
-        result = measure(trained.model, watched, len(trained.classes))
-    if confusion is not None:
-        draw_confusion(result.confusion, trained.classes, confusion)
+    done = [0]
+
+    def watched(batches: Any, advance: Any) -> Any:
+        for batch in batches:
+            yield batch
+            done[0] += len(batch[1])
+            advance(len(batch[1]))
+
+    bar = show.progress("images", len(images.targets))
+    stopped = show.stoppable(lambda: f"{done[0]} of {len(images.targets)} images were seen; nothing is kept")
+    with stopped, bar as advance, use_backend(backend), closing(loader.epoch(0)) as batches:
+        result = measure(trained.model, watched(batches, advance), len(trained.classes))
     if as_json:
         matrix = {"classes": trained.classes, "confusion": result.confusion.tolist()}
         show.print_json({**result.to_json(), "crops": 10 if ten_crop else 1, **matrix})
-        return
-    crops = "mean of ten crops" if ten_crop else "one crop"
-    rows = {"top-1": f"{result.top1:.2%}", "top-5": f"{result.top5:.2%}", "loss": f"{result.loss:.4f}"}
-    show.console().print(show.facts({"images": f"{result.images}, {crops}", **rows}))
-    if confusion is not None:
-        print(confusion)
+    else:
+        crops = "mean of ten crops" if ten_crop else "one crop"
+        rows = {"top-1": f"{result.top1:.2%}", "top-5": f"{result.top5:.2%}", "loss": f"{result.loss:.4f}"}
+        show.console().print(show.facts({"images": f"{result.images}, {crops}", **rows}))
+    if confusion is not None:  # last: where it cannot be written, the figures stand all the same
+        draw_confusion(result.confusion, trained.classes, confusion)
+        if not as_json:
+            print(confusion)
 
 
 def open_network(

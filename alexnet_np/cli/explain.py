@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from alexnet_np.cli import show
@@ -100,12 +99,12 @@ def headline(found: Explanation, labels: list[str], size: str) -> dict[str, str]
     }
 
 
-def terms_table(found: Explanation, most: int) -> Table:
+def terms_table(found: Explanation, most: int) -> show.Table:
     """The largest terms, the sum of the others, the bias."""
     weighted = bool(found.terms) and found.terms[0].weight is not None
     value = VALUES.get(found.type, "product" if weighted else "")
     heads = [f"of {found.source}", ">x", *([">weight"] if weighted else []), *([f">{value}", ""] if value else [""])]
-    table = show.table(*heads)
+    table = show.table(*heads, spare=[""] if found.winner is None else [])
     largest = max([abs(term.value) for term in found.terms] + [abs(found.bias or 0.0)], default=0.0) or 1.0
 
     def row(name: str, *numbers: float | None, size: float | None = None, note: str = "") -> None:
@@ -139,5 +138,5 @@ def verdict(found: Explanation) -> dict[str, str]:
     share = f", {found.difference / found.rounding:.2g} of what float32's rounding may do" if found.rounding else ""
     rows["in float64"] = f"{found.value:.9g}"
     rows["the network has"] = f"{found.stored:.9g}"
-    rows["apart"] = "0" if found.difference == 0 else f"{found.difference:.2g}{share}"
+    rows["apart"] = "0" if found.difference == 0 else f"{show.short(found.difference)}{share}"
     return rows

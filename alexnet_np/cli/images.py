@@ -62,7 +62,11 @@ def classify(
     files, failures = jobs.find(images)
     engine = jobs.open_engine(network.model, images=len(files), backend=backend, batch_size=batch_size, forget=True)
     results: list[dict[str, Any]] = []
-    with closing(jobs.stream(files, engine)) as made, show.progress("images", len(files), rate=True) as advance:
+    done = [0]
+    lost = "JSON is written at the end, so nothing is kept" if as_json else "the labels above stand"
+    stopped = show.stoppable(lambda: f"{done[0]} of {len(files)} images were classified; {lost}")
+    bar = show.progress("images", len(files), rate=True)
+    with stopped, closing(jobs.stream(files, engine)) as made, bar as advance:
         for rows in made:
             for file, row in zip(rows.files, softmax.forward(rows.values)[0], strict=True):
                 guesses = best(row, labels, top)
@@ -71,6 +75,7 @@ def classify(
                 else:
                     show_guesses(file, guesses)
             failures += rows.failures
+            done[0] += len(rows.files)
             advance(len(rows.files) + len(rows.failures))
     if as_json:
         show.print_json({**about(network, engine.described()), "results": results, "failures": listed(failures)})

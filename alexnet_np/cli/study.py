@@ -10,7 +10,6 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from alexnet_np.cli import show
@@ -53,7 +52,7 @@ def summary(
         totals = {"parameters": made.parameters, "macs": made.macs}
         show.print_json({"preset": model.preset, "input_shape": made.input_shape, "layers": layers, **totals})
         return
-    table = show.table("layer", "type", "output", ">parameters", ">MACs")
+    table = show.table("layer", "type", "output", ">parameters", ">MACs", spare=["type"])
     table.add_row("input", "", show.shape(made.input_shape))
     for row in made.layers:
         counts = (f"{count:,}" if count else "" for count in (row.parameters, row.macs))
@@ -88,7 +87,7 @@ def walk(
         steps = [asdict(step) for step in [walked.input, *walked.steps]]
         show.print_json({"model": network.described(), "image": image, "steps": steps})
         return
-    table = show.table("layer", "type", "output", ">mean", ">std", ">zeros")
+    table = show.table("layer", "type", "output", ">mean", ">std", ">zeros", spare=["type"])
     for step in [walked.input, *walked.steps]:
         if step.type in BLOCK_STARTS:
             table.add_section()
@@ -139,7 +138,9 @@ def verify(
     network = load_network(preset, weights, backend, seed, width=width, dtype=dtype)
     model = network.model
     x = np.random.default_rng(seed).standard_normal((batch_size, model.in_channels, size, size))
-    report = compare(model, network.place(x), seed)
+    stopped = "every layer would have been compared; nothing is kept"
+    with show.stoppable(lambda: stopped), show.progress("layers", 1 + len(list(model.leaves()))) as advance:
+        report = compare(model, network.place(x), seed, advance)
     first = report.first_divergence
     if as_json:
         found = asdict(report) | {"ok": report.ok, "first_divergence": first and first.name}
@@ -159,65 +160,72 @@ class DivergenceError(AlexNetError):
 
 
 def failed(comparison: Comparison) -> str:
-    return f"{comparison.quantity} is off by {comparison.ours:.1e}, where {comparison.limit:.1e} is allowed"
+    off, allowed = (show.short(error) for error in (comparison.ours, comparison.limit))
+    return f"{comparison.quantity} is off by {off}, where {allowed} is allowed"
 
 
 def show_report(report: Report, network: Network) -> None:
     console = show.console()
     said = {"AlexNet": str(network), "weights": network.weights, "beside": f"{report.peer}, against float64"}
-    console.print(show.facts(said), "", layers_table(report, narrow=console.width < show.WIDTH), "", net_table(report))
+    console.print(show.facts(said), "", layers_table(report), "", net_table(report), "")
+    for line in legend(report):
+        console.print(line, style="dim")
     if report.ok:
         console.print()
-        allowed = f"{FLOAT32_RATIO}× torch's own error, or {FLOAT32_FLOOR:.1e}"
+        allowed = f"{FLOAT32_RATIO}× torch's own error, or {show.short(FLOAT32_FLOOR)}"
         if report.dtype == "float64":
             allowed = f"{FLOAT64_LAYER:.0e}"
         elif report.winograd:
-            allowed += f", or {FLOAT32_WINOGRAD:.0e} for convolutions by Winograd"
+            allowed += f", or {show.short(FLOAT32_WINOGRAD)} for convolutions by Winograd"
         console.print(f"Agrees with {report.peer} in {report.dtype}, each layer within {allowed}.", style="green")
 
 
-def layers_table(report: Report, narrow: bool) -> Table:
-    """Errors layer by layer, ours and torch's; `narrow` leaves out the layers' types."""
+def legend(report: Report) -> list[str]:
+    """What the columns mean."""
+    error = "Errors are relative, ||a - truth|| / ||truth||, where the truth is torch's in float64."
+    if report.dtype != "float32":
+        return [error]
+    return [error, "ratio: our error over torch's own in float32, of the layer's worst; ✓ where all are allowed."]
+
+
+def layers_table(report: Report) -> show.Table:
+    """Errors layer by layer, ours and torch's; on a narrow screen ours alone."""
     both = report.dtype == "float32"
     quantities = ("forward", "dx", "dweight", "dbias")
-    heads = [f"{quantity}\nours   torch" if both else f">{quantity}" for quantity in quantities]
-    table = show.table("layer", *([] if narrow else ["type"]), *heads, ">ratio" if both else "")
+    heads = [head for quantity in quantities for head in ([f"{quantity}\nours", THEIRS] if both else [quantity])]
+    table = show.table("layer", "type", *heads, *([">ratio"] if both else []), "", spare=["type", THEIRS])
     for layer in report.layers:
         if layer.type in BLOCK_STARTS:
             table.add_section()
         by_name = {c.quantity: c for c in layer.comparisons}
-        cells = [errors(by_name[q]) if q in by_name else Text() for q in quantities]
+        cells = [cell for quantity in quantities for cell in errors(by_name.get(quantity), both)]
         ratios = [c.ratio for c in layer.comparisons if c.ratio]
         worst = max(ratios, default=0.0)
-        ratio = f"{worst:.{0 if worst >= 10 else 2}f} " if ratios else ""
-        table.add_row(layer.name, *([] if narrow else [layer.type]), *cells, Text(ratio) + verdict(layer.ok))
+        ratio = [f"{worst:.{0 if worst >= 10 else 2}f}" if ratios else ""] if both else []
+        table.add_row(layer.name, layer.type, *cells, *ratio, show.verdict(layer.ok))
     return table
 
 
-def net_table(report: Report) -> Table:
+THEIRS = "\ntorch"  # the head of its columns
+
+
+def net_table(report: Report) -> show.Table:
     """End to end: the logits, dx, and the parameter whose gradient is furthest off."""
+    both = report.dtype == "float32"
     logits, dx, *gradients = report.net
     worst = max(gradients, key=lambda c: c.ours)
-    table = show.table("end to end", "ours   torch" if report.dtype == "float32" else ">ours", ">allowed", "")
-    named = {"logits": logits, "dx": dx, f"{worst.quantity}, worst of {len(gradients)} gradients": worst}
-    for name, comparison in named.items():
-        table.add_row(name, errors(comparison), f"{comparison.limit:.1e}", verdict(comparison.ok))
+    name = f"{worst.quantity}, worst of {len(gradients)} gradients"
+    table = show.table("end to end", "ours", *(["torch"] if both else []), "allowed", "", folds=["end to end"])
+    for quantity, comparison in {"logits": logits, "dx": dx, name: worst}.items():
+        table.add_row(quantity, *errors(comparison, both), show.short(comparison.limit), show.verdict(comparison.ok))
     return table
 
 
-def errors(comparison: Comparison) -> Text:
-    """Our error, and torch's beside it."""
+def errors(comparison: Comparison | None, both: bool) -> list[Text]:
+    """Our error, and torch's for the cell beside it."""
+    if comparison is None:
+        return [Text(), *([Text()] if both else [])]
     if comparison.ours == 0 and not comparison.torch:
-        return Text("exact", "dim")
-    text = Text(short(comparison.ours), "" if comparison.ok else "bold red")
-    return text if comparison.torch is None else text.append(f" {short(comparison.torch)}", "dim")
-
-
-def short(error: float) -> str:
-    """1.2e-07 as 1.2e-7, six characters wide."""
-    mantissa, _, exponent = f"{error:.1e}".partition("e")
-    return (f"{mantissa}e{int(exponent)}" if exponent else mantissa).ljust(6)
-
-
-def verdict(ok: bool) -> Text:
-    return Text("✓", "green") if ok else Text("✗", "bold red")
+        return [Text("exact", "dim"), *([Text()] if both else [])]
+    ours = Text(show.short(comparison.ours), "" if comparison.ok else "bold red")
+    return [ours] if comparison.torch is None else [ours, Text(show.short(comparison.torch), "dim")]

@@ -12,7 +12,8 @@ import typer
 from alexnet_np.cli import evaluate, show
 from alexnet_np.cli.options import Json
 from alexnet_np.cli.training_progress import ProgressBar
-from alexnet_np.errors import CheckpointError, MissingPackageError
+from alexnet_np.errors import CheckpointError, DataError, MissingPackageError
+from alexnet_np.files import picture_format
 from alexnet_np.training.checkpoint import Checkpoints
 from alexnet_np.training.config import CHOICES, Config
 from alexnet_np.training.interrupt import Stopped
@@ -215,7 +216,7 @@ def finish(trainer: Trainer, out: Path, tensorboard: bool, as_json: bool) -> Non
     try:
         draw_curves({out.name: read_events(out / "metrics.jsonl")}, out / "curves.png")
         written.append(out / "curves.png")
-    except MissingPackageError as error:
+    except (MissingPackageError, DataError) as error:
         show.note(f"alexnet: no curves: {error}")
     if not as_json:
         names = " and ".join(map(str, written))
@@ -229,12 +230,21 @@ def print_event(event: dict[str, Any]) -> None:
 
 def curves(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, finished or not.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")] = Path("curves.png"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write: .png, .svg, .pdf or .jpg.")] = Path(
+        "curves.png"
+    ),
+    as_json: Json = False,
 ) -> None:
     """Draw loss and error of one or several runs, at any time.
 
     Examples:
-      alexnet curves runs/d2l runs/paper --out both.png
+      alexnet curves runs/d2l runs/paper --out both.svg
     """
-    draw_curves({str(run): read_events(run / "metrics.jsonl") for run in runs}, out)
-    print(out)
+    picture_format(out)
+    events = {str(run): read_events(run / "metrics.jsonl") for run in runs}
+    draw_curves(events, out)
+    if as_json:
+        ends = {run: [event for event in of if event["kind"] == "epoch"] for run, of in events.items()}
+        show.print_json({"out": str(out), "runs": ends})
+    else:
+        print(out)

@@ -17,7 +17,15 @@ from alexnet_np.weights.fitting import check_finite
 from alexnet_np.weights.reading import read
 from alexnet_np.weights.writing import write
 
-app = typer.Typer(no_args_is_help=True, help="List, download, convert and inspect weight files.")
+HELP = """List, download, convert and inspect weight files.
+
+Examples:
+  alexnet weights list
+  alexnet weights download IMAGENET1K_V1
+  alexnet weights inspect mine.pth
+"""
+
+app = typer.Typer(no_args_is_help=True, help=HELP)
 
 Source = Annotated[str, typer.Argument(metavar="FILE", help="A weight file, or the name of published weights.")]
 
@@ -43,7 +51,8 @@ def list_published(as_json: Json = False) -> None:
         show.print_json({"weights": rows})
         return
     console = show.console()
-    table = show.table("name", "preset", ">classes", ">MiB", ">top-1 %", ">top-5 %", "on this machine")
+    heads = "name", "preset", ">classes", ">MiB", ">top-1 %", ">top-5 %", "on this machine"
+    table = show.table(*heads, spare=["classes", "MiB", "top-5 %"], folds=["name"])
     for name, entry in registry.ENTRIES.items():
         figures = str(entry.num_classes), f"{entry.size / 2**20:.0f}", f"{entry.top1:.2f}", f"{entry.top5:.2f}"
         table.add_row(name, preset_of_weights(name), *figures, "yes" if found[name] else "no")
@@ -110,7 +119,7 @@ def inspect(
         rows = [row._asdict() for row in contents.rows]
         show.print_json({"preset": preset, "parameters": contents.parameters, "arrays": rows})
         return
-    table = show.table("name", "shape", "dtype", ">parameters")
+    table = show.table("name", "shape", "dtype", ">parameters", folds=["name"])
     for row in contents.rows:
         table.add_row(row.name, show.shape(row.shape), row.dtype, f"{row.parameters:,}")
     table.add_section()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from alexnet_np.layers import Shape
 from alexnet_np.models import AlexNet
+from alexnet_np.text import html_table
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,20 @@ class Summary:
     def macs(self) -> int:
         return sum(row.macs for row in self.layers)
 
-    def __str__(self) -> str:
+    def table(self) -> list[tuple[str, ...]]:
+        """Head, input, every layer, total."""
         head = ("layer", "type", "output shape", "parameters", "MACs")
         body = [(r.name, r.type, str(r.output_shape), f"{r.parameters:,}", f"{r.macs:,}") for r in self.layers]
         foot = ("total", "", "", f"{self.parameters:,}", f"{self.macs:,}")
-        table = [head, ("input", "", str(self.input_shape), "", ""), *body, foot]
+        return [head, ("input", "", str(self.input_shape), "", ""), *body, foot]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        head, *rows = self.table()
+        return html_table(head, rows, words=3)
+
+    def __str__(self) -> str:
+        head, table = self.table()[0], self.table()
         widths = [max(len(row[i]) for row in table) for i in range(len(head))]
         aligned = [
             [cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
@@ -51,6 +61,8 @@ def summary(model: AlexNet, input_shape: Shape | None = None) -> Summary:
     MACs are those of convolutions and dense layers; one MAC is two FLOPs. Raises ShapeError for an input too small.
     """
     shape = (1, model.in_channels, 224, 224) if input_shape is None else tuple(input_shape)
+    if len(shape) == 4 and shape[1] == model.in_channels:
+        model.check_size(shape)
     rows, given = [], shape
     for name, layer in model.leaves():
         macs, shape = layer.macs(shape), layer.output_shape(shape)

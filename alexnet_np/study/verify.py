@@ -97,10 +97,11 @@ class Report:
         return next((layer for layer in self.layers if not layer.ok), None)
 
 
-def verify(model: AlexNet, x: Any, seed: int = 0) -> Report:
+def verify(model: AlexNet, x: Any, seed: int = 0, advance: Callable[[int], object] = lambda done: None) -> Report:
     """Compare `model` with torch on x (N,C,H,W), of the model's dtype and device, dropout off.
 
     dlogits is drawn from N(0, 1) by `seed`. The model's gradients and mode are left as they were.
+    `advance` is called with 1 when the whole net has been compared, and after every layer.
     Raises MissingPackageError without torch (and torchvision, for its preset), and what the model raises for a wrong x.
     """
     x = as_array(x, "verify: x")
@@ -111,10 +112,11 @@ def verify(model: AlexNet, x: Any, seed: int = 0) -> Report:
         dlogits = np.random.default_rng(seed).standard_normal(logits.shape).astype(dtype)
         judges = _Judges(TorchNet(model, "float64"), TorchNet(model, dtype) if dtype != "float64" else None, winograd)
         inputs, dys, net = _compare_net(model, x, logits, dlogits, judges)
-        reports = [
-            _compare_layer(name, layer, layer_x.astype(dtype), dy.astype(dtype), judges, like=x)
-            for (name, layer), layer_x, dy in zip(model.leaves(), inputs, dys, strict=True)
-        ]
+        advance(1)
+        reports = []
+        for (name, layer), layer_x, dy in zip(model.leaves(), inputs, dys, strict=True):
+            reports.append(_compare_layer(name, layer, layer_x.astype(dtype), dy.astype(dtype), judges, like=x))
+            advance(1)
     return Report(dtype, winograd, judges.truth.peer, reports, net)
 
 

@@ -1,4 +1,4 @@
-"""Training curves and confusion matrices as PNG files, drawn by matplotlib."""
+"""Training curves and confusion matrices, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np.errors import ArgumentError, DataError, MissingPackageError
-from alexnet_np.files import replacing
+from alexnet_np.files import picture
 from alexnet_np.training.metrics import Event
 
 MOST_CLASSES = 50  # in a confusion matrix that can still be read
@@ -90,10 +90,10 @@ def new_figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingPackageError("pictures need matplotlib: pip install 'alexnet-np[plots]'") from None
+        raise MissingPackageError("pictures need matplotlib: pip install matplotlib") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def save(figure: Any, out: Path) -> None:
-    with replacing(out) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    with picture(out) as (temporary, form):
+        figure.savefig(temporary, format=form, dpi=120)
