@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from alexnet_np.backend import BACKENDS, check_backend
+from alexnet_np.description import Description
 from alexnet_np.device import Array, as_array, on_gpu, to_cpu, to_gpu
 from alexnet_np.errors import ArgumentError, DtypeError, ShapeError, WeightsError
 from alexnet_np.initialisation import initialise
 from alexnet_np.layers import Conv2d, Dropout, Flatten, Layer, Linear, Shape
 from alexnet_np.outline import steps_of
 from alexnet_np.sequential import Sequential
+from alexnet_np.weights import seal
 from alexnet_np.weights.fitting import match
 from alexnet_np.weights.steps import Network
 
@@ -25,11 +27,17 @@ class AlexNet(Layer):
         super().__init__()
         self.preset, self.seed = preset, seed
         self.input_size: int | None = None  # the side of the pictures that it was made for
+        self.said: Description | None = None  # what it was built as; `described` is what it is
         self.features, self.avgpool = Sequential(features), avgpool
         self.flatten, self.classifier = Flatten(), Sequential(classifier)
         for i, layer in enumerate(leaf for _, leaf in self.leaves()):
             if isinstance(layer, Dropout):
                 layer.seed = (seed * 1_000_003 + i) & 0xFFFFFFFF
+
+    def described(self) -> Description:
+        """What it is, beside its numbers: what is written into a file of its weights."""
+        said = self.said or Description(self.preset, self.num_classes, self.in_channels)
+        return said.fitted(self.num_classes, self.in_channels)
 
     @property
     def in_channels(self) -> int:
@@ -80,8 +88,9 @@ class AlexNet(Layer):
             raise WeightsError("how large the input is nobody has said: give size=, such as size=224")
         self.output_shape((1, self.in_channels, side, side))
         arrays = {name: to_cpu(parameter.data) for name, parameter in self.named_parameters()}
+        metadata = seal.pack({"network": self.described().to_json()})
         title = f"AlexNet, {self.preset}"
-        return Network(title, steps_of(self.leaves()), arrays, (self.in_channels, side, side), {})
+        return Network(title, steps_of(self.leaves()), arrays, (self.in_channels, side, side), metadata)
 
     def _parts(self) -> list[Layer]:
         return [self.features, self.avgpool, self.flatten, self.classifier]

@@ -3,8 +3,8 @@
     PRESETS["paper"]          the record: see `Preset` for its fields
     alexnet("paper", ...)     the network, built from the record's literal list (networks.py)
     preprocess(image, preset="paper")    the network's input, by the record's recipe (data/recipe.py)
-    find_preset(shapes)       whose weights these are, by the shapes that follow from the list
-    labels_of(model), published("paper"), preset_of_weights("IMAGENET1K_V1")
+    describe("paper"), build(description)    the network as data (description.py), and from data
+    labels_of(model), recipe_of(model), published("paper"), preset_of_weights("IMAGENET1K_V1")
 
 A further network is a list in networks.py and a record here. What the list already says (layers, ceiling or floor in
 pooling, the dialect of the normalisation, the shapes of the weights) is read from it, never written down again.
@@ -15,23 +15,28 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from math import isclose, prod
 from typing import TYPE_CHECKING, Any
 
 from alexnet_np import networks
 from alexnet_np.data.labels import FASHION_MNIST, imagenet_categories
-from alexnet_np.data.recipe import Preprocessing, adjusted
-from alexnet_np.errors import ArgumentError
+from alexnet_np.data.recipe import Preprocessing, adjusted, with_channels
+from alexnet_np.description import Description, described_in
+from alexnet_np.errors import ArgumentError, WeightsError
 from alexnet_np.initialisation import initialise
-from alexnet_np.layers import Layer, Linear, LocalResponseNorm, MaxPool2d, WeightedLayer
+from alexnet_np.layers import Layer, LocalResponseNorm, MaxPool2d, WeightedLayer
 from alexnet_np.models import AlexNet
+from alexnet_np.text import quoted
 from alexnet_np.weights.fitting import Wanted
 
 if TYPE_CHECKING:
     import numpy as np
 
     from alexnet_np.data.preprocess import ImageSource
+    from alexnet_np.weights.leaves import Contents
 
 Shape = tuple[int, ...]
 
@@ -130,37 +135,73 @@ def check_preset(name: str) -> str:
 
 
 def alexnet(
-    preset: str = "torchvision",
+    preset: str | None = "torchvision",
     weights: Any = None,
     num_classes: int | None = None,
     in_channels: int | None = None,
-    width: float = 1.0,
+    width: float | None = 1.0,
     dtype: Any = "float32",
     seed: int | None = None,
     backend: str | None = None,
 ) -> AlexNet:
     """Build a network. It starts in training mode, as torch's modules do: call `.eval()` to switch dropout off.
 
-    `preset`: "torchvision", "paper" or "d2l".
-    `weights`: None (seeded random), a published name ("IMAGENET1K_V1", or torchvision's member of it), a file, or a
-    mapping name -> array. Prefixes, containers and what else is in them do not matter (weights/finding.py).
-    `num_classes`, `in_channels`: the preset's by default. `width` scales every hidden width (channels, dense units).
+    `preset`: "torchvision", "paper" or "d2l". None: whatever the weights are of, as their file says (every one that was
+    written here does) or as their shapes show; then the sizes and all that was changed in the network come with them.
+    `weights`: None (seeded random), a published name ("IMAGENET1K_V1", or torchvision's member of it), a file, the
+    folder of a run of `alexnet train`, or a mapping name -> array. Prefixes, containers and what else is in them do not
+    matter (weights/finding.py).
+    `num_classes`, `in_channels`: the preset's by default. `width` scales every hidden width (channels, dense units);
+    None: all sizes are what the weights have, of whichever preset.
     `seed` fixes initialisation and dropout; without one they differ from run to run.
     `backend`: "numpy", "numba", "cupy" or "cuda" (alexnet_np/backend.py); by default use_backend's, or the array's.
-    Raises ArgumentError, WeightsError, BackendError.
+    Raises ArgumentError, WeightsError (also where a file says that its network is another one), BackendError.
     """
-    known = PRESETS[check_preset(preset)]
-    channels = known.channels if in_channels is None else in_channels
-    classes = known.classes if num_classes is None else num_classes
-    layers = known.build(channels, classes, width)
-    model = AlexNet(preset, *layers, secrets.randbits(32) if seed is None else seed)
-    model.input_size = known.preprocessing.crop
-    model.astype(dtype)
+    if preset is not None:
+        check_preset(preset)
+    if weights is None:
+        said = describe(preset or "torchvision", num_classes, in_channels, 1.0 if width is None else width)
+    else:
+        sizes = {"num_classes": num_classes, "in_channels": in_channels}
+        said = _described(weights, preset, None if preset is None and width == 1 else width, sizes)
+    model = build(said, dtype, seed)
     if weights is None:
         initialise(model.named_parameters(), model.seed)
     else:
         model.load_state_dict(find_weights(weights, wanted_by(model)))
     return model if backend is None else model.to(backend)
+
+
+def _described(weights: Any, preset: str | None, width: float | None, sizes: dict[str, Any]) -> Description:
+    """The network that weights are to be loaded into: theirs, if it agrees with what is asked for."""
+    said = identify(weights, preset) if preset is None or width is None else said_of(weights)
+    if said is None and preset is not None:  # nobody says: the preset's, into which they will fit or not
+        return describe(preset, sizes["num_classes"], sizes["in_channels"], 1.0 if width is None else width)
+    assert said is not None
+    asked = {"preset": preset, "width": width, **sizes}
+    said.check_same(asked, name_of(weights), "leave that open (preset=None): the weights bring it along")
+    return said
+
+
+def describe(
+    preset: str, num_classes: int | None = None, in_channels: int | None = None, width: float = 1.0
+) -> Description:
+    """The record of a preset, at the preset's sizes where none are given."""
+    known = PRESETS[check_preset(preset)]
+    channels = known.channels if in_channels is None else in_channels
+    classes = known.classes if num_classes is None else num_classes
+    return Description(preset, classes, channels, width, preprocessing=with_channels(known.preprocessing, channels))
+
+
+def build(said: Description, dtype: Any = "float32", seed: int | None = None) -> AlexNet:
+    """The network of a description, without numbers in its weights. Raises ArgumentError, DtypeError."""
+    known = PRESETS[check_preset(said.preset)]
+    features, avgpool, classifier = known.build(said.in_channels, said.num_classes, said.width)
+    features, classifier = ([said.changed(layer) for layer in part] for part in (features, classifier))
+    model = AlexNet(said.preset, features, avgpool, classifier, secrets.randbits(32) if seed is None else seed)
+    model.said = said
+    model.input_size = None if said.preprocessing is None else said.preprocessing.crop
+    return model.astype(dtype)
 
 
 def find_weights(weights: Any, wanted: Wanted) -> Mapping[str, Any]:
@@ -175,13 +216,15 @@ def wanted_by(model: AlexNet, head: bool = True) -> Wanted:
     shapes: dict[str, Shape | None] = {name: parameter.shape for name, parameter in model.named_parameters()}
     if not head:
         shapes |= dict.fromkeys(list(shapes)[-2:])
-    return Wanted(shapes, PRESETS[model.preset].preprocessing.mode)
+    recipe = model.described().preprocessing
+    return Wanted(shapes, None if recipe is None else recipe.mode)
 
 
 def preprocess(
     image: ImageSource,
     *,
     preset: str = "torchvision",
+    model: AlexNet | None = None,
     resize_size: int | None = None,
     crop_size: int | None = None,
     mean: Sequence[float] | None = None,
@@ -193,7 +236,8 @@ def preprocess(
     `image`: a path, "-" for standard input, bytes, a binary file, or a PIL image of any mode. Its shorter side is
     resized to `resize_size` (bilinear, antialiased), the central square of `crop_size` cut out (black where the image
     is smaller), and that normalised by `mean` and `std`, in units of the scaled pixels (0..1; 0..255 for "paper"). What
-    is None is the preset's. `dtype`: float32 or float64.
+    is None is the preset's, or that of `model`, a network that knows how its pictures were prepared: one that was
+    trained here, loaded from a file of ours, or built from a preset. `dtype`: float32 or float64.
     The traps: the EXIF orientation is not applied, because torchvision does not apply it (call
     `PIL.ImageOps.exif_transpose` first for an upright picture); 16-bit grey is clipped at 255, as Pillow converts it.
     Raises ImageError, also for sides of more than about 1:1365, which the resize would grow beyond Pillow's guard;
@@ -202,37 +246,118 @@ def preprocess(
     """
     from alexnet_np.data.preprocess import prepare  # only now: a network needs no Pillow
 
-    recipe = PRESETS[check_preset(preset)].preprocessing
+    recipe = PRESETS[check_preset(preset)].preprocessing if model is None else recipe_of(model)
     return prepare(image, adjusted(recipe, resize_size, crop_size, mean, std), dtype)
 
 
-def find_preset(shapes: Mapping[str, Shape]) -> str | None:
-    """The preset whose layers have these shapes, whatever they are called and in whatever order.
+def identify(weights: Any, preset: str | None = None) -> Description:
+    """The network of a published name, a file, a run's folder or a mapping: as the file says, or as shapes show.
 
-    At full width, and for any number of classes: the last layer counts by its inputs alone. Of presets that differ only
-    in what has no weights it is the first.
+    `preset`: which one it should be, where several have the same shapes; it is taken at its own sizes where the shapes
+    show nothing, as those of towers in files of their own. Raises WeightsError where none fits.
+    """
+    from alexnet_np.weights import finding, registry
+
+    with _contents(weights) as contents:
+        said = _said(contents)
+        if said is not None:
+            return said
+        shapes = {name: leaf.shape for name, leaf in finding.mapping(contents).leaves.items()}
+    only = preset
+    if only is None and isinstance(weights, str) and weights in registry.names():
+        only = preset_of_weights(weights)
+    turned = {name: (*shape[:-3:-1], *shape[:-2]) for name, shape in shapes.items()}  # TensorFlow's layout
+    found = recognise(shapes, only) or recognise(turned, only)
+    other = recognise(shapes) if found is None and only else None
+    if other is not None:
+        raise WeightsError(f"{name_of(weights)}: weights of {other}, not of {only}: leave the preset open (None)")
+    if found is None and preset is not None:
+        return describe(preset)
+    if found is None:
+        listed = [str(shape) for shape in shapes.values() if len(shape) > 1]
+        raise WeightsError(
+            f"{name_of(weights)}: of no known network, at any width: {only or ', '.join(PRESETS)} does not have the "
+            f"shapes {', '.join(listed[:8]) or 'of no weight'}"
+        )
+    return found
+
+
+def said_of(weights: Any) -> Description | None:
+    """The network that a file says its weights are of; None where nobody says. Raises WeightsError."""
+    if isinstance(weights, Mapping):
+        return None
+    with _contents(weights) as contents:
+        return _said(contents)
+
+
+def name_of(weights: Any) -> str:
+    return "a mapping in memory" if isinstance(weights, Mapping) else str(weights)
+
+
+def _contents(weights: Any) -> AbstractContextManager[Contents]:
+    from alexnet_np.weights import registry
+    from alexnet_np.weights.memory import contents_of
+    from alexnet_np.weights.reading import opened
+
+    if isinstance(weights, Mapping):
+        return nullcontext(contents_of(weights))
+    return opened(registry.path_of(weights))
+
+
+def _said(contents: Contents) -> Description | None:
+    """What the metadata says, if the arrays bear it out: nothing is built larger than what the file holds."""
+    from alexnet_np.weights import finding
+
+    said = described_in(contents.metadata)
+    if said is None:
+        return None
+    leaves = finding.mapping(contents).leaves
+    numbers = sum(prod(leaf.shape) for leaf in leaves.values())
+    too_large = max(said.num_classes, said.in_channels, said.width**2 * 1e7) > numbers + 1e6
+    if said.preset not in PRESETS:
+        raise WeightsError(f"says that it is of a preset {quoted(said.preset)}; there are {', '.join(PRESETS)}")
+    shapes = Counter(leaf.shape for leaf in leaves.values() if len(leaf.shape) > 1)
+    if too_large or shapes != Counter(weight_shapes(said)):
+        raise WeightsError(f"says that it is of {said}, which its weights are not: written anew by another program?")
+    return said
+
+
+def weight_shapes(said: Description) -> list[Shape]:
+    """The shapes of a network's weights, not the biases, in the order the layers run."""
+    features, _, classifier = PRESETS[said.preset].build(said.in_channels, said.num_classes, said.width)
+    return [layer.weight.shape for layer in (*features, *classifier) if hasattr(layer, "weight")]
+
+
+def recognise(shapes: Mapping[str, Shape], only: str | None = None) -> Description | None:
+    """The network whose layers have these shapes, whatever they are called and in whatever order.
+
+    At any width, for any number of channels and classes. Of presets that differ only in what has no weights it is the
+    first; `only`: the one to look at.
     """
     have = Counter[Shape](shape for shape in shapes.values() if len(shape) > 1)
     for name, preset in PRESETS.items():
-        *body, last = preset.weight_shapes
-        head = list((have - Counter(body)).elements())
-        if have.total() == len(body) + 1 and len(head) == 1 and head[0][1:] == last[1:]:
-            return name
+        full = preset.weight_shapes
+        if (only is None or name == only) and have.total() == len(full):
+            for said in _candidates(name, have, full):
+                if Counter(weight_shapes(said)) == have:
+                    return said
     return None
 
 
-def sizes(preset: str, shapes: Mapping[str, Shape]) -> dict[str, Any]:
-    """num_classes, in_channels and width of a network of `preset` whose parameters have these shapes.
-
-    Empty where the first or the last weight is missing: fitting the rest to a network will say what is wrong.
-    """
-    features, _, classifier = PRESETS[preset].build(1, 1)
-    last = classifier[-1]
-    assert isinstance(last, Linear)  # every preset ends in one
-    begins, ends = shapes.get("features.0.weight", ()), shapes.get(f"classifier.{len(classifier) - 1}.weight", ())
-    if len(begins) != 4 or len(ends) != 2:
-        return {}
-    return {"num_classes": ends[0], "in_channels": begins[1], "width": ends[1] / last.in_features}
+def _candidates(preset: str, have: Counter[Shape], full: list[Shape]) -> list[Description]:
+    """Every network that the convolutions with the first one's kernel, and the dense layers, could begin and end."""
+    first, inner, last = full[0], full[-2], full[-1]
+    begins = [shape for shape in have if len(shape) == 4 and shape[2:] == first[2:] and min(shape) > 0]
+    widths = {shape[0] / inner[0] for shape in have if len(shape) == 2 and shape[1] > 0} | {1.0}
+    ends = {
+        shape[0]: width
+        for shape in have
+        for width in sorted(widths)
+        if len(shape) == 2 and shape[0] > 0 and isclose(shape[1], last[1] * width)
+    }
+    return [
+        describe(preset, classes, begin[1], width) for begin in begins for classes, width in ends.items() if width > 0
+    ]
 
 
 def published(preset: str) -> str | None:
@@ -252,7 +377,21 @@ def preset_of_weights(name: str) -> str:
 
 def labels_of(model: AlexNet) -> list[str]:
     """The names of a network's classes, or their numbers where nobody has named them."""
+    said = model.described()
+    if said.classes is not None:
+        return list(said.classes)
     for names in (PRESETS[model.preset].labels(), imagenet_categories()):
         if len(names) == model.num_classes:
             return list(names)
     return [f"class {i}" for i in range(model.num_classes)]
+
+
+def recipe_of(model: AlexNet) -> Preprocessing:
+    """What is done to a network's pictures. Raises ArgumentError where nobody knows."""
+    recipe = model.described().preprocessing
+    if recipe is None:
+        raise ArgumentError(
+            f"no preprocessing is known for this network of {model.in_channels} channels: prepare x, (N,"
+            f"{model.in_channels},H,W), yourself"
+        )
+    return recipe

@@ -182,7 +182,7 @@ def test_unnamed_classes_are_numbered(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--weights", "nowhere.pth"], "nowhere.pth: neither a file nor one of the published weights"),
+        (["--weights", "nowhere.pth"], "nowhere.pth: neither a run's folder nor a file nor one of the published"),
         (["--weights", str(CAT)], "is not a weight file"),
         (["--preset", "vgg"], "unknown preset 'vgg'"),
         (["--weights", "random", "--backend", "tpu"], "unknown backend 'tpu'"),
@@ -193,13 +193,15 @@ def test_wrong_options_are_one_line(options, message):
 
 
 def test_a_width_for_weights_of_their_own_width_is_refused(weights):
-    assert "--width is for random weights" in fails("walk", "--width", 0.5, "--weights", weights)
+    assert "a network of width 0.0625, not 0.5" in fails("walk", "--width", 0.5, "--weights", weights)
 
 
 def test_weights_that_do_not_fit_are_one_line(weights, tmp_path):
-    assert "the weights do not fit the model" in fails("classify", CAT, "-p", "paper", "-w", weights)
+    assert "weights of torchvision, width 0.0625, 1000 classes, 3 channels, not of paper" in fails(
+        "classify", CAT, "-p", "paper", "-w", weights
+    )
     np.savez(tmp_path / "other.npz", something=np.zeros(3, "float32"))
-    assert "missing: 'features.0.weight'" in fails("classify", CAT, "-w", tmp_path / "other.npz")
+    assert "of no known network, at any width" in fails("classify", CAT, "-w", tmp_path / "other.npz")
 
 
 def test_published_weights_on_this_machine_are_used(weights, monkeypatch):

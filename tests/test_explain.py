@@ -9,12 +9,11 @@ import torch
 import alexnet_np as anp
 from alexnet_np import ops
 from alexnet_np.device import array_module, to_cpu
-from alexnet_np.layers import MaxPool2d
+from alexnet_np.layers import Identity, MaxPool2d, Sigmoid, Tanh
 from alexnet_np.presets import PRESETS
 from alexnet_np.study.explain import ROUNDINGS, arithmetic, explain
 from alexnet_np.study.torch_net import torch_module
 from alexnet_np.study.units import activations, places
-from alexnet_np.training.variants import Identity, Sigmoid, Tanh
 
 WINOGRAD = 2e-5  # relative: what the numba backend's convolutions are allowed instead
 

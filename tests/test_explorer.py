@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 import alexnet_np as anp
 from alexnet_np.cli.app import app
 from alexnet_np.data.preprocess import read_pixels
+from alexnet_np.layers import Identity, Sigmoid, Tanh
 from alexnet_np.presets import PRESETS
 from alexnet_np.study.explorer import SCRIPTS, Subject, asset, render, sha256
 from alexnet_np.study.explorer.layers import describe_layers
 from alexnet_np.study.explorer.tensors import Tensors, encode
 from alexnet_np.study.units import activations, places
-from alexnet_np.training.variants import Identity, Sigmoid, Tanh
 
 CAT = Path(anp.__file__).parent / "assets" / "cat.jpg"
 DOCS = Path(__file__).parent.parent / "docs"

@@ -14,7 +14,7 @@ from alexnet_np.data.labels import FASHION_MNIST
 from alexnet_np.errors import ArgumentError, WeightsError
 from alexnet_np.layers import LocalResponseNorm, MaxPool2d
 from alexnet_np.networks import Layers, Width, paper
-from alexnet_np.presets import PRESETS, find_preset, labels_of, preset_of_weights, published, sizes
+from alexnet_np.presets import PRESETS, labels_of, preset_of_weights, published, recognise
 from alexnet_np.weights import registry
 
 # The weights of every layer but the last, as FACTS and the papers have them.
@@ -38,12 +38,13 @@ def test_presets_are_known_by_their_shapes(preset: str) -> None:
     model = anp.alexnet(preset, num_classes=10)
     shapes = {f"x{name}": parameter.shape for name, parameter in reversed(list(model.named_parameters()))}
     for classes in (10, 1000, 4096):
-        assert find_preset(shapes | {"xclassifier.6.weight": (classes, 4096)}) == preset
+        found = recognise(shapes | {"xclassifier.6.weight": (classes, 4096)})
+        assert found is not None and (found.preset, found.width, found.num_classes) == (preset, 1, classes)
     for name, shape in shapes.items():
         if len(shape) > 1:
-            assert find_preset(shapes | {name: (3, 3)}) is None
-    assert find_preset({"a": (2, 3), "b": (3,)}) is None
-    assert find_preset({}) is None
+            assert recognise(shapes | {name: (3, 3)}) is None
+    assert recognise({"a": (2, 3), "b": (3,)}) is None
+    assert recognise({}) is None
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -51,8 +52,10 @@ def test_presets_are_known_by_their_shapes(preset: str) -> None:
 def test_sizes_of_a_file(preset: str, width: float) -> None:
     model = anp.alexnet(preset, width=width, num_classes=7, in_channels=2, seed=0)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    assert sizes(preset, shapes) == {"num_classes": 7, "in_channels": 2, "width": width}
-    assert sizes(preset, {"w": (3, 4)}) == {}
+    found = recognise({f"y{name}": shape for name, shape in shapes.items()})
+    assert found is not None and found.preset == preset
+    assert (found.num_classes, found.in_channels, found.width) == (7, 2, width)
+    assert found.preprocessing is None  # nobody knows what two channels are
 
 
 def test_every_published_file_belongs_to_one_preset() -> None:

@@ -123,8 +123,8 @@ def test_evaluate_an_unfinished_run(trained, tmp_path):
     checkpoint.write(tmp_path / "checkpoints" / "step-00000001.safetensors", tensors, state)
     assert run("evaluate", tmp_path).exit_code == 0
     (tmp_path / "checkpoints" / "step-00000002.safetensors").write_bytes(b"")
-    assert "step-00000002.safetensors: damaged" in fails("evaluate", tmp_path)
-    assert "no checkpoint here" in fails("evaluate", tmp_path / "checkpoints")
+    assert "step-00000002.safetensors: is empty" in fails("evaluate", tmp_path)
+    assert "no run of `alexnet train`" in fails("evaluate", tmp_path / "checkpoints")
 
 
 def test_finetune_and_evaluate_pictures(pictures, tmp_path):

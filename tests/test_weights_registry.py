@@ -259,5 +259,7 @@ def test_where_the_caches_are(monkeypatch, tmp_path):
 def test_load_takes_files_and_names_the_published_weights(tmp_path, published, content):
     path = put(tmp_path / "mine.npz", content)
     assert set(anp.weights.load(path)) == set(anp.weights.load(str(path))) == set(WANT)
-    with pytest.raises(WeightsError, match="mine.pth: neither a file nor one of the published weights IMAGENET1K_V1"):
+    with pytest.raises(
+        WeightsError, match="mine.pth: neither a run's folder nor a file nor one of the published weights IMAGENET1K_V1"
+    ):
         anp.weights.load(tmp_path / "mine.pth")

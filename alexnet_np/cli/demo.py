@@ -18,7 +18,7 @@ from alexnet_np.device import to_cpu
 from alexnet_np.errors import MissingPackageError
 from alexnet_np.files import PAINTED, picture_format
 from alexnet_np.ops import softmax
-from alexnet_np.presets import preprocess, published
+from alexnet_np.presets import published
 from alexnet_np.study.timing import LayerTime, time_layers
 from alexnet_np.study.torch_net import TorchNet
 from alexnet_np.study.verify import relative_error
@@ -55,7 +55,7 @@ def demo(
     picture_format(out, PAINTED)
     network = load_network(preset, weights, backend, seed)
     with image_or_cat(image) as source:
-        x = network.place(preprocess(source, preset=network.model.preset)[None])
+        x = network.place(network.prepare(source)[None])
     walked = walk(network.model, x)
     times = time_layers(network.model, x)
     guesses = best(to_cpu(softmax.forward(walked.logits)[0])[0], network.labels(), 5)

@@ -11,19 +11,19 @@ import typer
 
 from alexnet_np.backend import use_backend
 from alexnet_np.cli import show
-from alexnet_np.cli.options import Backend, BatchSize, Json, Preset, load_network
+from alexnet_np.cli.options import Backend, BatchSize, Json, Preset
 from alexnet_np.data.loader import Loader
-from alexnet_np.errors import ArgumentError, CheckpointError, DataError, WeightsError
+from alexnet_np.errors import ArgumentError, DataError
 from alexnet_np.files import picture_format
+from alexnet_np.presets import labels_of, recipe_of
 from alexnet_np.training.ablation import ablate as train_variants
 from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import evaluate as measure
 from alexnet_np.training.metrics import Event
 from alexnet_np.training.pictures import draw_confusion, draw_curves, new_figure
-from alexnet_np.training.task import evaluation_augment, find_recipe_of
-from alexnet_np.training.trained import Trained, images_to_evaluate, open_trained
+from alexnet_np.training.task import evaluation_augment
+from alexnet_np.training.trained import images_to_evaluate, open_trained
 from alexnet_np.training.variants import ABLATIONS
-from alexnet_np.weights import registry
 
 
 def evaluate(
@@ -54,11 +54,12 @@ def evaluate(
     """
     if confusion is not None:
         picture_format(confusion)
-    trained, known = open_network(network, data, preset, backend)
-    images = images_to_evaluate(trained.config, known, data, workers)
-    if len(images.classes) != len(trained.classes):
-        raise DataError(f"{data}: {len(images.classes)} classes, where the network has {len(trained.classes)}")
-    augment = evaluation_augment(trained.config, find_recipe_of(trained.config), ten_crop)
+    trained = open_trained(network, backend, preset)
+    labels = labels_of(trained.model)
+    images = images_to_evaluate(trained, data, workers)
+    if len(images.classes) != len(labels):
+        raise DataError(f"{data}: {len(images.classes)} classes, where the network has {len(labels)}")
+    augment = evaluation_augment(trained.config, recipe_of(trained.model), ten_crop)
     loader = Loader(images, batch_size, augment=augment, workers=workers, dtype=trained.model.dtype)
     done = [0]
 
@@ -71,40 +72,18 @@ def evaluate(
     bar = show.progress("images", len(images.targets))
     stopped = show.stoppable(lambda: f"{done[0]} of {len(images.targets)} images were seen; nothing is kept")
     with stopped, bar as advance, use_backend(backend), closing(loader.epoch(0)) as batches:
-        result = measure(trained.model, watched(batches, advance), len(trained.classes))
+        result = measure(trained.model, watched(batches, advance), len(labels))
     if as_json:
-        matrix = {"classes": trained.classes, "confusion": result.confusion.tolist()}
+        matrix = {"classes": labels, "confusion": result.confusion.tolist()}
         show.print_json({**result.to_json(), "crops": 10 if ten_crop else 1, **matrix})
     else:
         crops = "mean of ten crops" if ten_crop else "one crop"
         rows = {"top-1": f"{result.top1:.2%}", "top-5": f"{result.top5:.2%}", "loss": f"{result.loss:.4f}"}
         show.console().print(show.facts({"images": f"{result.images}, {crops}", **rows}))
     if confusion is not None:  # last: where it cannot be written, the figures stand all the same
-        draw_confusion(result.confusion, trained.classes, confusion)
+        draw_confusion(result.confusion, labels, confusion)
         if not as_json:
             print(confusion)
-
-
-def open_network(
-    network: str, data: Path | None, preset: str | None, backend: str | None
-) -> tuple[Trained, list[str] | None]:
-    """What NETWORK names, and the classes it was trained to tell apart, where that is known, by folders' names."""
-    path = (registry.find(network) if network in registry.names() else None) or Path(network)
-    if path.exists():
-        try:
-            trained = open_trained(path, backend)
-            return trained, trained.classes
-        except CheckpointError:
-            if path.is_dir():
-                raise
-    elif network not in registry.names():
-        choices = ", ".join(registry.names())
-        raise WeightsError(f"{network}: neither a run's folder nor a file nor one of the published weights {choices}")
-    if data is None:
-        raise ArgumentError(f"{network}: not of a run of `alexnet train`, so name a folder of images with --data")
-    loaded = load_network(preset, network, backend, seed=0, trained=True)
-    config = Config(dataset="folder", data=str(data), preset=loaded.model.preset)
-    return Trained(loaded.model, config, loaded.labels()), None
 
 
 def ablate(

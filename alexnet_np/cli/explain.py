@@ -12,7 +12,6 @@ from alexnet_np.cli import show
 from alexnet_np.cli.options import Backend, Json, Preset, Seed, Weights, Width
 from alexnet_np.cli.pictures import Garment, Image, chosen, network_for
 from alexnet_np.errors import ArgumentError
-from alexnet_np.presets import preprocess
 from alexnet_np.study.explain import Explanation
 from alexnet_np.study.explain import explain as explain_number
 from alexnet_np.study.units import Index
@@ -50,7 +49,7 @@ def explain(
     index = parse_index(at, unit)
     network = network_for(garment, preset, weights, backend, seed, width)
     with chosen(image, garment) as picture:
-        x = network.place(preprocess(picture.source, preset=network.model.preset))
+        x = network.place(network.prepare(picture.source))
     found = explain_number(network.model, x, layer, index)
     if as_json:
         show.print_json({"model": network.described(), "image": image, **to_json(found, terms or len(found.terms))})

@@ -9,20 +9,13 @@ import numpy as np
 import typer
 
 from alexnet_np.backend import BACKENDS
+from alexnet_np.data.preprocess import ImageSource
+from alexnet_np.data.preprocess import prepare as prepare_image
 from alexnet_np.device import Array, beside
-from alexnet_np.errors import ArgumentError, WeightsError
+from alexnet_np.errors import WeightsError
 from alexnet_np.jobs.choosing import ENGINES
 from alexnet_np.models import AlexNet
-from alexnet_np.presets import (
-    PRESETS,
-    alexnet,
-    check_preset,
-    find_preset,
-    labels_of,
-    preset_of_weights,
-    published,
-    sizes,
-)
+from alexnet_np.presets import PRESETS, alexnet, check_preset, labels_of, published, recipe_of
 from alexnet_np.weights import registry
 
 NETWORK = "Network"
@@ -42,7 +35,8 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         "-w",
-        help="A published name (IMAGENET1K_V1), a file (.pth, .safetensors, .npz), or [bold]random[/].",
+        help="A published name (IMAGENET1K_V1), a file (.pth, .safetensors, .npz), the folder of a run, or "
+        "[bold]random[/]. What network it is, they say.",
         show_default="the published ones",
         rich_help_panel=NETWORK,
     ),
@@ -100,6 +94,10 @@ class Network:
         """The names of the classes, or their numbers where nobody has named them."""
         return labels_of(self.model)
 
+    def prepare(self, image: ImageSource) -> np.ndarray:
+        """A picture as this very network takes it: (C,H,W)."""
+        return prepare_image(image, recipe_of(self.model))
+
     def place(self, x: np.ndarray) -> Array:
         """`x` where the network's parameters are, in their dtype."""
         first = next(self.model.parameters()).data
@@ -119,7 +117,7 @@ def load_network(
     """Without `weights`, those published for the preset if they are on this machine, else seeded random ones.
 
     With `trained`, random weights have to be asked for: where there are no others it raises a WeightsError that says
-    how to get them. How many classes and channels the network has, and how wide it is, a file's own shapes say.
+    how to get them. What network a file's weights are of, the file says; --preset and --width need not be repeated.
     """
     if preset is not None:
         check_preset(preset)
@@ -133,14 +131,7 @@ def load_network(
     if weights is None or weights == "random":
         model = alexnet(preset or "torchvision", width=width, **options)
         return Network(model.eval(), f"random, seed {seed}", True, backend or "numpy")
-    if width != 1:
-        raise ArgumentError("--width is for random weights: how wide a file's network is, its shapes say")
-    mapping = registry.load(weights)
-    if weights in registry.names():
-        preset = preset or preset_of_weights(weights)
-    shapes = {name: array.shape for name, array in mapping.items()}
-    preset = preset or find_preset(shapes) or "torchvision"
-    model = alexnet(preset, mapping, **sizes(preset, shapes), **options)
+    model = alexnet(preset, weights, width=None if width == 1 else width, **options)
     return Network(model.eval(), weights, False, backend or "numpy")
 
 
@@ -148,7 +139,12 @@ def how_to_get(preset: str) -> str:
     """What to do where there are no trained weights for `preset`."""
     name = published(preset)
     if name is None:
-        return f"there are no published weights for {preset!r}: give --weights FILE, or do without by --weights random"
+        smaller = [f"{own} (of a narrower one)" for own in PRESETS[preset].weights]
+        there = f"only {', '.join(smaller)}" if smaller else "none"
+        return (
+            f"there are no published weights for {preset!r} at its full width, {there}: name weights with --weights "
+            "NAME or FILE, or do without by --weights random"
+        )
     return (
         f"the trained weights {name} are not on this machine: get them with `alexnet weights download {name}` "
         f"({registry.ENTRIES[name].size / 2**20:.0f} MiB), give --weights FILE, or do without by --weights random"

@@ -15,7 +15,6 @@ from rich.text import Text
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Backend, BatchSize, Json, Network, Preset, Seed, Weights, Width, load_network
 from alexnet_np.errors import AlexNetError
-from alexnet_np.presets import preprocess
 from alexnet_np.study.summary import summary as summarise
 from alexnet_np.study.verify import FLOAT32_FLOOR, FLOAT32_RATIO, FLOAT32_WINOGRAD, FLOAT64_LAYER, Comparison, Report
 from alexnet_np.study.verify import verify as compare
@@ -81,7 +80,7 @@ def walk(
     """
     network = load_network(preset, weights, backend, seed, width=width)
     with image_or_cat(image) as source:
-        x = preprocess(source, preset=network.model.preset)[None]
+        x = network.prepare(source)[None]
     walked = walk_through(network.model, network.place(x))
     if as_json:
         steps = [asdict(step) for step in [walked.input, *walked.steps]]

@@ -12,8 +12,9 @@ import typer
 from alexnet_np.cli import evaluate, show
 from alexnet_np.cli.options import Json
 from alexnet_np.cli.training_progress import ProgressBar
-from alexnet_np.errors import CheckpointError, DataError, MissingPackageError
+from alexnet_np.errors import CheckpointError, DataError, MissingPackageError, WeightsError
 from alexnet_np.files import picture_format
+from alexnet_np.presets import PRESETS, identify
 from alexnet_np.training.checkpoint import Checkpoints
 from alexnet_np.training.config import CHOICES, Config
 from alexnet_np.training.interrupt import Stopped
@@ -44,7 +45,14 @@ Augmentation = Annotated[str, option("augmentation", DATA)]
 ImageSize = Annotated[int, option("image_size", DATA, "Side that small images are enlarged to.", min=1)]
 Preset = Annotated[str, typer.Option("--preset", "-p", help=choices("preset"), rich_help_panel=NETWORK)]
 Width = Annotated[float, option("width", NETWORK, "Scale every hidden width, for a small copy of the net.")]
-Weights = Annotated[str | None, option("weights", NETWORK, "Start from these: a file, or a published name.")]
+WhatTheyAreOf = Annotated[
+    str | None,
+    typer.Option("--preset", "-p", help="Of the weights.", show_default="as they say", rich_help_panel=NETWORK),
+]
+WidthOfWeights = Annotated[float | None, option("width", NETWORK, "Of the weights.", show_default="as they say")]
+Weights = Annotated[
+    str | None, option("weights", NETWORK, "Start from these: a file, a run, a published name; or random.")
+]
 Freeze = Annotated[
     list[str], option("freeze", NETWORK, "Leave parameters whose names start so as they are; may be repeated.")
 ]
@@ -147,7 +155,7 @@ def finetune(
     resume: Resume = False,
     weights: Weights = "IMAGENET1K_V1",
     freeze: Freeze = [],  # noqa: B006
-    preset: Preset = "torchvision",
+    preset: WhatTheyAreOf = None,
     validation: Validation = Config.validation,
     augmentation: Augmentation = "crop",
     epochs: Epochs = 10,
@@ -161,7 +169,7 @@ def finetune(
     gamma: Gamma = Config.gamma,
     label_smoothing: LabelSmoothing = Config.label_smoothing,
     dropout: Dropout = Config.dropout,
-    width: Width = Config.width,
+    width: WidthOfWeights = None,
     seed: Seed = Config.seed,
     backend: Backend = Config.backend,
     workers: Workers = 2,
@@ -173,9 +181,13 @@ def finetune(
 ) -> None:
     """Teach a trained network other classes: a fresh last layer, trained on a folder of pictures.
 
+    What network it is, its weights say: preset, width, activation, preprocessing and all. With --weights random it
+    starts from nothing.
+
     Examples:
       alexnet finetune flowers/ --out runs/flowers
       alexnet finetune flowers/ --out runs/flowers --freeze features --epochs 5
+      alexnet finetune roses/ --out runs/roses --weights runs/flowers
     """
     start(context, dataset="folder", new_head=True, initialisation="torch")
 
@@ -185,6 +197,7 @@ def start(context: typer.Context, **fixed: Any) -> None:
     options = context.params
     names = [field.name for field in dataclasses.fields(Config)]
     settings = {name: options[name] for name in names if name in options} | fixed
+    settings = starting_from_random(settings) if settings["weights"] == "random" else settings
     settings["freeze"] = tuple(settings["freeze"])
     if settings["data"] is not None:
         settings["data"] = str(Path(settings["data"]).resolve())
@@ -197,10 +210,31 @@ def start(context: typer.Context, **fixed: Any) -> None:
     elif Checkpoints(out / "checkpoints").paths():
         raise CheckpointError(f"{out}: holds a run already; --resume it, or choose another --out")
     else:
+        if settings.get("new_head"):
+            settings |= network_of(settings)
         trainer = Trainer(Config(**settings), out, **files)
     for notice in trainer.notices:
         show.note(f"alexnet: {notice}")
     finish(trainer, out, options["tensorboard"], as_json)
+
+
+def starting_from_random(settings: dict[str, Any]) -> dict[str, Any]:
+    """No weights to start from: every layer is new, of the network that the options describe."""
+    preset, width = settings["preset"] or "torchvision", settings["width"]
+    network = {"preset": preset, "width": Config.width if width is None else width}
+    return settings | network | {"weights": None} | ({"new_head": False} if "new_head" in settings else {})
+
+
+def network_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """What network the weights to be fine-tuned are of. Raises WeightsError where the options say otherwise."""
+    weights, preset = settings["weights"], settings["preset"]
+    said = identify(weights, preset)
+    said.check_same({"preset": preset, "width": settings["width"]}, weights, "leave --preset and --width out")
+    recipe = said.preprocessing
+    if recipe is None:
+        raise WeightsError(f"{weights}: nobody knows how pictures become its {said.in_channels} channels")
+    changed = {name: getattr(said, name) for name in ("preset", "width", "activation", "pooling", "lrn")}
+    return changed | ({} if recipe == PRESETS[said.preset].preprocessing else {"preprocessing": recipe._asdict()})
 
 
 def finish(trainer: Trainer, out: Path, tensorboard: bool, as_json: bool) -> None:

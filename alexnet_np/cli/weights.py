@@ -10,12 +10,12 @@ import typer
 
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Json
-from alexnet_np.presets import find_preset, preset_of_weights
+from alexnet_np.presets import preset_of_weights, recognise, said_of
 from alexnet_np.weights import registry
+from alexnet_np.weights.convert import convert as convert_file
 from alexnet_np.weights.convert import inspect as inspect_file
 from alexnet_np.weights.fitting import check_finite
 from alexnet_np.weights.reading import read
-from alexnet_np.weights.writing import write
 
 HELP = """List, download, convert and inspect weight files.
 
@@ -85,23 +85,21 @@ def convert(
     part: Annotated[str | None, typer.Option("--part", help="Which weights, where a file holds several.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write weights in another format, names and numbers unchanged.
+    """Write weights in another format; names, numbers and what they say of their network stay.
 
     Examples:
       alexnet weights convert alexnet-owt-7be5be79.pth alexnet.safetensors
     """
-    arrays = read(registry.path_of(source), part)
-    write(target, arrays)
-    total = sum(array.size for array in arrays.values())
+    written = convert_file(registry.path_of(source), target, part)
     if as_json:
-        show.print_json({"path": str(target), "arrays": len(arrays), "parameters": total})
+        show.print_json({"path": str(target), "arrays": len(written.rows), "parameters": written.parameters})
     else:
-        print(f"{target}: {len(arrays)} arrays, {total:,} parameters")
+        print(f"{target}: {len(written.rows)} arrays, {written.parameters:,} parameters")
 
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A weight file.")],
+    file: Source,
     finite: Annotated[bool, typer.Option("--finite", help="Fail if an array holds NaN or infinity.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -111,13 +109,16 @@ def inspect(
       alexnet weights inspect mine.pth
       alexnet weights inspect mine.pth --finite && echo sound
     """
-    contents = inspect_file(file)
-    preset = find_preset({row.name: row.shape for row in contents.rows})
+    path = registry.path_of(file)
+    contents = inspect_file(path)
+    said = said_of(path) or recognise({row.name: row.shape for row in contents.rows})
+    preset = said and said.preset
     if finite:
-        check_finite(read(file))
+        check_finite(read(path))
     if as_json:
         rows = [row._asdict() for row in contents.rows]
-        show.print_json({"preset": preset, "parameters": contents.parameters, "arrays": rows})
+        network = said and said.to_json()
+        show.print_json({"preset": preset, "network": network, "parameters": contents.parameters, "arrays": rows})
         return
     table = show.table("name", "shape", "dtype", ">parameters", folds=["name"])
     for row in contents.rows:
@@ -126,4 +127,4 @@ def inspect(
     table.add_row("total", "", "", f"{contents.parameters:,}", style="bold")
     console = show.console()
     console.print(table)
-    console.print(f"Fits the preset {preset}." if preset else "Fits no preset at its full width.")
+    console.print(f"A network of {said}." if said else "Of no known network, at any width.", soft_wrap=True)

@@ -34,6 +34,21 @@ class Preprocessing(NamedTuple):
         return (2, 1, 0) if self.mode == "BGR" else tuple(range(self.channels))
 
 
+def with_channels(recipe: Preprocessing, channels: int) -> Preprocessing | None:
+    """`recipe` for a network of so many channels: grey pictures for one, by the mean of the mean and std; colour for 3.
+
+    None for any other number: nobody knows what they are.
+    """
+    if channels == recipe.channels:
+        return recipe
+    if channels == 1:
+        mean, std = (sum(numbers) / len(numbers) for numbers in (recipe.mean, recipe.std))
+        return recipe._replace(mode="L", mean=(mean,), std=(std,))
+    if channels == 3:
+        return recipe._replace(mode="RGB", mean=recipe.mean * 3, std=recipe.std * 3)
+    return None
+
+
 def adjusted(
     recipe: Preprocessing,
     resize_size: int | None = None,

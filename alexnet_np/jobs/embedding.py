@@ -18,7 +18,7 @@ from alexnet_np.jobs.rows import Rows, cut, stream_chunks
 from alexnet_np.jobs.vectors import Vectors, check_output, write
 from alexnet_np.layers import Linear
 from alexnet_np.models import AlexNet
-from alexnet_np.presets import PRESETS
+from alexnet_np.presets import recipe_of
 
 Progress = Callable[[int], None]  # how many images more are done
 
@@ -69,7 +69,7 @@ def embed(
     check_output(out)
     output, pieces = embedding_name(model), cut(files, PART)
     many = len(pieces) > 1
-    parts = Parts(out, identity_of(model, output, PRESETS[model.preset].preprocessing) if many else "")
+    parts = Parts(out, identity_of(model, output, recipe_of(model)) if many else "")
     if parts.folder.exists() and not resume:
         raise DataError(f"{parts.folder}: holds what an earlier job has done; go on with --resume, or delete it")
     todo = [i for i, files in enumerate(pieces) if not (many and parts.has(i, files))]

@@ -23,7 +23,7 @@ from alexnet_np.jobs.choosing import Choice, choose, workers_at_once
 from alexnet_np.layers import no_grad, stand_in
 from alexnet_np.models import AlexNet
 from alexnet_np.plan import compile as compile_plan
-from alexnet_np.presets import PRESETS
+from alexnet_np.presets import recipe_of
 
 LOGITS = "logits"
 FEEDERS = 3  # threads that decode for one worker, while it computes another's chunk
@@ -64,7 +64,7 @@ def open_engine(
     choice = choose(backend, images, model)
     if choice.backend in ("cupy", "cuda"):
         model.to(choice.backend)
-    recipe = PRESETS[model.preset].preprocessing
+    recipe = recipe_of(model)
     if choice.engine == "arrays":
         shared = one_at_a_time(with_arrays(model, output, choice.backend, recipe))
         return Engine(choice, recipe, batch_size, feeders(shared, images, batch_size), 1)

@@ -12,7 +12,7 @@ def torch_net(model: AlexNet) -> Any:
     """torchvision's own module for its preset, else torch.nn's layers in a row; the weights are the model's, copied."""
     torch = import_torch()
     weights = [torch.tensor(parameter.data) for parameter in model.parameters()]
-    if model.preset == "torchvision":
+    if model.preset == "torchvision" and not model.described().is_changed:
         net = import_torchvision().models.alexnet(num_classes=model.num_classes)
     else:
         net = torch.nn.Sequential(*(torch_module(layer) for _, layer in model.leaves()))

@@ -12,7 +12,6 @@ from alexnet_np.device import Array, as_array
 from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
 from alexnet_np.layers import stand_in
 from alexnet_np.models import AlexNet
-from alexnet_np.presets import PRESETS
 
 Shape = tuple[int, ...]
 
@@ -40,10 +39,11 @@ def checked(model: AlexNet, x: Any) -> tuple[Array, Shape]:
 
 
 def recipe(model: AlexNet) -> Preprocessing:
-    """How the model's preset normalises bytes. Raises ArgumentError where nobody knows."""
-    if model.preset not in PRESETS:
+    """How the model normalises bytes. Raises ArgumentError where nobody knows."""
+    known = model.described().preprocessing
+    if known is None:
         raise ArgumentError(f"plan: no preprocessing is known for {model.preset!r}; give x as float32 (N,C,H,W)")
-    return PRESETS[model.preset].preprocessing
+    return known
 
 
 def table_of(model: AlexNet) -> np.ndarray:
@@ -55,4 +55,5 @@ def table_of(model: AlexNet) -> np.ndarray:
 
 def default_size(model: AlexNet) -> int:
     """The side of the images that the preset is fed."""
-    return PRESETS[model.preset].preprocessing.crop if model.preset in PRESETS else 224
+    known = model.described().preprocessing
+    return 224 if known is None else known.crop

@@ -76,7 +76,7 @@ def _take_gradients(module: Any) -> Arrays:
 
 def _torchvision_modules(model: AlexNet) -> tuple[str, dict[str, Any]] | None:
     """Those of torchvision.models.alexnet, or None where it has no such network."""
-    if model.preset != "torchvision":
+    if model.preset != "torchvision" or model.described().is_changed:
         return None
     torch, torchvision = import_torch(), import_torchvision()
     with torch.device("meta"):  # no memory, no initialisation: the weights come from the model
@@ -118,6 +118,12 @@ def torch_module(layer: layers.Layer) -> Any:
             return nn.AdaptiveAvgPool2d(layer.output_size)
         case layers.ReLU():
             return nn.ReLU()
+        case layers.Tanh():
+            return nn.Tanh()
+        case layers.Sigmoid():
+            return nn.Sigmoid()
+        case layers.Identity():
+            return nn.Identity()
         case layers.LocalResponseNorm():
             window = ops.local_response_norm.find_geometry(**layer.arguments())
             size = window.low + 1 + window.high

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from alexnet_np.description import Description
 from alexnet_np.initialisation import initialise
 from alexnet_np.models import AlexNet
-from alexnet_np.presets import alexnet, find_weights, wanted_by
-from alexnet_np.training import variants
+from alexnet_np.presets import build, find_weights, said_of, wanted_by
 from alexnet_np.training.config import Config
 from alexnet_np.training.schedules import (
     ConstantLR,
@@ -18,26 +19,49 @@ from alexnet_np.training.schedules import (
     StepLR,
 )
 from alexnet_np.training.sgd import SGD
+from alexnet_np.training.task import find_recipe_of
 
 
-def build_model(config: Config, num_classes: int, in_channels: int) -> AlexNet:
-    """The network to train, from random numbers or from other weights. Raises WeightsError where they do not fit."""
-    model = alexnet(
+def described(config: Config, classes: Sequence[str]) -> Description:
+    """What network a configuration trains to tell these classes apart."""
+    recipe = find_recipe_of(config)
+    return Description(
         config.preset,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=config.width,
-        dtype=config.dtype,
-        seed=config.seed,
+        len(classes),
+        recipe.channels,
+        config.width,
+        config.activation,
+        config.pooling,
+        config.lrn,
+        config.dropout,
+        tuple(classes),
+        recipe,
     )
+
+
+def build_model(config: Config, classes: Sequence[str]) -> AlexNet:
+    """The network to train, from random numbers or from other weights. Raises WeightsError where they do not fit."""
+    model = build(described(config, classes), config.dtype, config.seed)
     initialise(model.named_parameters(), config.seed, config.initialisation)
     if config.weights is not None:
+        check_weights(config, model.described())
         found = find_weights(config.weights, wanted_by(model, head=not config.new_head))
         model.load_state_dict(found, strict=not config.new_head)
-    variants.apply(model, config)
     for prefix in config.freeze:
         model.freeze(prefix)
     return model.to(config.backend).train()
+
+
+def check_weights(config: Config, model: Description) -> None:
+    """Raises WeightsError where the file to start from says that its network is another than the one to train."""
+    said = said_of(config.weights)
+    if said is not None:
+        same = ("preset", "width", "activation", "pooling", "lrn", "in_channels")
+        asked = {name: getattr(model, name) for name in same}
+        if not config.new_head:
+            asked["num_classes"] = model.num_classes
+        remedy = "train that one, as `alexnet finetune` does by itself, or other weights"
+        said.check_same(asked, str(config.weights), remedy)
 
 
 def build_optimizer(config: Config, model: AlexNet) -> SGD:

@@ -2,7 +2,7 @@
 
     step-00000938.safetensors
         tensors    the parameters, by name; momentum.NAME: the optimizer's buffers
-        metadata   state: JSON, everything else that the rest of the run depends on;  sha256: of all of it
+        metadata   JSON: the network, everything else that the rest of the run depends on, and a checksum of all of it
 
 A file is written under a temporary name, brought to the disk and then renamed, so that whenever the process or the
 machine dies, what stands under the last name is a whole checkpoint. The checksum notices what happens to it later.
@@ -10,8 +10,6 @@ machine dies, what stands under the last name is a whole checkpoint. The checksu
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 from alexnet_np.device import to_cpu
 from alexnet_np.errors import CheckpointError, one_line
 from alexnet_np.files import replacing
+from alexnet_np.weights import seal
 from alexnet_np.weights.formats import safetensors_file
 
 Tensors = Mapping[str, Any]
@@ -75,9 +74,8 @@ class Checkpoints:
 def write(path: Path, tensors: Tensors, state: Mapping[str, Any]) -> None:
     """Write `tensors` and `state` (anything that JSON takes) to `path`, all or nothing. Raises OSError."""
     arrays = {name: np.ascontiguousarray(to_cpu(array)) for name, array in tensors.items()}
-    text = json.dumps(state)
     with replacing(path) as temporary:
-        safetensors_file.write(temporary, arrays, {"state": text, "sha256": digest(arrays, text)})
+        safetensors_file.write(temporary, arrays, seal.pack(state, arrays))
     sync_folder(path.parent)
 
 
@@ -85,24 +83,15 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What `write` wrote. Raises CheckpointError where it is not that, to the last bit."""
     try:
         arrays, metadata = safetensors_file.read_file(path)
-        intact = metadata["sha256"] == digest(arrays, metadata["state"])
+        state = seal.unpack(metadata)
+        said = state.pop("sha256")
     except Exception as error:  # a damaged header breaks it anywhere
         if isinstance(error, OSError) and error.strerror:
             raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
         raise CheckpointError(f"{path}: damaged, or not a checkpoint") from error
-    if not intact:
+    if said != seal.digest(arrays, state):
         raise CheckpointError(f"{path}: damaged: its contents do not have the checksum they were written with")
-    return arrays, json.loads(metadata["state"])
-
-
-def digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
-    """SHA-256 over the text and every array's name, dtype, shape and numbers."""
-    found = hashlib.sha256(text.encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        found.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        found.update(array.data)
-    return found.hexdigest()
+    return arrays, state
 
 
 def sync_folder(folder: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alexnet_np.backend import BACKENDS
+from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.errors import ArgumentError, CheckpointError
 from alexnet_np.initialisation import SCHEMES
 from alexnet_np.presets import PRESETS
@@ -85,6 +86,8 @@ class Config:
     seed: int = 0
     dtype: str = "float32"
     backend: str = "numba"
+    preprocessing: Mapping[str, Any] | None = None  # Preprocessing's fields; None: small images' or the preset's
+    like_torchvision: bool = False  # 16-bit pictures clipped at 255, as Pillow converts them, instead of scaled
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -117,16 +120,23 @@ class Config:
         if self.augmentation == "mirror" and not small:
             raise ArgumentError("augmentation 'mirror' is for small images; a folder takes none, crop or paper")
 
+    def recipe(self) -> Preprocessing | None:
+        """The input that the network takes, where it is neither small images' nor the preset's own."""
+        given = self.preprocessing
+        if given is None:
+            return None
+        return Preprocessing(**{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])})
+
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Config:
         """Raises CheckpointError for what another version wrote."""
-        unknown = sorted(set(values) ^ {field.name for field in dataclasses.fields(cls)})
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})  # what is missing came later
         if unknown:
             raise CheckpointError(f"written by another version of this package: {', '.join(unknown)}; use that version")
-        return cls(**{**values, "freeze": tuple(values["freeze"])})
+        return cls(**{**values, "freeze": tuple(values.get("freeze", ()))})
 
     def check_same(self, asked: Mapping[str, Any]) -> None:
         """Raises CheckpointError unless what is asked for is what this run was begun with; `data` may have moved."""

@@ -31,6 +31,8 @@ from alexnet_np.training.interrupt import Stopped, StopRequest, stop_requests
 from alexnet_np.training.metrics import Event, MetricsLog
 from alexnet_np.training.run import Run, Saved, environment
 
+SPEEDS = ("images_per_second", "data_wait")  # differ from run to run: equal runs end in equal files
+
 Listener = Callable[[Event], None]
 
 
@@ -160,7 +162,8 @@ class Trainer:
         """The finished network, in a file that says what it is and how it was made."""
         if self.folder is not None:
             state = self.run.state()
-            about = {key: state[key] for key in ("config", "data", "environment")} | {"result": self.last}
+            about = {key: state[key] for key in ("network", "config", "data", "environment")}
+            about["result"] = {name: value for name, value in self.last.items() if name not in SPEEDS}
             path = self.folder / "weights.safetensors"
             try:
                 checkpoint.write(path, self.run.model.state_dict(), about)

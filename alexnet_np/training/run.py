@@ -56,7 +56,7 @@ class Run:
         self.task = open_task(config, workers, cache)
         self.train_batches, self.validation_batches = loaders(config, self.task, workers)
         start = config if saved is None else dataclasses.replace(config, weights=None)  # that file may be gone
-        self.model = build_model(start, len(self.task.classes), self.task.recipe.channels)
+        self.model = build_model(start, self.task.classes)
         self.optimizer = build_optimizer(config, self.model)
         self.schedule = build_schedule(config, self.optimizer, len(self.train_batches))
         self.at = Position()
@@ -126,6 +126,7 @@ class Run:
     def state(self) -> dict[str, Any]:
         """Everything else that the rest of the run depends on, as JSON takes it."""
         return {
+            "network": self.model.described().to_json(),
             "config": self.config.to_json(),
             "data": self.task.fingerprint(),
             "environment": environment(),

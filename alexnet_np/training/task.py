@@ -41,6 +41,9 @@ class Task(NamedTuple):
 
 def find_recipe_of(config: Config) -> Preprocessing:
     """The input of the network: small images are grey, as d2l's, whatever the preset."""
+    given = config.recipe()
+    if given is not None:
+        return given
     if config.dataset in SMALL_IMAGES:
         return adjusted(PRESETS["d2l"].preprocessing, config.image_size, config.image_size)
     return PRESETS[config.preset].preprocessing
@@ -81,6 +84,11 @@ def _folders(config: Config, workers: int, cache: Path | None) -> tuple[Dataset,
     return split(opened(root, "all"), config.validation, config.seed)
 
 
+def folders_of(root: Path) -> tuple[Path, Path | None]:
+    """A folder of images, and what is held out in it, if it is kept apart."""
+    return root, validation_folder(root)
+
+
 def validation_folder(root: Path) -> Path | None:
     """ROOT/val, or what else it may be called."""
     return next((root / name for name in VALIDATION_FOLDERS if (root / name).is_dir()), None)
@@ -105,9 +113,9 @@ def training_augment(config: Config, task: Task) -> Augment:
     return RandomCrop(task.recipe, colour=ColourNoise.of(task.train, seed=config.seed))
 
 
-def evaluation_augment(config: Config, recipe: Preprocessing, ten_crop: bool = False) -> Augment:
+def evaluation_augment(config: Config | None, recipe: Preprocessing, ten_crop: bool = False) -> Augment:
     """What is done to every image that is not trained on. Raises ArgumentError."""
-    if config.dataset not in SMALL_IMAGES:
+    if config is None or config.dataset not in SMALL_IMAGES:
         return TenCrop(recipe) if ten_crop else CenterCrop(recipe)
     if ten_crop:
         raise ArgumentError(f"ten crops are for folders: the images of {config.dataset} are not larger than the input")

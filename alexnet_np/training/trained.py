@@ -3,58 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 from alexnet_np.data.dataset import Dataset
 from alexnet_np.data.image_folder import ImageFolder
-from alexnet_np.errors import CheckpointError
+from alexnet_np.errors import ArgumentError
 from alexnet_np.models import AlexNet
-from alexnet_np.training import checkpoint
-from alexnet_np.training.building import build_model
-from alexnet_np.training.checkpoint import Checkpoints
+from alexnet_np.presets import alexnet, recipe_of
 from alexnet_np.training.config import Config
-from alexnet_np.training.run import parameters
-from alexnet_np.training.task import find_recipe_of, open_task, validation_folder
+from alexnet_np.training.task import folders_of, open_task
+from alexnet_np.weights import registry, seal
+from alexnet_np.weights.reading import opened
 
 
 class Trained(NamedTuple):
     """A network and how it came about."""
 
     model: AlexNet
-    config: Config
-    classes: list[str]
+    config: Config | None  # None: nobody says
+    classes: list[str] | None  # as the folders of the training set were called; None: nobody says
 
 
-def open_trained(path: Path, backend: str | None = None) -> Trained:
-    """The network in a run's folder (finished or not), in its weights.safetensors or in one of its checkpoints.
+def open_trained(weights: str | os.PathLike, backend: str | None = None, preset: str | None = None) -> Trained:
+    """The network of a run's folder (finished or not), a file or a published name, and the run that made it, if known.
 
-    Raises CheckpointError where there is none.
+    Raises WeightsError, CheckpointError for a configuration of another version.
     """
-    if path.is_dir() and not (path / "weights.safetensors").exists():
-        tensors, state, problems = Checkpoints(path / "checkpoints").load()
-        if problems:
-            raise CheckpointError(f"{problems[0]}; name an older one, or --resume the run first")
-    else:
-        tensors, state = checkpoint.read(path / "weights.safetensors" if path.is_dir() else path)
-    if "config" not in state:
-        raise CheckpointError(f"{path}: says nothing of how it was trained")
-    config = dataclasses.replace(Config.from_json(state["config"]), weights=None, new_head=False, freeze=())
-    if backend is not None:
-        config = dataclasses.replace(config, backend=backend)
-    classes = state["data"]["classes"]
-    model = build_model(config, len(classes), find_recipe_of(config).channels)
-    model.load_state_dict(parameters(tensors))
-    return Trained(model.eval(), config, classes)
+    name = os.fspath(weights)
+    with opened(registry.path_of(name)) as contents:
+        about = seal.unpack(contents.metadata)
+    config = Config.from_json(about["config"]) if "config" in about else None
+    model = alexnet(preset, name, dtype="float32" if config is None else config.dtype, backend=backend)
+    classes = model.described().classes
+    return Trained(model.eval(), config, None if classes is None else list(classes))
 
 
-def images_to_evaluate(config: Config, classes: list[str] | None, data: Path | None, workers: int = 2) -> Dataset:
-    """The images that the run of `config` validates on, or those below `data`: its val/ if it has one, else all.
+def images_to_evaluate(trained: Trained, data: Path | None, workers: int = 2) -> Dataset:
+    """The images that the network's run validates on, or those below `data`: its val/ if it has one, else all.
 
-    `classes`: those that the network knows, in their order; None takes the folder's. Raises DataError, ImageError.
+    Raises DataError, ImageError; ArgumentError where no images are known.
     """
+    config = trained.config
     if data is None:
+        if config is None:
+            raise ArgumentError("not of a run of `alexnet train`, so name a folder of images with --data")
         return open_task(config, workers).validation
-    if config.dataset != "folder":
+    if config is not None and config.dataset != "folder":
         return open_task(dataclasses.replace(config, data=str(data)), workers).validation
-    return ImageFolder(validation_folder(data) or data, find_recipe_of(config), classes=classes, workers=workers)
+    train, held_out = folders_of(data)
+    return ImageFolder(held_out or train, recipe_of(trained.model), classes=trained.classes, workers=workers)

@@ -12,10 +12,11 @@ refused with a WeightsError of one line. What a file is, its content decides, no
     steps.py         the layers of a network as plain data, as some files have them
     memory.py        a mapping in memory, as if it were a file
     registry.py      published weights: find, download, load
-    convert.py       inspect: what is in a file
+    convert.py       inspect, convert: what is in a file, and the same in another format
     writing.py       write: weights, or a whole network, into a file
     transforms.py    a network changed exactly: channels, mean, groups, dropout
     lrn.py           the dialects of LRN, as what they compute
+    seal.py          what a file says beside its numbers
     formats/         one file a format
 """
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from alexnet_np.download import fetch
 from alexnet_np.errors import WeightsError, one_line
 from alexnet_np.files import own_cache, package, replacing, user_cache
+from alexnet_np.weights import seal
 from alexnet_np.weights.finding import mapping
 from alexnet_np.weights.fitting import Wanted, fit
 from alexnet_np.weights.leaves import Contents, read_all
@@ -59,8 +60,8 @@ ENTRIES = {
     "FASHION_MNIST_V1": Entry(
         file="fashion_mnist_v1.safetensors",
         url=None,
-        size=2_952_872,
-        sha256="b470a87d3ba3fb195324df63faf7ce6fad4cdbaafa80d806ef68f98a403a61d1",
+        size=2_953_192,
+        sha256="25eeb79a74f2452a7c33869ec88d43674fc2c1ea5ec51282742df7d655bdc580",
         format="safetensors",
         width=0.125,
         num_classes=10,
@@ -97,11 +98,17 @@ def load(weights: Any, wanted: Wanted | None = None) -> dict[str, Any]:
 
 
 def _chosen(contents: Contents, wanted: Wanted | None) -> dict[str, Any]:
-    return read_all((mapping(contents) if wanted is None else fit(contents, wanted)).leaves)
+    leaves = (mapping(contents) if wanted is None else fit(contents, wanted)).leaves
+    if "sha256" not in seal.unpack(contents.metadata):
+        return read_all(leaves)
+    arrays = read_all(contents.tree)  # of a file with a checksum all are read: it is of all
+    seal.check(contents.metadata, arrays)
+    by_leaf = {id(leaf): arrays[name] for name, leaf in contents.tree.items()}
+    return {name: by_leaf[id(leaf)] if id(leaf) in by_leaf else leaf.read() for name, leaf in leaves.items()}
 
 
 def path_of(weights: Any) -> Path:
-    """The file that a published name, a member of torchvision's AlexNet_Weights, or a path is."""
+    """The file that a published name, a member of torchvision's AlexNet_Weights, a file or a run's folder is."""
     name = weights
     if isinstance(weights, Enum):
         name = next((each for each, known in ENTRIES.items() if known.url and known.url == _url(weights)), None)
@@ -114,8 +121,20 @@ def path_of(weights: Any) -> Path:
             f"weights must be a published name ({', '.join(names())}), a file or a mapping, got {type(name).__name__}"
         )
     if not Path(name).exists():
-        raise WeightsError(f"{os.fspath(name)}: neither a file nor one of the published weights {', '.join(names())}")
-    return Path(name)
+        raise WeightsError(
+            f"{os.fspath(name)}: neither a run's folder nor a file nor one of the published weights "
+            f"{', '.join(names())}"
+        )
+    return in_run(Path(name)) if Path(name).is_dir() else Path(name)
+
+
+def in_run(folder: Path) -> Path:
+    """The weights in the folder of a run: the finished ones, else those of its newest checkpoint."""
+    found = [folder / "weights.safetensors", *sorted(folder.glob("checkpoints/step-*.safetensors"), reverse=True)]
+    whole = next((path for path in found if path.exists()), None)
+    if whole is None:
+        raise WeightsError(f"{folder}: no run of `alexnet train`: neither weights.safetensors nor a checkpoint in it")
+    return whole
 
 
 def _url(member: Enum) -> Any:

@@ -20,14 +20,23 @@ ARRAYS = {".safetensors": "safetensors_file", ".npz": "npz_file", ".pth": "torch
 NETWORKS = (".onnx", ".caffemodel")
 
 
-def write(path: str | os.PathLike[str], weights: Any, *, opset: int = 17, size: int | None = None) -> None:
+def write(
+    path: str | os.PathLike[str],
+    weights: Any,
+    *,
+    opset: int = 17,
+    size: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write a mapping name -> array, a model, or a network as plain data (weights/steps.py) to `path`.
 
     .safetensors, .npz and .pth (which torch.load reads, with weights_only too) hold arrays under names, a model's as in
     its state dict. .onnx and .caffemodel, with its .prototxt beside it, hold the whole network, and so take a model:
     weights alone do not say in which order it pools and normalises. For those `size` is the side of the input, by
-    default what the network was made for, and `opset` ONNX's version, 13 to 20. An old file stays until the new one is
-    whole. Raises WeightsError, MissingPackageError.
+    default what the network was made for, and `opset` ONNX's version, 13 to 20. With a model goes what it is, so that
+    `anp.alexnet(None, weights=path)` is that network again: sizes, changes, classes' names, preprocessing; `metadata`:
+    what is noted beside a mapping (weights/seal.py). An old file stays until the new one is whole.
+    Raises WeightsError, MissingPackageError.
     """
     path = Path(path)
     if path.suffix not in (*ARRAYS, *NETWORKS):
@@ -36,8 +45,8 @@ def write(path: str | os.PathLike[str], weights: Any, *, opset: int = 17, size: 
     network = _network(path, weights, size)
     try:
         if path.suffix in ARRAYS:
-            arrays = weights if network is None else network.arrays
-            _write_arrays(path, {name: _numbers(name, value) for name, value in arrays.items()})
+            arrays, noted = (weights, metadata) if network is None else (network.arrays, network.metadata)
+            _write_arrays(path, {name: _numbers(name, value) for name, value in arrays.items()}, noted)
         else:
             assert network is not None
             _write_network(path, network, opset)
@@ -63,10 +72,10 @@ def _network(path: Path, weights: Any, size: int | None) -> Network | None:
     return weights.as_network(size)
 
 
-def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None) -> None:
     writer = importlib.import_module(f"alexnet_np.weights.formats.{ARRAYS[path.suffix]}")
     with replacing(path) as temporary:
-        writer.write(temporary, arrays)
+        writer.write(temporary, arrays, metadata or None)
 
 
 def _write_network(path: Path, network: Network, opset: int) -> None:

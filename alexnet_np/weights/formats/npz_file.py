@@ -18,6 +18,7 @@ from numpy.lib import format as npy
 
 from alexnet_np.errors import WeightsError
 from alexnet_np.text import quoted
+from alexnet_np.weights import seal
 from alexnet_np.weights.formats import zips
 from alexnet_np.weights.leaves import Contents, Inert, Leaf
 from alexnet_np.weights.source import Source
@@ -25,6 +26,7 @@ from alexnet_np.weights.source import Source
 CHUNK = 1 << 20
 EXPANSION = 20  # times the file's size that its arrays may have: pruned weights reach some 10
 SMALL = 64 << 20  # bytes that they may have in any case
+MAX_COMMENT = 65535  # bytes of a zip file's comment
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -43,7 +45,12 @@ def read(source: Source) -> Contents:
         if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
             raise WeightsError(f"refused: {quoted(name)} is compressed in a way that NumPy never uses")
         tree[name] = _leaf(archive, member, name)
-    return Contents(".npz of NumPy", tree)
+    return Contents(".npz of NumPy", tree, metadata=_metadata(archive.comment))
+
+
+def _metadata(comment: bytes) -> dict[str, str]:
+    """What is noted in the zip file's comment, where NumPy and whoever else reads the arrays never looks."""
+    return {seal.KEY: comment.decode(errors="replace")} if comment.startswith(b"{") else {}
 
 
 def _leaf(archive: ZipFile, member: ZipInfo, name: str) -> Leaf | Inert:
@@ -82,9 +89,19 @@ def _array(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray:
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """What numpy.savez writes, but under any names: it takes them as keyword arguments, so that "file" is taken."""
+def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """What numpy.savez writes, but under any names: it takes them as keyword arguments, so that "file" is taken.
+
+    Metadata is the archive's comment. Raises WeightsError where that is too long for one.
+    """
+    comment = (metadata or {}).get(seal.KEY, "").encode()
+    if len(comment) > MAX_COMMENT:
+        raise WeightsError(
+            f"the names of the classes take {len(comment)} bytes, and a .npz has room for {MAX_COMMENT}: "
+            "write .safetensors"
+        )
     with ZipFile(path, "w") as archive:
+        archive.comment = comment
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 npy.write_array(member, array, allow_pickle=False)

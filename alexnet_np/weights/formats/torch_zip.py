@@ -11,6 +11,7 @@ member that is used has its CRC-32 checked, which torch.load does not do.
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from threading import Lock
@@ -22,6 +23,7 @@ from alexnet_np.errors import WeightsError
 from alexnet_np.text import quoted
 from alexnet_np.weights.formats import pickled, zips
 from alexnet_np.weights.formats.torch_tensors import Storage, Storages
+from alexnet_np.weights.formats.torch_write import METADATA
 from alexnet_np.weights.leaves import Contents, numbers
 from alexnet_np.weights.source import Source
 from alexnet_np.weights.stream import Stream
@@ -97,4 +99,15 @@ def read(source: Source) -> Contents:
     raw = bytearray(archive[script.filename])
     tree = pickled.load(Stream(Source(raw, 0, len(raw))), Storages(fetch))
     is_program = f"{prefix}constants.pkl" in archive.members
-    return Contents("TorchScript archive" if is_program else "torch.save, zip", tree)
+    kind = "TorchScript archive" if is_program else "torch.save, zip"
+    return Contents(kind, tree, metadata=_metadata(archive, f"{prefix}{METADATA}"))
+
+
+def _metadata(archive: Archive, name: str) -> dict[str, str]:
+    """What torch_write.py noted beside the arrays. Raises WeightsError."""
+    if name not in archive.members:
+        return {}
+    found = json.loads(archive[name].tobytes())
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise WeightsError("damaged: its metadata is not text")
+    return found
