@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import struct
 import sys
 import types
 from typing import Any
@@ -97,6 +99,37 @@ def cuda_convnet_layers(state: State) -> dict[str, dict[str, Any]]:
     return result
 
 
+class _Python2(pickle._Pickler):  # type: ignore[name-defined, misc]
+    """cPickle of Python 2, in protocol 2: text and bytes are the same, and NumPy's core has its old name."""
+
+    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+
+    def save_string(self, value: str | bytes) -> None:
+        raw = value if isinstance(value, bytes) else value.encode("latin-1")
+        self.write(b"T" + struct.pack("<i", len(raw)) + raw)
+        self.memoize(value)
+
+    dispatch[str] = dispatch[bytes] = save_string
+
+    def save_global(self, value: Any, name: str | None = None) -> None:
+        module, title = value.__module__.replace("_core", "core"), name or value.__qualname__
+        self.write(b"c" + f"{module}\n{title}\n".encode())
+        self.memoize(value)
+
+    dispatch[types.FunctionType] = save_global
+
+    def save_type(self, value: type) -> None:
+        self.save_global(value)
+
+    dispatch[type] = save_type
+
+
+def python2(saved: Any) -> bytes:
+    stream = io.BytesIO()
+    _Python2(stream, 2).dump(saved)
+    return stream.getvalue()
+
+
 def cuda_convnet(state: State, as_list: bool = False) -> bytes:
     """The pickle, with the options as an object of a class that nobody has."""
     found = cuda_convnet_layers(state)
@@ -121,6 +154,6 @@ def cuda_convnet(state: State, as_list: bool = False) -> bytes:
             "model_state": {"layers": shuffled, "epoch": 91, "train_outputs": [({"logprob": [1.7, 0.4]}, 128)] * 5},
             "op": op,
         }
-        return pickle.dumps(saved, 2)
+        return python2(saved)
     finally:
         del sys.modules["options"]

@@ -308,3 +308,17 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) * 1024 < 1.1 * size + (2 << 20), int(done.stdout) * 1024 / size
+
+
+def test_the_input_that_a_file_says(tmp_path, state):
+    def said(path):
+        with opened(path) as contents:
+            return contents.input
+
+    assert said(files.matconvnet(tmp_path / "w.mat", state)) == (3, 227, 227)
+    assert said(files.onnx_file(tmp_path / "w.onnx", state)) == (3, 224, 224)
+    (tmp_path / "91.300").write_bytes(cc.cuda_convnet(state))
+    assert said(tmp_path / "91.300") == (3, 224, 224)
+    assert said(files.caffemodel(tmp_path / "snapshot.caffemodel", state)) is None
+    anp.weights.write(tmp_path / "w.caffemodel", anp.alexnet("d2l", width=1 / 48), size=200)
+    assert said(tmp_path / "w.caffemodel") == (1, 200, 200)

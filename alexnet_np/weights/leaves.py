@@ -73,6 +73,7 @@ class Contents:
     tree: Any  # dicts, lists, tuples and Inert objects, with leaves
     steps: tuple[Step, ...] = ()  # the layers in order, where the file says them
     channels: str | None = None  # what the first convolution takes, "RGB" or "BGR", where the format settles it
+    input: tuple[int, ...] | None = None  # (C, H, W) of the input, where the file says it
     metadata: Mapping[str, str] = field(default_factory=dict)  # what the writer noted beside the arrays
 
 

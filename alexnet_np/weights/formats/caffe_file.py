@@ -80,7 +80,15 @@ def read(source: Source) -> Contents:
             tree[name] = _leaf(parsed, layer, i, blob)
     generation = max((layer.generation for layer in layers), default=2)
     metadata = {"name": parsed.message.name} if parsed.message.name else {}
-    return Contents(f".caffemodel of Caffe, V{generation} layers", tree, tuple(_steps(layers)), metadata=metadata)
+    what = f".caffemodel of Caffe, V{generation} layers"
+    return Contents(what, tree, tuple(_steps(layers)), input=_input(parsed.message), metadata=metadata)
+
+
+def _input(net: Any) -> tuple[int, ...] | None:
+    """(C, H, W) as a file for testing has it, in one of three ways; a snapshot of training has none."""
+    shapes = [list(net.input_dim[:4]), *(list(shape.dim) for shape in net.input_shape)]
+    shapes += [list(shape.dim) for layer in net.layer for shape in layer.input_param.shape]
+    return next((tuple(shape[1:]) for shape in shapes if len(shape) == 4 and min(shape) > 0), None)
 
 
 def _layers(net: Any) -> Iterator[Layer]:

@@ -44,7 +44,17 @@ def contents(tree: Any) -> Contents:
         if "weights" in layer:
             arrays[f"{base}.weight"], arrays[f"{base}.bias"] = net.joined(base)
         steps += net.steps(base, layer)
-    return Contents("checkpoint of cuda-convnet", arrays, tuple(steps), channels="RGB")
+    return Contents("checkpoint of cuda-convnet", arrays, tuple(steps), channels="RGB", input=_input(net))
+
+
+def _input(net: _Net) -> tuple[int, ...] | None:
+    """(C, H, W), as the first convolution has it."""
+    for base in net.order():
+        layer = net.layers[net.members[base][0]]
+        if layer.get("type") == "conv":
+            side, channels = _number(layer, "imgSize", 0), _number(layer, "channels", 0, 3)
+            return (channels, side, side) if side > 0 < channels else None
+    return None
 
 
 class _Net:

@@ -28,7 +28,19 @@ def contents(tree: dict[str, Any]) -> Contents | None:
     named = {_text(layer, "name") or f"layer{i + 1}": layer for i, layer in enumerate(layers)}
     arrays = {name: found for name, layer in named.items() if (found := _arrays(layer))}
     steps = [each for name, layer in named.items() for each in _steps(name, layer)]
-    return Contents(".mat of MatConvNet", layered(arrays, "tensorflow"), _grouped(steps, arrays), channels="RGB")
+    turned, grouped = layered(arrays, "tensorflow"), _grouped(steps, arrays)
+    return Contents(".mat of MatConvNet", turned, grouped, channels="RGB", input=_input(net))
+
+
+def _input(net: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """(C, H, W): normalization.imageSize is H, W, C, in a struct `meta` since 2015."""
+    meta = net["meta"] if isinstance(net.get("meta"), dict) else net
+    said = meta.get("normalization")
+    size = said.get("imageSize") if isinstance(said, dict) else None
+    if not isinstance(size, Leaf) or prod(size.shape) < 3:
+        return None
+    H, W, C = (int(n) for n in size.read().reshape(-1)[:3] if n == n and abs(n) < 1 << 20)
+    return (C, H, W) if min(C, H, W) > 0 else None
 
 
 def _text(layer: Mapping[str, Any], key: str) -> str:

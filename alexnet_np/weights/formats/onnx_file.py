@@ -49,7 +49,19 @@ def read(source: Source) -> Contents:
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     made = f" by {model.producer_name[:40]}" if model.producer_name else ""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return Contents(f"ONNX, opset {max(versions, default=1)}{made}", tree, tuple(graph.steps()), metadata=metadata)
+    what = f"ONNX, opset {max(versions, default=1)}{made}"
+    return Contents(what, tree, tuple(graph.steps()), input=_input(model.graph), metadata=metadata)
+
+
+def _input(graph: Any) -> tuple[int, ...] | None:
+    """(C, H, W) of the first input with four axes that is not a weight; the batch may be free."""
+    weights = {tensor.name for tensor in graph.initializer}
+    shapes = [
+        tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)
+        for value in graph.input
+        if value.name not in weights
+    ]
+    return next((shape[1:] for shape in shapes if len(shape) == 4 and min(shape[1:]) > 0), None)
 
 
 class _Graph:

@@ -22,7 +22,17 @@ SCHEMA = {
     },
     "OperatorSetIdProto": {"domain": (1, "string"), "version": (2, "int64")},
     "StringStringEntryProto": {"key": (1, "string"), "value": (2, "string")},
-    "GraphProto": {"node": (1, "NodeProto*"), "name": (2, "string"), "initializer": (5, "TensorProto*")},
+    "GraphProto": {
+        "node": (1, "NodeProto*"),
+        "name": (2, "string"),
+        "initializer": (5, "TensorProto*"),
+        "input": (11, "ValueInfoProto*"),
+    },
+    "ValueInfoProto": {"name": (1, "string"), "type": (2, "TypeProto")},
+    "TypeProto": {"tensor_type": (1, "TensorTypeProto")},
+    "TensorTypeProto": {"shape": (2, "TensorShapeProto")},
+    "TensorShapeProto": {"dim": (1, "DimensionProto*")},
+    "DimensionProto": {"dim_value": (1, "int64")},
     "NodeProto": {
         "input": (1, "string*"),
         "output": (2, "string*"),
