@@ -210,8 +210,22 @@ def test_one_worker_a_core_unless_the_threads_cannot(model, monkeypatch):
     engine = jobs.open_engine(model, images=100, backend="numba")
     assert engine.at_once == len(engine.workers) == threads.get_num_threads()
     assert jobs.open_engine(model, images=1, backend="numba").at_once == 1
+    assert jobs.open_engine(model, images=100, backend="numba", workers=1).at_once == 1
     monkeypatch.setattr(threads, "concurrent", lambda: False)
     assert jobs.open_engine(model, images=100, backend="numba").at_once == 1
+
+
+def test_what_no_plan_can_do_is_left_to_the_array_operations_unless_it_was_asked_for(model, monkeypatch):
+    def refuse(*arguments, **options):
+        raise anp.errors.ArgumentError("no plan for this")
+
+    monkeypatch.setattr("alexnet_np.jobs.engine.compile_plan", refuse)
+    engine = jobs.open_engine(model, images=100)
+    assert engine.described() == {
+        "engine": "arrays", "backend": "numpy", "why": "no plan for this", "workers": 1, "chunk": 32
+    }  # fmt: skip
+    with pytest.raises(anp.errors.ArgumentError, match="no plan"):
+        jobs.open_engine(model, images=100, backend="numba")
 
 
 # Rows

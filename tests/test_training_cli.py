@@ -19,7 +19,7 @@ from alexnet_np.presets import preprocess
 from alexnet_np.training import checkpoint
 from alexnet_np.training.checkpoint import Checkpoints
 from alexnet_np.training.config import CHOICES
-from alexnet_np.training.evaluation import evaluate, log_probabilities
+from alexnet_np.training.evaluation import evaluate, log_probabilities, logits_of
 from alexnet_np.training.metrics import read_events
 from alexnet_np.training.pictures import POINTS, draw_confusion, running_means
 
@@ -288,7 +288,7 @@ def test_ten_crops_average_the_softmax():
         parameter.data *= 3  # far from uniform, so that an average of logits would be something else
     x = np.random.default_rng(0).standard_normal((2, 10, 3, 224, 224))
     softmax = np.stack([ops.softmax.forward(model(crops))[0].mean(0) for crops in x])
-    np.testing.assert_allclose(np.exp(log_probabilities(model, x)), softmax, rtol=1e-12)
+    np.testing.assert_allclose(np.exp(log_probabilities(logits_of(model, x))), softmax, rtol=1e-12)
 
 
 def test_a_confusion_of_too_many_classes(tmp_path):

@@ -9,16 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from alexnet_np.backend import use_backend
+from alexnet_np import jobs
 from alexnet_np.cli import show
-from alexnet_np.cli.options import Backend, BatchSize, Json, Preset
-from alexnet_np.data.loader import Loader
+from alexnet_np.cli.options import BatchSize, JobBackend, Json, Preset
 from alexnet_np.errors import ArgumentError, DataError
 from alexnet_np.files import picture_format
+from alexnet_np.jobs.choosing import AUTO
 from alexnet_np.presets import labels_of, recipe_of
 from alexnet_np.training.ablation import ablate as train_variants
 from alexnet_np.training.config import Config
-from alexnet_np.training.evaluation import evaluate as measure
+from alexnet_np.training.evaluation import from_logits
 from alexnet_np.training.metrics import Event
 from alexnet_np.training.pictures import draw_confusion, draw_curves, new_figure
 from alexnet_np.training.task import evaluation_augment
@@ -40,9 +40,11 @@ def evaluate(
         typer.Option("--confusion", help="Draw the confusion matrix: .png, .svg, .pdf or .jpg (at most 50 classes)."),
     ] = None,
     preset: Preset = None,
-    backend: Backend = None,
+    backend: JobBackend = None,
     batch_size: BatchSize = 64,
-    workers: Annotated[int, typer.Option("--workers", help="Threads that prepare images.", min=1)] = 2,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Threads that carry images.", min=1, show_default="one a core")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Top-1 and top-5 accuracy on images whose classes are known.
@@ -54,32 +56,41 @@ def evaluate(
     """
     if confusion is not None:
         picture_format(confusion)
-    trained = open_trained(network, backend, preset)
+    trained = open_trained(network, None if backend == AUTO else backend, preset)
     labels = labels_of(trained.model)
-    images = images_to_evaluate(trained, data, workers)
+    images = images_to_evaluate(trained, data)
     if len(images.classes) != len(labels):
         raise DataError(f"{data}: {len(images.classes)} classes, where the network has {len(labels)}")
     augment = evaluation_augment(trained.config, recipe_of(trained.model), ten_crop)
-    loader = Loader(images, batch_size, augment=augment, workers=workers, dtype=trained.model.dtype)
+    count, crops = len(images.targets), 10 if ten_crop else 1
+    engine = jobs.open_engine(
+        trained.model,
+        images=count * crops,
+        size=augment.shape[-1],
+        backend=backend,
+        batch_size=batch_size,
+        workers=workers,
+        forget=True,
+    )
     done = [0]
 
-    def watched(batches: Any, advance: Any) -> Any:
-        for batch in batches:
-            yield batch
-            done[0] += len(batch[1])
-            advance(len(batch[1]))
+    def watched(found: Any, advance: Any) -> Any:
+        for logits, target in found:
+            yield logits, target
+            done[0] += len(target)
+            advance(len(target))
 
-    bar = show.progress("images", len(images.targets))
-    stopped = show.stoppable(lambda: f"{done[0]} of {len(images.targets)} images were seen; nothing is kept")
-    with stopped, bar as advance, use_backend(backend), closing(loader.epoch(0)) as batches:
-        result = measure(trained.model, watched(batches, advance), len(labels))
+    bar = show.progress("images", count, rate=True)
+    stopped = show.stoppable(lambda: f"{done[0]} of {count} images were seen; nothing is kept")
+    with stopped, bar as advance, closing(jobs.stream_logits(images, augment, engine)) as found:
+        result = from_logits(watched(found, advance), len(labels))
     if as_json:
         matrix = {"classes": labels, "confusion": result.confusion.tolist()}
-        show.print_json({**result.to_json(), "crops": 10 if ten_crop else 1, **matrix})
+        show.print_json({**result.to_json(), "crops": crops, **matrix, "engine": engine.described()})
     else:
-        crops = "mean of ten crops" if ten_crop else "one crop"
+        seen = "mean of ten crops" if ten_crop else "one crop"
         rows = {"top-1": f"{result.top1:.2%}", "top-5": f"{result.top5:.2%}", "loss": f"{result.loss:.4f}"}
-        show.console().print(show.facts({"images": f"{result.images}, {crops}", **rows}))
+        show.console().print(show.facts({"images": f"{result.images}, {seen}", **rows}))
     if confusion is not None:  # last: where it cannot be written, the figures stand all the same
         draw_confusion(result.confusion, labels, confusion)
         if not as_json:

@@ -64,8 +64,8 @@ def kernels_on_disk() -> bool:
     return all(any(any(place.glob(f"{name}-*.kernel")) for place in places) for name in FIRST_AND_LAST)
 
 
-def workers_at_once(choice: Choice, chunks: int) -> int:
+def workers_at_once(choice: Choice, most: int) -> int:
     """As many plans as there are cores, each on its own; one where the threading layer takes one kernel at a time."""
     if (choice.engine, choice.backend) != ("plan", "numba") or not threads.concurrent():
         return 1
-    return max(1, min(threads.get_num_threads(), chunks))
+    return max(1, min(threads.get_num_threads(), most))

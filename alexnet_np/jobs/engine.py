@@ -18,8 +18,8 @@ from alexnet_np.backend import use_backend
 from alexnet_np.data.preprocess import normalise
 from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.device import Array, beside, to_cpu
-from alexnet_np.errors import ArgumentError
-from alexnet_np.jobs.choosing import Choice, choose, workers_at_once
+from alexnet_np.errors import AlexNetError, ArgumentError, one_line
+from alexnet_np.jobs.choosing import AUTO, Choice, choose, workers_at_once
 from alexnet_np.layers import no_grad, stand_in
 from alexnet_np.models import AlexNet
 from alexnet_np.plan import compile as compile_plan
@@ -51,35 +51,52 @@ def open_engine(
     output: str = LOGITS,
     *,
     images: int,
+    size: int | None = None,
     backend: str | None = None,
     batch_size: int = 32,
+    workers: int | None = None,
     forget: bool = False,
 ) -> Engine:
     """`output`: "logits", or the name of a layer. `images`: how many there will be, by which "auto" decides.
 
+    `size`: their side, by default the preset's. `workers`: how many threads carry images, by default one a core.
     `forget`: drop the model's own weights where they have been packed; then it is good for this job alone. Its mode
     is left at eval. Raises ArgumentError, BackendError.
     """
-    model = model.eval()
-    choice = choose(backend, images, model)
+    choice = choose(backend, images, model.eval())
     if choice.backend in ("cupy", "cuda"):
         model.to(choice.backend)
     recipe = recipe_of(model)
+    if choice.engine == "plan":
+        try:
+            plan: Any = compile_plan(model, max_batch=max(1, min(batch_size, images)), outputs=(output,), size=size)
+        except AlexNetError as error:
+            if backend not in (None, AUTO):
+                raise
+            choice = Choice("arrays", "numpy" if choice.backend == "numba" else "cupy", one_line(error))
     if choice.engine == "arrays":
-        shared = one_at_a_time(with_arrays(model, output, choice.backend, recipe))
-        return Engine(choice, recipe, batch_size, feeders(shared, images, batch_size), 1)
-    plan = compile_plan(model, max_batch=max(1, min(batch_size, images)), outputs=(output,))
-    at_once = workers_at_once(choice, images)
-    if at_once == 1:
-        shared = one_at_a_time(with_plan(plan, output, nullcontext))
-        made = Engine(choice, recipe, batch_size, feeders(shared, images, batch_size), 1)
-    else:
+        return fed(with_arrays(model, output, choice.backend, recipe), choice, recipe, batch_size, workers)
+    at_once = workers_at_once(choice, min(images, workers or images))
+    if at_once > 1:
+        plans = [plan, *(plan.twin() for _ in range(at_once - 1))]
         chunk = min(batch_size, -(-images // at_once))
-        plans = [plan, *(plan.twin() for _ in range(at_once - 1))]  # type: ignore[attr-defined]
         made = Engine(choice, recipe, chunk, [with_plan(each, output, threads.alone) for each in plans], at_once)
+    else:
+        made = fed(with_plan(plan, output, nullcontext), choice, recipe, batch_size, workers)
     if forget and choice.backend == "numba":
         drop_weights(model)
     return made
+
+
+def fed(compute: Compute, choice: Choice, recipe: Preprocessing, chunk: int, workers: int | None) -> Engine:
+    """One that computes with all that the device has, while others decode for it."""
+    turn = threads.Turn()
+
+    def wait_and_compute(x: np.ndarray) -> np.ndarray:
+        with turn:
+            return compute(x)
+
+    return Engine(choice, recipe, chunk, [wait_and_compute] * (workers or FEEDERS), 1)
 
 
 def with_plan(plan: Any, output: str, setting: Callable[[], AbstractContextManager]) -> Compute:
@@ -109,20 +126,6 @@ def up_to(model: AlexNet, output: str, x: Array) -> Array:
     for _, layer in list(model.leaves())[: names.index(output) + 1]:
         x = layer(x)
     return x
-
-
-def one_at_a_time(compute: Compute) -> Compute:
-    turn = threads.Turn()
-
-    def wait_and_compute(x: np.ndarray) -> np.ndarray:
-        with turn:
-            return compute(x)
-
-    return wait_and_compute
-
-
-def feeders(shared: Compute, images: int, batch_size: int) -> list[Compute]:
-    return [shared] * max(1, min(FEEDERS, -(-images // batch_size)))
 
 
 def drop_weights(model: AlexNet) -> None:

@@ -28,35 +28,49 @@ class Evaluation(NamedTuple):
 def evaluate(model: AlexNet, batches: Iterable[tuple[Array, Array]], num_classes: int) -> Evaluation:
     """Run `model` in evaluation mode over batches of x (N,C,H,W), or (N,crops,C,H,W), and targets (N,).
 
-    The prediction for several crops is the mean of their softmax outputs (Krizhevsky et al. 2012, sec. 4.1). Among
-    equal scores the lower class index goes first. The model's mode is put back. Raises ArgumentError without images.
+    See `from_logits`. The model's mode is put back. Raises ArgumentError without images.
     """
-    confusion = np.zeros((num_classes, num_classes), np.int64)
-    loss, in_top5 = 0.0, 0
     was_training, parameters = model.training, next(model.parameters()).data
     model.eval()
     try:
         with no_grad():
-            for x, target in batches:
-                scores = to_cpu(log_probabilities(model, beside(x, parameters)))
-                best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
-                loss -= float(scores[np.arange(len(target)), target].sum(dtype=np.float64))
-                in_top5 += int((best == target[:, None]).sum())
-                np.add.at(confusion, (target, best[:, 0]), 1)
+            return from_logits(
+                ((logits_of(model, beside(x, parameters)), target) for x, target in batches), num_classes
+            )
     finally:
         model.train(was_training)
+
+
+def logits_of(model: AlexNet, x: Array) -> Array:
+    """(N,classes) of x (N,C,H,W), (N,crops,classes) of x (N,crops,C,H,W)."""
+    return model(x.reshape(-1, *x.shape[-3:])).reshape(*x.shape[:-3], -1)
+
+
+def from_logits(found: Iterable[tuple[Array, Array]], num_classes: int) -> Evaluation:
+    """What logits (N,classes), or (N,crops,classes), and targets (N,) amount to.
+
+    The prediction for several crops is the mean of their softmax outputs (Krizhevsky et al. 2012, sec. 4.1). Among
+    equal scores the lower class index goes first. Raises ArgumentError without images.
+    """
+    confusion = np.zeros((num_classes, num_classes), np.int64)
+    loss, in_top5 = 0.0, 0
+    for logits, target in found:
+        scores = to_cpu(log_probabilities(logits))
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+        loss -= float(scores[np.arange(len(target)), target].sum(dtype=np.float64))
+        in_top5 += int((best == target[:, None]).sum())
+        np.add.at(confusion, (target, best[:, 0]), 1)
     images = int(confusion.sum())
     if not images:
         raise ArgumentError("evaluate: no images")
     return Evaluation(images, loss / images, int(confusion.trace()) / images, in_top5 / images, confusion)
 
 
-def log_probabilities(model: AlexNet, x: Array) -> Array:
-    """(N, classes): log softmax of the logits, or the logarithm of the mean softmax over the crops."""
-    if x.ndim == 4:
-        return ops.log_softmax.forward(model(x), dim=1)[0]
-    N, crops = x.shape[:2]
-    q = ops.log_softmax.forward(model(x.reshape(N * crops, *x.shape[2:])), dim=1)[0].reshape(N, crops, -1)
+def log_probabilities(logits: Array) -> Array:
+    """(N,classes): log softmax of the logits, or the logarithm of the mean softmax over the crops."""
+    q = ops.log_softmax.forward(logits, dim=-1)[0]
+    if q.ndim == 2:
+        return q
     xp = array_module(q)
     largest = q.max(1, keepdims=True)  # taken out of the sum, so that exp cannot underflow to log(0)
     return xp.log(xp.exp(q - largest).mean(1)) + largest[:, 0]
