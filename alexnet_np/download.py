@@ -59,6 +59,7 @@ def progress_bar(name: str, size: int, shown: bool) -> Iterator[Callable[[int], 
             "the progress bar needs the package rich: pip install rich, or progress=False"
         ) from None
     columns = "{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not (console.is_terminal or console.is_jupyter)) as bar:
         task = bar.add_task(name, total=size)
         yield lambda received: bar.advance(task, received)

@@ -63,6 +63,7 @@ def usage(error: Any) -> str:
         return ""  # the help has been printed
     context = error.ctx
     said = " ".join(error.format_message().split()).rstrip(".")
+    said = said.replace("Input should be", "must be").replace("Value error, ", "")  # pydantic's words, inside Typer
     if type(error).__name__ == "NoSuchOption":
         known = {option for parameter in context.command.params for option in parameter.opts + parameter.secondary_opts}
         likely = get_close_matches(error.option_name, sorted(known), n=2, cutoff=0.7)

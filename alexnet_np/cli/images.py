@@ -57,10 +57,10 @@ def classify(
       curl -s https://example.org/cat.jpg | alexnet classify -
     """
     network = load_network(preset, weights, None, seed, trained=True)
-    warn_if_random(network)
     labels = network.labels()
     files, failures = jobs.find(images)
     engine = jobs.open_engine(network.model, images=len(files), backend=backend, batch_size=batch_size, forget=True)
+    warn_if_random(network)
     results: list[dict[str, Any]] = []
     done = [0]
     lost = "JSON is written at the end, so nothing is kept" if as_json else "the labels above stand"

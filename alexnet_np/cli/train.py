@@ -40,6 +40,9 @@ def option(name: str, panel: str, help: str = "", **more: Any) -> Any:
 Dataset = Annotated[str, option("dataset", DATA)]
 Data = Annotated[str | None, option("data", DATA, "Folder of the images, or of the IDX files.", show_default="found")]
 Limit = Annotated[int | None, option("limit", DATA, "Train on so many images only, evenly spaced.", min=1)]
+ValidationLimit = Annotated[
+    int | None, option("validation_limit", DATA, "Validate on so many images only, evenly spaced.", min=1)
+]
 Validation = Annotated[float, option("validation", DATA, "Share of a folder held out, if it has no train/ and val/.")]
 Augmentation = Annotated[str, option("augmentation", DATA)]
 ImageSize = Annotated[int, option("image_size", DATA, "Side that small images are enlarged to.", min=1)]
@@ -100,6 +103,7 @@ def train(
     dataset: Dataset = Config.dataset,
     data: Data = Config.data,
     limit: Limit = Config.limit,
+    validation_limit: ValidationLimit = Config.validation_limit,
     validation: Validation = Config.validation,
     augmentation: Augmentation = Config.augmentation,
     image_size: ImageSize = Config.image_size,
@@ -157,6 +161,7 @@ def finetune(
     freeze: Freeze = [],  # noqa: B006
     preset: WhatTheyAreOf = None,
     validation: Validation = Config.validation,
+    validation_limit: ValidationLimit = Config.validation_limit,
     augmentation: Augmentation = "crop",
     epochs: Epochs = 10,
     batch_size: BatchSize = 32,
@@ -205,6 +210,8 @@ def start(context: typer.Context, **fixed: Any) -> None:
     given = {name for name in options if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
     out, as_json = options["out"], options["as_json"]
     files = {name: options[name] for name in ("workers", "cache", "keep", "save_every")}
+    if out.exists() and not out.is_dir():
+        raise CheckpointError(f"{out}: is a file, where a run needs a folder; choose another --out")
     if options["resume"]:
         trainer = Trainer.resume(out, {name: settings[name] for name in settings if name in given}, **files)
     elif Checkpoints(out / "checkpoints").paths():

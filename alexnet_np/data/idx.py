@@ -86,6 +86,8 @@ def _locate(published: Published, root: str | os.PathLike | None, progress: bool
         for path in folder / published.file, folder / published.file.removesuffix(".gz"):
             if path.is_file():
                 return path
+    if root is not None and not Path(root).is_dir():
+        raise DataError(f"{root}: no such folder; name the one that holds {published.file}, or leave it out")
     if root is not None:
         raise DataError(f"{root}: {published.file} is not in this folder; fetch it from {published.url}")
     return _download(published, cache / published.file, progress)

@@ -13,6 +13,7 @@ from alexnet_np.device import Array
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
 from alexnet_np.models import AlexNet
 from alexnet_np.plan import images, layout
+from alexnet_np.text import html_lines
 
 Shape = tuple[int, ...]
 Results = dict[str, Array]  # by the caller's names
@@ -60,6 +61,10 @@ class InferencePlan:
             if shape[0]:
                 self._run(x, shape, results)
         return results[layout.LOGITS] if self.request.outputs is None else results
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the steps, a line each."""
+        return html_lines(repr(self))
 
     def refresh(self) -> None:
         """Read the model's weights again, after they have changed.

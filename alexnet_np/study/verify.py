@@ -27,6 +27,7 @@ from alexnet_np.device import Array, as_array, beside, to_cpu
 from alexnet_np.layers import Conv2d, Layer, MaxPool2d, ReLU
 from alexnet_np.models import AlexNet
 from alexnet_np.study.torch_net import Arrays, TorchNet, import_torch, import_torchvision, torch_module
+from alexnet_np.text import html_table
 
 __all__ = [
     "Comparison",
@@ -91,6 +92,19 @@ class Report:
     @property
     def ok(self) -> bool:
         return self.first_divergence is None and all(comparison.ok for comparison in self.net)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: every error, ours beside torch's, and the verdicts."""
+        named = [(layer.name, layer.type, c) for layer in self.layers for c in layer.comparisons]
+        named += [("end to end", "", c) for c in self.net]
+        rows = [
+            (name, kind, c.quantity, f"{c.ours:.1e}", "" if c.torch is None else f"{c.torch:.1e}", f"{c.limit:.1e}",
+             "✓" if c.ok else "✗")
+            for name, kind, c in named
+        ]  # fmt: skip
+        verdict = "agrees with" if self.ok else "DIVERGES from"
+        head = ("layer", "type", "quantity", "ours", "torch", "allowed", "")
+        return html_table(head, rows, words=3, caption=f"{verdict} {self.peer}, {self.dtype}, errors against float64")
 
     @property
     def first_divergence(self) -> LayerReport | None:

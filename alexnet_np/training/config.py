@@ -57,6 +57,7 @@ class Config:
     dataset: str = "fashion-mnist"
     data: str | None = None  # folder of the images, or of the IDX files; None: where they are usually found
     limit: int | None = None  # train on so many images only, evenly spaced
+    validation_limit: int | None = None  # validate on so many only, likewise
     preset: str = "d2l"
     width: float = 1.0
     image_size: int = 224  # for small images
@@ -101,8 +102,9 @@ class Config:
                 raise ArgumentError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
         if not 0 < self.validation < 1:
             raise ArgumentError(f"validation must be between 0 and 1, got {self.validation}")
-        if self.limit is not None and self.limit < 1:
-            raise ArgumentError(f"limit must be at least 1, got {self.limit}")
+        for name in ("limit", "validation_limit"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not math.isfinite(self.width) or self.width <= 0:
             raise ArgumentError(f"width must be positive, got {self.width}")
         self._check_data()

@@ -41,7 +41,7 @@ def read_events(path: Path) -> list[Event]:
     """The events in a metrics file; a last line that is still being written is passed over. Raises DataError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path}: no such file; `alexnet train` writes it into its --out folder") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {one_line(error)}") from error

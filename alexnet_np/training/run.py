@@ -59,7 +59,8 @@ class Run:
         self.model = build_model(start, self.task.classes)
         self.optimizer = build_optimizer(config, self.model)
         self.schedule = build_schedule(config, self.optimizer, len(self.train_batches))
-        self.at = Position()
+        self.at, recipe = Position(), self.task.recipe
+        self.model.check_size((1, recipe.channels, recipe.crop, recipe.crop))  # now, not when the run has begun
         if saved is not None:
             self._restore(*saved)
 

@@ -55,6 +55,8 @@ def open_task(config: Config, workers: int = 2, cache: Path | None = None) -> Ta
     train, validation = _small_images(config) if small else _folders(config, workers, cache)
     if config.limit is not None:
         train = first_images(train, config.limit)
+    if config.validation_limit is not None:
+        validation = first_images(validation, config.validation_limit)
     for part, use in ((train, "train"), (validation, "validate")):
         if not len(part.targets):
             raise DataError(f"{config.data or config.dataset}: no images to {use} on")

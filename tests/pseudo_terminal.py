@@ -5,7 +5,6 @@ import io
 import os
 import pty
 import re
-import sys
 import threading
 
 from alexnet_np.cli.app import app
@@ -15,6 +14,12 @@ CODE = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
 
 def screen(monkeypatch, width, *arguments):
     """(lines on the screen, exit code) of `alexnet ARGUMENTS` on a pseudo-terminal of `width` columns."""
+    text, code = typed(monkeypatch, width, *arguments)
+    return drawn(text, width), code
+
+
+def typed(monkeypatch, width, *arguments):
+    """(all that is sent to that terminal, exit code)."""
     master, slave = pty.openpty()
     got: list[bytes] = []
     reader = threading.Thread(target=read, args=(master, got))
@@ -31,7 +36,7 @@ def screen(monkeypatch, width, *arguments):
         stream.flush()
     reader.join()
     os.close(master)
-    return drawn(b"".join(got).decode(), width), code
+    return b"".join(got).decode(), code
 
 
 def read(master, got):
@@ -63,11 +68,3 @@ def drawn(text, width):
                 column += 1
         lines += [""] * (row + 1 - len(lines))
     return [line.rstrip() for line in lines]
-
-
-if __name__ == "__main__":  # to look at one: python tests/terminal.py 60 demo
-    import pytest
-
-    with pytest.MonkeyPatch.context() as patch:
-        shown, code = screen(patch, int(sys.argv[1]), *sys.argv[2:])
-    print("\n".join(shown), f"\n[{code}]")

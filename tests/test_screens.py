@@ -1,0 +1,180 @@
+"""Every command on terminals of 60, 80 and 120 columns: no number is cut, no verdict is lost, nothing is glued."""
+
+import io
+import re
+import shlex
+import sys
+
+import numpy as np
+import pytest
+from pseudo_terminal import drawn, screen, typed
+from typer.testing import CliRunner
+
+import alexnet_np as anp
+from alexnet_np.cli import show
+from alexnet_np.cli.app import app
+
+WIDTHS = 60, 80, 120
+NUMBER = re.compile(r"(?<![\w.,/-])-?\d[\d,.]*(?:e-?\d+)?(?:[%×]\d*)*")
+TINY = shlex.split("--dataset synthetic --limit 16 --image-size 67 --width 0.03125 --backend numpy")
+SMALL = "--width", 0.05, "--size", 67
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a narrow network's file and a finished run."""
+    folder = tmp_path_factory.mktemp("place")
+    np.savez(folder / "narrow.npz", **anp.alexnet("torchvision", width=1 / 16, seed=0).state_dict())
+    tiny = [*TINY, "-b", "8", "--epochs", "1"]
+    done = CliRunner().invoke(app, ["train", "--out", str(folder / "run"), *tiny])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("ALEXNET_NP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+
+
+STEADY = {  # whose numbers are the same each time
+    "summary": ["summary", "--preset", "paper", "--width", 0.25, "--batch-size", 4000],
+    "walk": ["walk", "--width", 0.1],
+    "verify": ["verify", *SMALL, "--preset", "paper"],
+    "verify float64": ["verify", *SMALL, "--dtype", "float64"],
+    "explain": ["explain", "--garment", 0, "--layer", "features.3", "--at", "3,5,5"],
+    "explain pool": ["explain", "--garment", 0, "--layer", "features.2", "--at", "3,5,5"],
+    "weights list": ["weights", "list"],
+    "weights inspect": ["weights", "inspect", "narrow.npz"],
+    "evaluate": ["evaluate", "run"],
+}
+
+
+@pytest.mark.parametrize("arguments", STEADY.values(), ids=STEADY)
+def test_no_number_is_cut_and_no_verdict_lost(arguments, monkeypatch):
+    whole, _ = screen(monkeypatch, 240, *arguments)
+    numbers = set(NUMBER.findall("\n".join(whole)))
+    verdicts = sum(line.count("✓") for line in whole)
+    assert numbers
+    for width in WIDTHS:
+        lines, code = screen(monkeypatch, width, *arguments)
+        text = "\n".join(lines)
+        assert code == 0, text
+        assert max(map(len, lines)) <= width
+        assert "…" not in text
+        assert set(NUMBER.findall(text)) <= numbers, set(NUMBER.findall(text)) - numbers
+        assert sum(line.count("✓") for line in lines) == verdicts
+        for line in whole[-1:]:  # what it comes to
+            assert set(NUMBER.findall(line)) <= set(NUMBER.findall(text))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["torchvision", "paper", "d2l"])
+def test_no_number_of_a_full_network_is_cut(preset, monkeypatch):
+    test_no_number_is_cut_and_no_verdict_lost(["summary", "--preset", preset, "--batch-size", 128], monkeypatch)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_demo_shows_every_layer_time_and_verdict(width, monkeypatch):
+    lines, code = screen(monkeypatch, width, "demo", "--weights", "narrow.npz")
+    text = "\n".join(lines)
+    assert code == 0, text
+    assert max(map(len, lines)) <= width and "…" not in text
+    rows = [line.split() for line in lines if line.startswith(("features.", "classifier."))]
+    assert len(rows) == 20
+    assert all(any(re.fullmatch(r"\d+\.\d\d", cell) for cell in row) for row in rows)  # its time
+    assert text.count("✓") + text.count("✗") == 20
+    assert len(re.findall(r"\d+\.\d%", text)) >= 25  # top 5, and how sure it is of twenty garments
+    assert re.search(r"one image in \d+\.\d\d ms: \d+\.\d images/s", text)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_lines_of_training_stand_by_themselves(width, monkeypatch, tmp_path):
+    tiny = [*TINY, "-b", "4", "--epochs", "2"]
+    lines, code = screen(monkeypatch, width, "train", "--out", tmp_path / "run", *tiny, "--validation-limit", 2)
+    assert code == 0, lines
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    assert [line[:9] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
+    assert "━" not in text and "\x1b" not in text  # nothing is left of the bar
+    joined = " ".join(text.split())
+    assert len(re.findall(r"validation: loss \d\.\d{4}, accuracy \d+\.\d\d%", joined)) == 2
+    assert len(re.findall(r"\d+ images/s, \d+\.\d% of the time waiting for data", joined)) == 2
+
+
+def test_no_colour_where_none_is_wanted(monkeypatch):
+    colour = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
+    coloured, code = typed(monkeypatch, 80, "verify", *SMALL)
+    assert code == 0 and colour.search(coloured)
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain, code = typed(monkeypatch, 80, "verify", *SMALL)
+    assert code == 0 and not colour.search(plain) and "✓" in plain
+
+
+def test_a_code_page_without_bars_and_ticks(monkeypatch):
+    piped = io.TextIOWrapper(io.BytesIO(), "cp1252", errors="alexnet.plainly")
+    monkeypatch.setattr(sys, "stdout", piped)
+    print(show.bar(0.5, 8), "✓✗ 1×2·3 − \u2603 ▌")
+    show.console().print(show.verdict(True))
+    piped.flush()
+    assert piped.buffer.getvalue().decode("cp1252").split("\n")[:2] == ["####     +X 1×2·3 - \\u2603 #", "+"]
+
+
+def test_a_table_gives_up_its_columns_in_turn(monkeypatch):
+    table = show.table("name", "type", ">first", ">second", spare=["type", "second"], folds=["name"])
+    table.add_row("a name of many words", "kind of thing", "1,234,567", "7,654,321")
+    for width, heads in (
+        (80, "name type first second"),
+        (45, "name first second"),
+        (35, "name first"),
+        (24, "name first"),
+    ):
+        console = show.Console(width=width, file=io.StringIO())
+        console.print(table)
+        said = console.file.getvalue()
+        assert said.splitlines()[0].split() == heads.split()
+        assert "1,234,567" in said and max(map(len, said.splitlines())) <= width
+
+
+def test_pieces_are_left_out_or_moved_whole():
+    pieces = ["epoch 1/2", "loss 2.3000", "accuracy 10.00%"]
+    assert show.fitting(pieces, 25) == "epoch 1/2  loss 2.3000"
+    assert show.fitting(pieces, 3) == "epoch 1/2"
+    assert show.in_lines(pieces, 25) == "epoch 1/2  loss 2.3000\n  accuracy 10.00%"
+
+
+def test_the_terminal_of_these_tests():
+    assert drawn("abc\rx\n12345678", 4) == ["xbc", "1234", "5678"]
+    assert drawn("bar\x1b[2K\rdone\nbar\r\x1b[2K\x1b[1A\x1b[2Kend", 80)[0] == "end"
+
+
+def test_a_notebook_shows_every_number():
+    model = anp.alexnet("torchvision", width=1 / 16, seed=0).eval()
+    made = anp.summary(model)
+    shown = made._repr_html_()
+    assert shown.count("<tr>") == len(made.layers) + 3
+    assert f"{made.parameters:,}" in shown and f"{made.macs:,}" in shown and "nowrap" in shown
+    report = anp.study.verify.verify(model, np.zeros((1, 3, 67, 67), "float32"))
+    assert report._repr_html_().count("✓") == sum(len(layer.comparisons) for layer in report.layers) + len(report.net)
+    assert "agrees with torch" in report._repr_html_()
+
+
+def test_a_notebook_shows_a_plan_line_by_line():
+    from alexnet_np.plan.base import InferencePlan
+
+    class Two(InferencePlan):
+        def __init__(self):
+            pass
+
+        def __repr__(self):
+            return "a <plan>\n  step"
+
+    assert Two()._repr_html_() == '<pre style="white-space:pre;overflow-x:auto">a &lt;plan&gt;\n  step</pre>'
+
+
+def test_the_shell_completes_commands(monkeypatch):
+    monkeypatch.setenv("_ALEXNET_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "alexnet wei")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert CliRunner().invoke(app, [], prog_name="alexnet").output.split() == ["weights"]
