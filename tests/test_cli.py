@@ -95,6 +95,17 @@ def test_every_command_has_help(path):
         assert "--json" in said
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_help_wraps_well(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    for path in commands(typer.main.get_command(app)):
+        said = run(*path, "--help").stdout
+        assert max(map(len, said.splitlines())) <= width
+        assert said.count("<bool>") <= 1  # of --help itself
+        after = said.split("Examples:")[1].splitlines()[1]
+        assert after.startswith((" $ alexnet ", " $ curl "))
+
+
 def test_version_and_help():
     assert run("--version").stdout == f"alexnet-np {anp.__version__}\n"
     assert "demo" in run("-h").stdout

@@ -153,6 +153,7 @@ def test_a_mistake_is_one_line_and_its_remedy_works(mistake, said, remedy):
     assert result.stderr.startswith("alexnet: ") and result.stderr.count("\n") == 1, result.stderr
     assert said in result.stderr
     assert len(result.stderr) < 420
+    assert not Path("r").exists()  # nor is anything left behind
     if remedy is not None:
         mended = typed(remedy)
         assert mended.exit_code == 0, mended.output

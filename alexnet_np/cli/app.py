@@ -10,6 +10,7 @@ import os
 import sys
 from contextlib import suppress
 from difflib import get_close_matches
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +25,11 @@ ClickException: Any = typer.BadParameter.__mro__[2]  # click's, or of the copy o
 
 class OneLineErrors(TyperGroup):
     """Turns every error that a user can mend into one line, without a traceback."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for command in self.commands.values():
+            tidy(command)
 
     def main(self, *args: Any, **extra: Any) -> Any:
         if not extra.get("standalone_mode", True):
@@ -55,6 +61,29 @@ class OneLineErrors(TyperGroup):
             message = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
         print(f"alexnet: {message}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def tidy(command: Any) -> None:
+    """Make the help of `command`, and of those below it, wrap well: flags take no type, and text is set anew."""
+    command.help = reflow(command.help or "")
+    for parameter in command.params:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    for below in getattr(command, "commands", {}).values():
+        tidy(below)
+
+
+def reflow(text: str) -> str:
+    """A docstring for a screen of any width: a paragraph a line, and an example a line, with a prompt before it."""
+    paragraphs = []
+    for paragraph in cleandoc(text).split("\n\n"):
+        head, *lines = paragraph.splitlines() or [""]
+        if head == "Examples:":
+            joined = "\n".join(lines).replace("\n    ", " ").splitlines()  # what is indented deeper goes on
+            paragraphs.append("\n".join([head, *(f"$ {' '.join(line.split())}" for line in joined)]))
+        else:
+            paragraphs.append(" ".join(paragraph.split()))
+    return "\n\n".join(paragraphs)
 
 
 def usage(error: Any) -> str:
