@@ -23,7 +23,7 @@ from alexnet_np import ops
 from alexnet_np.backend import BACKENDS, available_backends, use_backend
 from alexnet_np.device import to_cpu
 from alexnet_np.measure.cases import CASES, Case
-from alexnet_np.measure.harness import machine
+from alexnet_np.measure.machine import machine
 
 FLOOR = 2.0**-24  # half an ULP of 1, the cost of one rounding: where neither error is above it, no ratio is formed
 

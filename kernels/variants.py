@@ -50,6 +50,11 @@ class Variant(NamedTuple):
         return self.name if self.name == self.backend else f"{self.backend} {self.name}"
 
     @property
+    def usual(self) -> bool:
+        """Whether it is timed where no version is named: what goes loop by loop would take minutes."""
+        return self.functions != NAIVE
+
+    @property
     def missing(self) -> str:
         """Why it cannot run here; empty where it can."""
         usable = available_backends()[self.backend]

@@ -151,13 +151,14 @@ def test_every_kernel_has_its_contenders_and_they_agree(machine: FakeGpu) -> Non
         Case("max_pool2d", "pool", (2, 7, 7), (), {"kernel_size": 3, "stride": 2}),
     ]
     works = {work.name: work for work in gpu_kernels.works(machine, 2, cases=cases)}
-    ours, algorithms, images = ["cupy", "cuda"], ["cuda implicit", "cuda direct"], ["torch", "torch channels_last"]
+    ours, images = ["cupy", "cuda"], ["torch", "torch channels_last"]
+    ways = [f"cuda {name}" for name in ("naive", "im2col", "implicit", "implicit-64", "implicit-128")]
     contenders = {
-        "conv2d conv, batch 2, forward, strict float32": [*ours, "cuda, TF32x3", *algorithms, *images],
+        "conv2d conv, batch 2, forward, strict float32": [*ours, *ways, "cuda, TF32x3", *images],
         "conv2d conv, batch 2, backward, strict float32": [*ours, "cuda, TF32x3", *images],
         "conv2d conv, batch 2, forward, TF32": ["cuda", *images],
         "conv2d conv, batch 2, backward, TF32": ["cuda", *images],
-        "linear fc, batch 2, forward, strict float32": [*ours, "cuda, TF32x3", "torch"],
+        "linear fc, batch 2, forward, strict float32": [*ours, "cuda rows", "cuda cublas", "cuda, TF32x3", "torch"],
         "max_pool2d pool, batch 2, backward": [*ours, *images],
         "cross_entropy loss, batch 2, forward": [*ours, "torch"],
     }
@@ -182,7 +183,7 @@ def test_a_wrong_kernel_is_not_timed(machine: FakeGpu, monkeypatch: pytest.Monke
 
 @needs_gpp
 def test_sgd_takes_the_same_steps(machine: FakeGpu) -> None:
-    work = gpu_kernels.sgd(machine, 1000)
+    work = gpu_kernels.sgd(machine, size=1000)
     assert names(work) == ["cupy", "cuda", "torch fused"]
     rows = harness.measure(work, {"gflops": 1.0, "gbps": 1.0}, rounds=1)
     assert [row.missing for row in rows] == [""] * 3
@@ -283,7 +284,7 @@ def test_the_command_on_a_device(machine: FakeGpu, monkeypatch: pytest.MonkeyPat
     assert set(report["peaks"]) == {"gflops", "gflops TF32", "gflops TF32x3", "gbps"}
     assert report["machine"]["gpu"] == "no GPU"
     assert [row["contender"] for row in report["rows"]] == ["cupy", "cuda", "torch"] * 2
-    columns = "work contender missing median best spread gflops gbps peak_share ratio"
+    columns = "work contender missing median best spread gflops gbps peak_share ratio peak"
     assert set(report["rows"][0]) == set(columns.split())
     said = CliRunner().invoke(app, [*arguments, "sgd"]).stdout
     assert "floor ms" in said

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
 
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Json
-from alexnet_np.errors import AlexNetError, MissingPackageError
+from alexnet_np.errors import AlexNetError, ArgumentError, MissingPackageError
+from alexnet_np.files import picture_format
 
 HELP = """Implementations and peers side by side: verified first, warmed up, taking turns.
 
@@ -42,15 +43,32 @@ Preset = Annotated[str, typer.Option("--preset", "-p", help="Whose shapes.")]
 Rounds = Annotated[int, typer.Option("--rounds", help="Timed turns of each contender.", min=3)]
 Cold = Annotated[bool, typer.Option("--cold", help="Clear the caches before every turn.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Also save the report, as JSON, for `bench compare`.")]
-Roofline = Annotated[Path | None, typer.Option("--roofline", help="Also draw a roofline plot, a PNG.")]
+Roofline = Annotated[
+    Path | None, typer.Option("--roofline", help="Also draw a roofline plot (.png, .svg, .pdf or .jpg).")
+]
+Op = Annotated[str | None, typer.Option("--op", help="Only this op, e.g. conv2d.")]
 
-WIDTH = 150  # of a report that does not go to a terminal
 PEERS = ("torch", "onnxruntime", "openvino")  # a contender is a peer when its name begins so
+
+
+class Wanted(NamedTuple):
+    """How to measure, and what to do with what came of it."""
+
+    device: Where = Where.CPU
+    rounds: int = 5
+    cold: bool = False
+    out: Path | None = None
+    roofline: Path | None = None
+    as_json: bool = False
 
 
 @app.command()
 def kernels(
-    op: Annotated[str | None, typer.Option("--op", help="Only this op, e.g. conv2d.")] = None,
+    op: Op = None,
+    version: Annotated[
+        list[str] | None,
+        typer.Option("--version", help="Only the version of this name (`bench versions`); may be given again."),
+    ] = None,
     batch: Annotated[list[int] | None, batches("8")] = None,
     device: Device = Where.CPU,
     rounds: Rounds = 11,
@@ -59,33 +77,61 @@ def kernels(
     roofline: Roofline = None,
     as_json: Json = False,
 ) -> None:
-    """Every op at AlexNet's own shapes, forward and backward, each implementation and algorithm beside torch.
+    """Every op at AlexNet's own shapes, forward and backward, each version of ours beside torch.
 
     With --device gpu, the kernels' own time, with the floor (bytes and FLOPs at the measured peaks) beside it.
 
     Examples:
       alexnet bench kernels --op conv2d --batch 32 --roofline roof.png
+      alexnet bench kernels --op max_pool2d --version naive --version numba
       alexnet bench kernels --device gpu --batch 128
     """
-    sizes = batch or [8]
+    sizes, names = batch or [8], version or []
 
-    def on_cpu() -> Iterable[Any]:
-        from alexnet_np.measure import conv2d, kernels
+    def on_cpu() -> Iterator[Any]:
+        from alexnet_np.measure import kernels, units
 
+        chosen = kernels.chosen("cpu", op, names)
         for size in sizes:
-            yield from kernels.works(size, op)
-            if op in (None, "conv2d"):  # and every algorithm by itself
-                yield from conv2d.works(size)
+            yield from kernels.works(size, op, names)
+            yield from units.fused_works(size, op, names)
+        if "sgd" in chosen:
+            yield units.sgd_work(chosen["sgd"])
 
-    def on_gpu(gpu: Any) -> Iterable[Any]:
+    def on_gpu(gpu: Any) -> Iterator[Any]:
         from alexnet_np.measure import gpu_kernels
 
+        chosen = gpu_kernels.chosen("gpu", op, names)
         for size in sizes:
-            yield from gpu_kernels.works(gpu, size, op)
-        if op in (None, "sgd"):
-            yield gpu_kernels.sgd(gpu)
+            yield from gpu_kernels.works(gpu, size, op, names)
+        if "sgd" in chosen:
+            yield gpu_kernels.sgd(gpu, names)
 
-    _run(lambda gpu: on_gpu(gpu) if gpu else on_cpu(), device, rounds, cold, out, roofline, as_json)
+    wanted = Wanted(device, rounds, cold, out, roofline, as_json)
+    _run(lambda gpu: on_gpu(gpu) if gpu else on_cpu(), wanted)
+
+
+@app.command()
+def versions(op: Op = None, as_json: Json = False) -> None:
+    """Every version of every op: what `bench kernels --op OP --version VERSION` runs.
+
+    Examples:
+      alexnet bench versions
+      alexnet bench versions --op conv2d
+    """
+    from alexnet_np.kernels.variants import versions
+
+    found = versions(op)
+    if as_json:
+        keys = ("op", "name", "backend", "device", "dtypes", "module", "idea")
+        show.print_json([{key: getattr(variant, key) for key in keys} for variant in found])
+        return
+    table = show.table("op", "version", "device", "idea", folds=["idea"])
+    previous = ""
+    for variant in found:
+        name, previous = ("" if variant.op == previous else variant.op), variant.op
+        table.add_row(name, variant.name, variant.device, variant.idea)
+    show.console().print(table)
 
 
 @app.command()
@@ -108,18 +154,13 @@ def model(
       alexnet bench model --batch 32 --out today.json
       alexnet bench model --device gpu --batch 1 --batch 128
     """
-    sizes = batch or [1, 32, 128]
 
-    def works(gpu: Any) -> Iterable[Any]:
-        if gpu:
-            from alexnet_np.measure import gpu_model
+    def works(gpu: Any) -> Iterator[Any]:
+        from alexnet_np.measure import gpu_model, model
 
-            return (work for size in sizes for work in gpu_model.works(gpu, size, preset))
-        from alexnet_np.measure import model
+        return _each(gpu_model if gpu else model, gpu, batch or [1, 32, 128], preset)
 
-        return (work for size in sizes for work in model.works(size, preset))
-
-    _run(works, device, rounds, cold, out, roofline, as_json)
+    _run(works, Wanted(device, rounds, cold, out, roofline, as_json))
 
 
 @app.command()
@@ -137,18 +178,19 @@ def train(
       alexnet bench train --batch 128
       alexnet bench train --device gpu --batch 128 --out gpu.json
     """
-    sizes = batch or [32]
 
-    def works(gpu: Any) -> Iterable[Any]:
-        if gpu:
-            from alexnet_np.measure import gpu_training
+    def works(gpu: Any) -> Iterator[Any]:
+        from alexnet_np.measure import gpu_training, training
 
-            return (work for size in sizes for work in gpu_training.works(gpu, size, preset))
-        from alexnet_np.measure import training
+        return _each(gpu_training if gpu else training, gpu, batch or [32], preset)
 
-        return (work for size in sizes for work in training.works(size, preset))
+    _run(works, Wanted(device, rounds, out=out, as_json=as_json))
 
-    _run(works, device, rounds, False, out, None, as_json)
+
+def _each(module: Any, gpu: Any, sizes: list[int], preset: str) -> Iterator[Any]:
+    """A network's works, one batch size after the other."""
+    for size in sizes:
+        yield from module.works(*([gpu] if gpu else []), size, preset)
 
 
 @app.command()
@@ -161,7 +203,7 @@ def load(rounds: Rounds = 5, out: Out = None, as_json: Json = False) -> None:
     """
     from alexnet_np.measure import load
 
-    _run(lambda gpu: load.works(), Where.CPU, rounds, False, out, None, as_json)
+    _run(lambda gpu: load.works(), Wanted(rounds=rounds, out=out, as_json=as_json))
 
 
 @app.command()
@@ -199,45 +241,56 @@ def _load(path: Path) -> Any:
         raise AlexNetError(f"{path}: not a report that `alexnet bench ... --out` saved") from None
 
 
-def _run(
-    works: Callable[[Any], Iterable[Any]],
-    device: Where,
-    rounds: int,
-    cold: bool,
-    out: Path | None,
-    roofline: Path | None,
-    as_json: bool,
-) -> None:
+def _run(works: Callable[[Any], Iterable[Any]], wanted: Wanted) -> None:
     """Measure one work after the other, and show, save and draw what came of it. `works` is given the GPU, or None."""
-    from alexnet_np.measure import harness, report
+    from alexnet_np.measure import harness, machine
+    from alexnet_np.measure.report import Report
 
-    if roofline is not None:
-        _need_matplotlib()
-    machine = None
-    if device is Where.GPU:
-        from alexnet_np.measure import gpu
+    _check(wanted)
+    gpu, measure_peaks = None, machine.measure_peaks
+    if wanted.device is Where.GPU:
+        from alexnet_np.measure import gpu as measured
 
-        machine = gpu.Gpu()
-        found = report.Report(machine.about(), gpu.measure_peaks(machine))
-    else:
-        found = report.Report(harness.machine(), harness.measure_peaks())
+        gpu = measured.Gpu()
+        measure_peaks = partial(measured.measure_peaks, gpu)
+    busy = machine.others()
+    if busy:
+        show.note(f"alexnet: {busy}: times will be too long and shares of the peaks wrong; stop them, or wait")
+    found = Report(gpu.about() if gpu else machine.machine(), measure_peaks())
     with Console(stderr=True).status("measuring") as status:
-        for work in works(machine):
+        for work in works(gpu):
             peers = [c.name for c in work.contenders if c.name.startswith(PEERS)]
-            found.rows += harness.measure(work, found.peaks, peers, rounds, cold, status.update)
+            found.rows += harness.measure(work, found.peaks, peers, wanted.rounds, wanted.cold, status.update)
             del work  # so that its arrays can go before the next is made
-    if out is not None:
-        found.save(out)
-    if roofline is not None:
-        report.roofline(found, roofline)
-    if as_json:
+            if wanted.out is not None:
+                found.save(wanted.out)  # what was measured is kept, whatever ends the run
+    found.raise_peaks(measure_peaks())
+    busy = busy or machine.others()
+    found.machine["busy"] = str(busy) if busy else ""
+    _tell(found, wanted)
+
+
+def _check(wanted: Wanted) -> None:
+    """What would fail after minutes of measuring fails now."""
+    if wanted.roofline is not None:
+        picture_format(wanted.roofline)
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError:
+            raise MissingPackageError("--roofline needs matplotlib: pip install matplotlib") from None
+    if wanted.out is not None and not wanted.out.parent.is_dir():
+        raise ArgumentError(f"{wanted.out}: there is no folder {wanted.out.parent}; create it first")
+
+
+def _tell(found: Any, wanted: Wanted) -> None:
+    from alexnet_np.measure.roofline import draw_roofline
+    from alexnet_np.measure.table import ReportTable
+
+    if wanted.out is not None:
+        found.save(wanted.out)
+    if wanted.roofline is not None:
+        draw_roofline(found, wanted.roofline)
+    if wanted.as_json:
         show.print_json(asdict(found))
     else:
-        Console(width=None if sys.stdout.isatty() else WIDTH, markup=False).print(report.table(found))
-
-
-def _need_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise MissingPackageError("--roofline needs matplotlib: pip install matplotlib") from None
+        show.console().print(ReportTable(found))

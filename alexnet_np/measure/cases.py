@@ -39,10 +39,15 @@ CASES = [
     Case("local_response_norm", "paper's norm1", (96, 55, 55), (), {"size": 5, "alpha": 5e-4, "k": 2.0}),
     Case("local_response_norm", "paper's norm2", (256, 27, 27), (), {"size": 5, "alpha": 5e-4, "k": 2.0}),
     Case("relu", "relu1", (64, 55, 55)),
+    Case("tanh", "in relu1's place", (64, 55, 55)),
+    Case("sigmoid", "in relu1's place", (64, 55, 55)),
+    Case("adaptive_avg_pool2d", "of 448x448 pixels", (256, 13, 13), (), {"output_size": 6}),
     Case("dropout", "drop6", (4096,), (), {"p": 0.5, "seed": 1}, {"p": 0.5}),
     Case("linear", "fc6", (9216,), ((4096, 9216), (4096,))),
     Case("linear", "fc7", (4096,), ((4096, 4096), (4096,))),
     Case("linear", "fc8", (4096,), ((1000, 4096), (1000,))),
+    Case("softmax", "1000 classes", (1000,), (), {"dim": -1}),
+    Case("log_softmax", "1000 classes", (1000,), (), {"dim": -1}),
     Case("cross_entropy", "loss", (1000,)),
 ]
 
@@ -97,9 +102,14 @@ def pose(case: Case, batch: int) -> Problem:
     y, cache = module.forward(x, *arrays, **case.keywords)
     dy = draw(y.shape, dtype=np.float32)
     macs = y.size * int(np.prod(case.arrays[0][1:])) if case.arrays else 0
-    moved = x.nbytes + y.nbytes + sum(a.nbytes for a in arrays)
-    name = f"{case.op} {case.layer}, batch {batch}"
-    return Problem(case, name, x, arrays, dy, (y, module.backward(dy, cache)), macs, moved)
+    return problem_of(case, x, arrays, dy, (y, module.backward(dy, cache)), macs)
+
+
+def problem_of(
+    case: Case, x: np.ndarray, arrays: list[Any], dy: np.ndarray, truth: tuple[Any, Any], macs: int
+) -> Problem:
+    moved = x.nbytes + truth[0].nbytes + sum(a.nbytes for a in arrays)
+    return Problem(case, f"{case.op} {case.layer}, batch {len(x)}", x, arrays, dy, truth, macs, moved)
 
 
 def assert_close(result: Any, truth: Any, fetch: Callable[[Any], np.ndarray], limit: float) -> None:

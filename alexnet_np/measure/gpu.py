@@ -18,7 +18,7 @@ from alexnet_np.backend import check_backend
 from alexnet_np.device import Array, clear_errors, to_cpu, to_gpu
 from alexnet_np.kernels.gemm_cuda import gemm, matmul_precision
 from alexnet_np.kernels.gpu.runtime import empty
-from alexnet_np.measure import harness
+from alexnet_np.measure import machine as host
 
 PACKAGES = ("alexnet-np", "numpy", "torch", "torchvision", "triton")
 ROTATION = 2  # an input's copies together fill the L2 cache so many times
@@ -93,9 +93,9 @@ class Gpu:
     def about(self) -> dict[str, Any]:
         """CPU and versions as everywhere, and the GPU's."""
         runtime = self.cupy.cuda.runtime
-        machine = harness.machine(PACKAGES)
-        machine["versions"]["cupy"] = self.cupy.__version__
-        return machine | {
+        about = host.machine(PACKAGES)
+        about["versions"]["cupy"] = self.cupy.__version__
+        return about | {
             "gpu": self.properties["name"].decode(),
             "multiprocessors": int(self.properties["multiProcessorCount"]),
             "l2_bytes": self.l2_bytes,

@@ -1,4 +1,4 @@
-"""What every benchmark shares: contenders that take turns, the machine's own measured peaks.
+"""What every benchmark shares: contenders that take turns.
 
 A work is one computation (an op at one shape, a whole network at one batch) with several contenders. They are verified
 first, warmed up (compilation is not timed), then run in turn, round after round, so that a slow moment of the machine
@@ -7,23 +7,18 @@ hits all of them alike. Ratios of medians are what to read; seconds are only thi
 
 from __future__ import annotations
 
-import os
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from alexnet_np.measure.machine import timed
 from alexnet_np.measure.report import Row
-from alexnet_np.threads import describe_blas
 
-PACKAGES = ("alexnet-np", "numpy", "numba", "scipy-openblas32", "torch", "torchvision", "onnxruntime", "openvino")
 SETTLE = 0.25  # seconds between turns: thread pools spin on after their work (OpenBLAS 0.1 s), on the next one's cores
 FLUSH_BYTES = 64 << 20  # more than the last-level cache of most machines
 
@@ -80,36 +75,6 @@ class Work:
     clock: Clock = field(default_factory=WallClock)
 
 
-def machine(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
-    """CPU, cores, threads and versions: what a figure means nothing without."""
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "missing"
-    versions["NumPy's BLAS"] = describe_blas()
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions,
-    }
-
-
-def measure_peaks() -> dict[str, float]:
-    """This machine's float32 GEMM rate (GFLOP/s) and read bandwidth (GB/s), on all its cores, as measured now."""
-    a = np.random.default_rng(0).random((2048, 2048), dtype=np.float32)
-    product = min(timed(lambda: a @ a) for _ in range(5))
-    wide = np.ones(64 << 20, np.uint8).view(np.float32)
-    vector = np.ones((4096, 1), np.float32)
-    read = min(timed(lambda: wide.reshape(-1, 4096) @ vector) for _ in range(5))  # a matrix-vector product reads once
-    return {"gflops": 2 * 2048**3 / product / 1e9, "gbps": wide.nbytes / read / 1e9}
-
-
 Run = tuple[Callable[[], Any] | None, str]  # a callable, or None and why it is missing
 
 
@@ -119,12 +84,6 @@ def attempt(make: Callable[[], Run]) -> Run:
         return make()
     except Exception as error:
         return None, " ".join(str(error).split())[:100]
-
-
-def timed(run: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def measure(
@@ -165,6 +124,7 @@ def _row(work: Work, contender: Contender, values: list[float], peaks: dict[str,
     median = statistics.median(values)
     quartiles = statistics.quantiles(values, n=4) if len(values) > 1 else [median] * 3
     gflops, gbps = work.flops / median / 1e9, work.bytes / median / 1e9
-    share = max(gflops / peaks[contender.peak], gbps / peaks["gbps"])
     spread = (quartiles[2] - quartiles[0]) / median
-    return Row(work.name, contender.name, "", median, min(values), spread, gflops, gbps, share)
+    row = Row(work.name, contender.name, "", median, min(values), spread, gflops, gbps, peak=contender.peak)
+    row.peak_share = row.share_of(peaks)
+    return row
