@@ -46,7 +46,7 @@ MISTAKES = [
     ("bench kernels --device tpu", "'tpu' is not one of 'cpu', 'gpu'", None),
     # weights and networks
     ("classify cat.jpg", "or do without by --weights random", "classify cat.jpg -w random -p d2l --backend numpy"),
-    ("classify cat.jpg -w nowhere.pth", "neither a file nor one of the published weights", SEEN),
+    ("classify cat.jpg -w nowhere.pth", "nor a file nor one of the published weights", SEEN),
     ("classify cat.jpg -w notes.txt", "is not a weight file of a known format; supported: .pth", SEEN),
     ("classify cat.jpg --preset vgg", "choose one of torchvision, paper, d2l", f"{SEEN} --preset torchvision"),
     ("classify cat.jpg --preset paper", "no published weights for 'paper'", f"{SEEN} --preset torchvision"),

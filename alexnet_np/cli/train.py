@@ -218,6 +218,8 @@ def start(context: typer.Context, **fixed: Any) -> None:
         raise CheckpointError(f"{out}: holds a run already; --resume it, or choose another --out")
     else:
         if settings.get("new_head"):
+            if not Path(settings["data"]).is_dir():  # said before weights are fetched
+                raise DataError(f"{settings['data']}: no such folder; name one that holds a folder a class")
             settings |= network_of(settings)
         trainer = Trainer(Config(**settings), out, **files)
     for notice in trainer.notices:
