@@ -112,7 +112,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for label in range(max(2, -(-arguments.images // JPEGS))):
-            write_photographs(folder / f"class{label:03}")
+            write_photographs(folder / f"class{label:03}", JPEGS)
         settings = folder, arguments.preset, arguments.batch, arguments.workers
         good = [part(*settings) for part in (training, inference)]
     sys.exit(not all(good))

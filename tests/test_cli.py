@@ -267,6 +267,15 @@ def test_embed_in_json(weights, folder, tmp_path):
     assert [Path(failure["file"]).name for failure in found["failures"]] == ["bad.jpg"]
 
 
+def test_json_says_who_computed(weights, folder, tmp_path):
+    for backend, engine in ("numpy", "arrays"), ("numba", "plan"):
+        for command in ("classify", folder), ("embed", folder, "-o", tmp_path / "v.npz"):
+            found = run_json(*command, "-w", weights, "--backend", backend, code=1)
+            assert (found["engine"]["engine"], found["engine"]["backend"]) == (engine, backend)
+            assert found["model"]["backend"] == backend
+    assert "choose one of auto, numpy" in fails("classify", CAT, "-w", weights, "--backend", "fast")
+
+
 def test_embed_writes_nothing_where_nothing_could_be_read(weights, folder, tmp_path):
     result = run("embed", folder / "bad.jpg", "-w", weights, "--out", tmp_path / "v.npz", code=1)
     assert result.stdout == ""

@@ -422,3 +422,13 @@ def test_a_process_that_is_killed_goes_on(model, files, tmp_path, sign, code):
     assert names == many
     assert len(np.unique(vectors, axis=0)) == 1
     assert not (tmp_path / "v.npz.parts").exists()
+
+
+def test_the_benchmark_says_the_bound_and_our_share_of_it():
+    from alexnet_np.measure.jobs import COMPUTING, DECODING, OURS, speeds
+    from alexnet_np.measure.report import Row
+
+    rows = [Row("w", OURS, median=2.0), Row("w", DECODING, median=0.5), Row("w", COMPUTING, median=1.0)]
+    *others, bound = speeds(300, [*rows, Row("w", "openvino", missing="not installed")])
+    assert others == [f"{OURS}: 150 images/s", f"{DECODING}: 600 images/s", f"{COMPUTING}: 300 images/s"]
+    assert "200 images/s" in bound and "75%" in bound

@@ -207,6 +207,26 @@ def load(rounds: Rounds = 5, out: Out = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def jobs(
+    images: Annotated[int, typer.Option("--images", "-n", help="How many JPEGs of 500x375.", min=2)] = 600,
+    rounds: Rounds = 5,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """A folder of JPEGs as vectors, as `embed` does, beside torchvision's DataLoader, ONNX Runtime and OpenVINO.
+
+    Below the table stand everybody's images a second, and the bound that decoding and the network set together.
+
+    Examples:
+      alexnet bench jobs
+      alexnet bench jobs --images 2000 --out jobs.json
+    """
+    from alexnet_np.measure import jobs
+
+    _run(lambda gpu: jobs.works(images), Wanted(rounds=rounds, out=out, as_json=as_json))
+
+
+@app.command()
 def compare(before: Path, after: Path, as_json: Json = False) -> None:
     """Two saved reports: how much faster each contender has become.
 
@@ -260,7 +280,9 @@ def _run(works: Callable[[Any], Iterable[Any]], wanted: Wanted) -> None:
     with Console(stderr=True).status("measuring") as status:
         for work in works(gpu):
             peers = [c.name for c in work.contenders if c.name.startswith(PEERS)]
-            found.rows += harness.measure(work, found.peaks, peers, wanted.rounds, wanted.cold, status.update)
+            rows = harness.measure(work, found.peaks, peers, wanted.rounds, wanted.cold, status.update)
+            found.rows += rows
+            found.notes += work.summary(rows)
             del work  # so that its arrays can go before the next is made
             if wanted.out is not None:
                 found.save(wanted.out)  # what was measured is kept, whatever ends the run
@@ -294,3 +316,5 @@ def _tell(found: Any, wanted: Wanted) -> None:
         show.print_json(asdict(found))
     else:
         show.console().print(ReportTable(found))
+        for note in found.notes:
+            print(note)

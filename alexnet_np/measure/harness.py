@@ -73,6 +73,7 @@ class Work:
     contenders: list[Contender]
     check: Callable[[Any], None] | None = None  # raises AssertionError for a wrong result
     clock: Clock = field(default_factory=WallClock)
+    summary: Callable[[list[Row]], list[str]] = lambda rows: []  # what its rows say together, in lines
 
 
 Run = tuple[Callable[[], Any] | None, str]  # a callable, or None and why it is missing

@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ import numpy as np
 
 from alexnet_np import weights
 from alexnet_np.data.loading import find_images, load_batches
+from alexnet_np.files import package
 from alexnet_np.measure.harness import Contender, Work
 from alexnet_np.presets import PRESETS, alexnet
 from alexnet_np.study.torch_net import import_torch, import_torchvision
 
 JPEGS, JPEG_SIZE, BATCH, WORKERS = 64, (500, 375), 32, 2
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "hubble_deep_field.jpg")
 
 
 def files(folder: Path) -> dict[str, Path]:
@@ -79,7 +82,7 @@ def weight_works(path: Path, kind: str) -> Iterator[Work]:
 
 def image_work(folder: Path) -> Work:
     """The contenders give one batch after the other; the sum of all is compared."""
-    write_photographs(folder / "photographs" / "one_class")
+    write_photographs(folder / "photographs" / "one_class", JPEGS)
     paths = find_images([folder / "photographs"])
     torch, torchvision = import_torch(), import_torchvision()
     dataset = torchvision.datasets.ImageFolder(
@@ -106,15 +109,27 @@ def image_work(folder: Path) -> Work:
     return Work(f"{JPEGS} JPEGs of {JPEG_SIZE[0]}x{JPEG_SIZE[1]}", 0.0, moved, contenders, check)
 
 
-def write_photographs(folder: Path) -> None:
-    """The photograph that the package carries, enlarged to ImageNet's usual size and rolled to be another each time."""
-    from importlib.resources import as_file
-    from importlib.resources import files as resources
-
-    from PIL import Image, ImageChops
+def write_photographs(folder: Path, count: int) -> None:
+    """`count` photographs at ImageNet's usual size, in turn, and rolled to be another each time."""
+    from PIL import ImageChops
 
     folder.mkdir(parents=True)
-    with as_file(resources("alexnet_np") / "assets" / "cat.jpg") as path, Image.open(path) as cat:
-        large = cat.convert("RGB").resize(JPEG_SIZE)
-    for i in range(JPEGS):
-        ImageChops.offset(large, 7 * i, 3 * i).save(folder / f"{i:03}.jpg", quality=92)
+    large = photographs()
+    for i in range(count):
+        ImageChops.offset(large[i % len(large)], 7 * i, 3 * i).save(folder / f"{i:05}.jpg", quality=92)
+
+
+def photographs() -> list[Any]:
+    """The coloured ones of scikit-image where it is installed, with the cat that the package carries."""
+    from PIL import Image, ImageOps
+
+    found = [package() / "assets" / "cat.jpg"]
+    others = find_spec("skimage")
+    if others is not None and others.origin:
+        inside = Path(others.origin).parent / "data"
+        found += [path for name in PHOTOGRAPHS for path in (inside / name,) if path.exists()]
+    made = []
+    for path in found:
+        with Image.open(path) as image:
+            made.append(ImageOps.fit(image.convert("RGB"), JPEG_SIZE))
+    return made

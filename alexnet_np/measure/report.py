@@ -48,6 +48,7 @@ class Report:
     machine: dict[str, Any]
     peaks: dict[str, float]
     rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what the rows of a work say together
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")
@@ -61,7 +62,7 @@ class Report:
     @classmethod
     def load(cls, path: Path) -> Report:
         stored = json.loads(path.read_text())
-        return cls(stored["machine"], stored["peaks"], [Row(**row) for row in stored["rows"]])
+        return cls(stored["machine"], stored["peaks"], [Row(**row) for row in stored["rows"]], stored.get("notes", []))
 
 
 def title(report: Report) -> str:

@@ -13,7 +13,7 @@ from alexnet_np.kernels import variants
 from alexnet_np.kernels.variants import Variant
 from alexnet_np.layers import Conv2d, Layer, MaxPool2d, ReLU
 from alexnet_np.measure.cases import CASES, Case, Problem, problem_of
-from alexnet_np.measure.harness import Clock, Contender, Run, Work, attempt
+from alexnet_np.measure.harness import Clock, Contender, Run, WallClock, Work, attempt
 from alexnet_np.measure.kernels import Calls, chosen, in_memory, torch_calls
 from alexnet_np.measure.training import OPTIONS
 from alexnet_np.ops import sgd
@@ -138,8 +138,7 @@ def sgd_work(
     everyone = [Contender(v.label, *_stepping(v, place, weight, gradient)) for v in versions]
     everyone.append(Contender("torch fused", *attempt(theirs)))
     name = f"sgd, {size:,} parameters, step"
-    given = {} if clock is None else {"clock": clock}
-    return Work(name, 0.0, 5.0 * weight.nbytes, everyone, check, **given)
+    return Work(name, 0.0, 5.0 * weight.nbytes, everyone, check, clock or WallClock())
 
 
 def _stepping(variant: Variant, place: Callable[[np.ndarray], Array], weight: np.ndarray, gradient: np.ndarray) -> Run:
