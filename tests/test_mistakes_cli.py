@@ -1,7 +1,7 @@
 """Mistakes at the command line: each is one line on standard error, and its remedy works when it is followed.
 
 A row is what was typed, a part of the line that answers it, and the remedy: what to type instead, where that can be
-run here. The rows are run in order in one folder, and what a remedy makes is there for the next.
+run here, in a folder with a picture, a text, a network's file and a finished run.
 """
 
 import shlex
@@ -42,6 +42,8 @@ MISTAKES = [
     ("train --out r --optimizer adam", "no such option: --optimizer; see alexnet train --help", "train --help"),
     ("train --out r --lr fast", "'--lr': must be a valid number", f"train --out lr --lr 0.01 {TINY}"),
     ("train --out r --epochs 0", "must be greater than or equal to 1", f"train --out epochs {TINY}"),
+    ("bench kernels --op foo", "foo", None),
+    ("bench kernels --roofline roof.gif", "a picture is written as .png", None),
     ("bench kernels --rounds 1", "'--rounds': must be greater than or equal to 3", None),
     ("bench kernels --device tpu", "'tpu' is not one of 'cpu', 'gpu'", None),
     # weights and networks
@@ -89,13 +91,13 @@ MISTAKES = [
     ("embed cat.jpg -w narrow.npz -o new/v.npz", "create it first", None),
     ("demo --out shown.gif", "a picture is written as .png, .pdf, .jpg, .jpeg", None),
     ("demo --out new/shown.png", "there is no folder new; create it first", None),
-    ("curves epochs --out c.gif", "a picture is written as .png, .svg, .pdf, .jpg", "curves epochs --out c.svg"),
-    ("curves epochs --out c", "a picture is written as .png, .svg, .pdf, .jpg", "curves epochs --out c.pdf"),
-    ("curves epochs --out new/c.png", "there is no folder new; create it first", "curves epochs --out c.jpg"),
-    ("evaluate epochs --confusion c.bmp", "a picture is written as .png", "evaluate epochs --confusion e.png"),
+    ("curves done --out c.gif", "a picture is written as .png, .svg, .pdf, .jpg", "curves done --out c.svg"),
+    ("curves done --out c", "a picture is written as .png, .svg, .pdf, .jpg", "curves done --out c.pdf"),
+    ("curves done --out new/c.png", "there is no folder new; create it first", "curves done --out c.jpg"),
+    ("evaluate done --confusion c.bmp", "a picture is written as .png", "evaluate done --confusion e.png"),
     # runs and data
     ("train", "missing option '--out'", f"train --out out {TINY}"),
-    (f"train --out out {TINY}", "holds a run already; --resume it", f"train --out out {TINY} --resume"),
+    (f"train --out done {TINY}", "holds a run already; --resume it", f"train --out done {TINY} --resume"),
     (f"train --out notes.txt {TINY}", "is a file, where a run needs a folder", f"train --out folder {TINY}"),
     ("train --out r --dataset mnist", "must be one of fashion-mnist, folder, synthetic", None),
     ("train --out r --dataset folder", "needs data, the folder that holds a folder a class", None),
@@ -110,9 +112,9 @@ MISTAKES = [
     ("train --out none --resume", "no checkpoint here; start without --resume", f"train --out none {TINY}"),
     ("finetune", "missing argument 'FOLDER'", None),
     ("finetune nowhere --out r", "nowhere: no such folder", None),
-    ("evaluate nowhere", "neither a", "evaluate epochs"),
-    ("curves nowhere", "`alexnet train` writes it into its --out folder", "curves epochs"),
-    ("curves notes.txt", "`alexnet train` writes it into its --out folder", "curves epochs lr"),
+    ("evaluate nowhere", "neither a", "evaluate done"),
+    ("curves nowhere", "`alexnet train` writes it into its --out folder", "curves done"),
+    ("curves notes.txt", "`alexnet train` writes it into its --out folder", "curves done done"),
     ("ablate nothing --out a", "one of activation, pooling, lrn, dropout", None),
     ("ablate activation", "missing option '--out'", None),
     ("bench compare notes.txt notes.txt", "not a report that `alexnet bench ... --out` saved", None),
@@ -126,6 +128,8 @@ def place(tmp_path_factory):
     (folder / "notes.txt").write_text("not an image")
     (folder / "empty").mkdir()
     np.savez(folder / "narrow.npz", **anp.alexnet("torchvision", width=1 / 16, seed=0).state_dict())
+    done = CliRunner().invoke(app, ["train", "--out", str(folder / "done"), *shlex.split(TINY)])
+    assert done.exit_code == 0, done.output
     return folder
 
 
