@@ -449,6 +449,24 @@ def test_demo_without_torch_says_so(weights, monkeypatch):
     assert run_json("demo", "--weights", weights)["torch"]["peer"] is None
 
 
+def test_demo_shows_everything_where_its_picture_cannot_be_written(weights, tmp_path, monkeypatch):
+    def full(path, *arguments, **options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    result = run("demo", "--weights", weights, "--out", tmp_path / "shown.png", code=1)
+    assert "images/s" in result.stdout and result.stdout.count("✓") > 10
+    assert "shown.png shows them" not in result.stdout
+    assert result.stderr.endswith("shown.png: cannot be written: Read-only file system; name another file\n")
+    assert run_json("demo", "--weights", weights, "--out", tmp_path / "a.png", code=1)["garments"]["picture"] is None
+
+
+@pytest.mark.parametrize(("ending", "starts"), [("jpg", b"\xff\xd8"), ("pdf", b"%PDF"), ("PNG", b"\x89PNG")])
+def test_the_ending_decides_the_pictures_format(weights, tmp_path, ending, starts):
+    run("demo", "--weights", weights, "--out", tmp_path / f"shown.{ending}")
+    assert (tmp_path / f"shown.{ending}").read_bytes().startswith(starts)
+
+
 def test_demo_shows_the_garments(weights, tmp_path):
     out = tmp_path / "shown.png"
     found = run_json("demo", "--weights", weights, "--out", out)["garments"]

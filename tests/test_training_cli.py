@@ -85,6 +85,21 @@ def test_resume_with_what_it_was_begun_with(trained):
     assert "no checkpoint here; start without --resume" in fails("train", "--out", "nowhere", "--resume")
 
 
+@pytest.mark.parametrize(
+    ("ending", "starts"), [("jpg", b"\xff\xd8"), ("pdf", b"%PDF"), ("svg", b"<?xml"), ("png", PNG)]
+)
+def test_curves_in_the_format_of_the_ending_and_in_json(trained, tmp_path, ending, starts):
+    found = json.loads(run("curves", trained[0], "--out", tmp_path / f"c.{ending}", "--json").stdout)
+    assert (tmp_path / f"c.{ending}").read_bytes().startswith(starts)
+    assert [event["epoch"] for event in found["runs"][str(trained[0])]] == [1, 2]
+
+
+def test_validation_on_fewer_images(tmp_path):
+    assert run("train", "--out", tmp_path / "a", *TINY, "--validation-limit", 2).exit_code == 0
+    start = read_events(tmp_path / "a" / "metrics.jsonl")[0]
+    assert (start["images"], start["validation_images"]) == (20, 2)
+
+
 def test_json_for_machines(tmp_path):
     result = run("train", "--out", tmp_path / "a", *TINY, "--json")
     kinds = [json.loads(line)["kind"] for line in result.stdout.splitlines()]
@@ -111,6 +126,7 @@ def test_evaluate_a_run(trained, tmp_path):
         found = json.loads(result.stdout)
         assert found["top1"] == last["accuracy"] and found["top5"] == last["top5"] and found["images"] == 4
         assert np.sum(found["confusion"]) == 4 and len(found["classes"]) == 10
+    assert json.loads(run("evaluate", out, "--limit", 3, "--json").stdout)["images"] == 3
     result = run("evaluate", out, "--confusion", tmp_path / "confusion.png")
     assert "top-1" in result.stdout and (tmp_path / "confusion.png").read_bytes().startswith(PNG)
     assert "ten crops are for folders" in fails("evaluate", out, "--ten-crop")

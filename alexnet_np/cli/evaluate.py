@@ -21,7 +21,7 @@ from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import from_logits
 from alexnet_np.training.metrics import Event
 from alexnet_np.training.pictures import draw_confusion, draw_curves, new_figure
-from alexnet_np.training.task import evaluation_augment
+from alexnet_np.training.task import evaluation_augment, first_images
 from alexnet_np.training.trained import images_to_evaluate, open_trained
 from alexnet_np.training.variants import ABLATIONS
 
@@ -33,6 +33,9 @@ def evaluate(
     data: Annotated[
         Path | None,
         typer.Option("--data", "-d", help="Folder of images, a folder a class.", show_default="the run's validation"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="Evaluate so many images only, evenly spaced.", min=1)
     ] = None,
     ten_crop: Annotated[bool, typer.Option("--ten-crop", help="Mean of ten crops, as the paper does.")] = False,
     confusion: Annotated[
@@ -59,6 +62,7 @@ def evaluate(
     trained = open_trained(network, None if backend == AUTO else backend, preset)
     labels = labels_of(trained.model)
     images = images_to_evaluate(trained, data)
+    images = images if limit is None else first_images(images, limit)
     if len(images.classes) != len(labels):
         raise DataError(f"{data}: {len(images.classes)} classes, where the network has {len(labels)}")
     augment = evaluation_augment(trained.config, recipe_of(trained.model), ten_crop)
