@@ -313,13 +313,21 @@ class LocalResponseNorm(Layer):
     op = ops.local_response_norm
 
     def __init__(
-        self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, convention: str = "torch"
+        self,
+        size: int,
+        alpha: float = 1e-4,
+        beta: float = 0.75,
+        k: float = 1.0,
+        convention: str = "torch",
+        region: ops.local_response_norm.Region = "across",
+        groups: int = 1,
     ) -> None:
         super().__init__()
         self.size, self.alpha, self.beta, self.k, self.convention = size, alpha, beta, k, convention
+        self.region, self.groups = region, groups
 
     def arguments(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("size", "alpha", "beta", "k", "convention")}
+        return {name: getattr(self, name) for name in ("size", "alpha", "beta", "k", "convention", "region", "groups")}
 
 
 class Dropout(Layer):

@@ -7,7 +7,7 @@ What else is known of each network stands in presets.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from alexnet_np.layers import (
     AdaptiveAvgPool2d,
@@ -57,16 +57,17 @@ def paper(C: int, classes: int, w: Width) -> Layers:
     """Krizhevsky, Sutskever, Hinton (2012), sec. 3.5 and figure 2, the two towers as groups. 60,965,224 parameters.
 
     The first convolution gives 55x55 from 224x224 because the authors' code counts 1 + ceil((H - 11) / 4) outputs:
-    its last window hangs 3 pixels over the right and bottom edge, onto zeros.
+    its last window hangs 3 pixels over the right and bottom edge, onto zeros. The normalisation stops at the tower, as
+    in figure 2 and the authors' code ("channels=48", "channels=128"), though the text says "the layer's N maps".
     """
     features = [
         Conv2d(C, w(96), kernel_size=11, stride=4, padding=((0, 3), (0, 3))),  # 224 -> 55
         ReLU(),
-        LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, convention="paper"),
+        LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, convention="paper", groups=2),
         MaxPool2d(kernel_size=3, stride=2),  # 55 -> 27
         Conv2d(w(96), w(256), kernel_size=5, padding=2, groups=2),
         ReLU(),
-        LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, convention="paper"),
+        LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, convention="paper", groups=2),
         MaxPool2d(kernel_size=3, stride=2),  # 27 -> 13
         Conv2d(w(256), w(384), kernel_size=3, padding=1),  # the towers meet here
         ReLU(),
@@ -76,16 +77,7 @@ def paper(C: int, classes: int, w: Width) -> Layers:
         ReLU(),
         MaxPool2d(kernel_size=3, stride=2),  # 13 -> 6
     ]
-    classifier = [
-        Linear(w(256) * 6 * 6, w(4096)),
-        ReLU(),
-        Dropout(p=0.5),
-        Linear(w(4096), w(4096)),
-        ReLU(),
-        Dropout(p=0.5),
-        Linear(w(4096), classes),
-    ]
-    return features, AdaptiveAvgPool2d((6, 6)), classifier
+    return features, AdaptiveAvgPool2d((6, 6)), dropout_after(classes, w)
 
 
 def d2l(C: int, classes: int, w: Width) -> Layers:
@@ -118,3 +110,94 @@ def d2l(C: int, classes: int, w: Width) -> Layers:
         Linear(w(4096), classes),
     ]
     return features, AdaptiveAvgPool2d((5, 5)), classifier
+
+
+def krizhevsky145(C: int, classes: int, w: Width) -> Layers:
+    """The authors' own configuration of 2012, released in 2025: layers-145.cfg. 60,965,224 parameters.
+
+    In the first layer normalisation and pooling come before the ReLU; in the second a further normalisation follows,
+    within each map. The code divides alpha by the window (2e-5 a square), and every tower normalises by itself.
+    """
+    across = {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 2.0, "convention": "krizhevsky", "groups": 2}
+    features = [
+        Conv2d(C, w(96), kernel_size=11, stride=4, padding=((0, 3), (0, 3))),  # 224 -> 55
+        LocalResponseNorm(**across),
+        MaxPool2d(kernel_size=3, stride=2, ceil_mode=True),  # 55 -> 27
+        ReLU(),
+        Conv2d(w(96), w(256), kernel_size=5, padding=2, groups=2),
+        ReLU(),
+        LocalResponseNorm(**across),
+        LocalResponseNorm(5, alpha=1e-3, beta=0.75, k=1.0, convention="krizhevsky", region="within"),
+        MaxPool2d(kernel_size=3, stride=2, ceil_mode=True),  # 27 -> 13
+        Conv2d(w(256), w(384), kernel_size=3, padding=1),  # the towers meet here
+        ReLU(),
+        Conv2d(w(384), w(384), kernel_size=3, padding=1, groups=2),
+        ReLU(),
+        Conv2d(w(384), w(256), kernel_size=3, padding=1, groups=2),
+        MaxPool2d(kernel_size=3, stride=2, ceil_mode=True),  # 13 -> 6
+        ReLU(),
+    ]
+    return features, AdaptiveAvgPool2d((6, 6)), dropout_after(classes, w)
+
+
+def bvlc(C: int, classes: int, w: Width) -> Layers:
+    """Caffe's bvlc_alexnet, for 227x227: convolution, ReLU, normalisation, pooling. 60,965,224 parameters."""
+    return caffes([ReLU, caffes_norm, caffes_pool], C, classes, w)
+
+
+def caffenet(C: int, classes: int, w: Width) -> Layers:
+    """Caffe's bvlc_reference_caffenet: `bvlc`, but pooled before it is normalised."""
+    return caffes([ReLU, caffes_pool, caffes_norm], C, classes, w)
+
+
+def onnx(C: int, classes: int, w: Width) -> Layers:
+    """The ONNX model zoo's bvlcalexnet: `bvlc` for 224x224, with pooling that counts downwards.
+
+    Caffe2's exporter wrote the last pooling's ceiling as padding by [0, 0, 1, 1], which is the same: 224 -> 54 -> 26 ->
+    12 -> 6, where Caffe itself would give 54 -> 27 -> 13 -> 6.
+    """
+    return caffes([ReLU, caffes_norm, floor_pool], C, classes, w)
+
+
+def caffes(after: Sequence[Callable[[], Layer]], C: int, classes: int, w: Width) -> Layers:
+    """The layers that Caffe's two networks share; `after` are those behind the first two convolutions."""
+    features = [
+        Conv2d(C, w(96), kernel_size=11, stride=4),  # 227 -> 55
+        *(layer() for layer in after),  # 55 -> 27
+        Conv2d(w(96), w(256), kernel_size=5, padding=2, groups=2),
+        *(layer() for layer in after),  # 27 -> 13
+        Conv2d(w(256), w(384), kernel_size=3, padding=1),
+        ReLU(),
+        Conv2d(w(384), w(384), kernel_size=3, padding=1, groups=2),
+        ReLU(),
+        Conv2d(w(384), w(256), kernel_size=3, padding=1, groups=2),
+        ReLU(),
+        caffes_pool(),  # 13 -> 6
+    ]
+    return features, AdaptiveAvgPool2d((6, 6)), dropout_after(classes, w)
+
+
+def caffes_pool() -> MaxPool2d:
+    return MaxPool2d(kernel_size=3, stride=2, ceil_mode=True)
+
+
+def floor_pool() -> MaxPool2d:
+    return MaxPool2d(kernel_size=3, stride=2)
+
+
+def caffes_norm() -> LocalResponseNorm:
+    """Over all maps, across the towers."""
+    return LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0, convention="caffe")
+
+
+def dropout_after(classes: int, w: Width) -> list[Layer]:
+    """The dense layers of 2012: dropout behind the ReLUs."""
+    return [
+        Linear(w(256) * 6 * 6, w(4096)),
+        ReLU(),
+        Dropout(p=0.5),
+        Linear(w(4096), w(4096)),
+        ReLU(),
+        Dropout(p=0.5),
+        Linear(w(4096), classes),
+    ]

@@ -87,6 +87,10 @@ class Preset:
         return [layer.weight.shape for layer in self.layers if isinstance(layer, WeightedLayer)]
 
 
+CAFFES_MEAN = "BVLC/caffe: python/caffe/imagenet/ilsvrc_2012_mean.npy, its mean a channel; create_imagenet.sh: warped"
+CAFFES_INPUT = Preprocessing(
+    resize=256, crop=227, mode="BGR", scale=1, mean=(104.00699, 116.66877, 122.67891), std=(1, 1, 1), warp=True
+)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1
 
 PRESETS = {
@@ -114,6 +118,47 @@ PRESETS = {
         labels=imagenet_categories,
         weights=(),
         sources=("Krizhevsky, Sutskever, Hinton (2012): sec. 3.3-3.5 and figure 2; sec. 2 and 4.1 for the input",),
+    ),
+    "krizhevsky145": Preset(
+        network=networks.krizhevsky145,
+        classes=1000,
+        multiple=2,
+        preprocessing=Preprocessing(  # minus the centre of the mean image, here its mean a channel
+            resize=256, crop=224, mode="RGB", scale=1, mean=(127.23, 118.59, 103.45), std=(1, 1, 1)
+        ),
+        labels=imagenet_categories,
+        weights=(),
+        sources=(
+            "computerhistory/AlexNet-Source-Code: layers/layers-145.cfg, layer-params-145.cfg",
+            "akrizhevsky/cuda-convnet2: make-data/input_meta, for the mean image",
+        ),
+    ),
+    "bvlc": Preset(
+        network=networks.bvlc,
+        classes=1000,
+        multiple=2,
+        preprocessing=CAFFES_INPUT,
+        labels=imagenet_categories,
+        weights=(),
+        sources=("BVLC/caffe: models/bvlc_alexnet/deploy.prototxt", CAFFES_MEAN),
+    ),
+    "caffenet": Preset(
+        network=networks.caffenet,
+        classes=1000,
+        multiple=2,
+        preprocessing=CAFFES_INPUT,
+        labels=imagenet_categories,
+        weights=(),
+        sources=("BVLC/caffe: models/bvlc_reference_caffenet/deploy.prototxt", CAFFES_MEAN),
+    ),
+    "onnx": Preset(
+        network=networks.onnx,
+        classes=1000,
+        multiple=2,
+        preprocessing=CAFFES_INPUT._replace(crop=224),
+        labels=imagenet_categories,
+        weights=(),
+        sources=("onnx/onnx: onnx/backend/test/data/light/light_bvlc_alexnet.onnx", CAFFES_MEAN),
     ),
     "d2l": Preset(
         network=networks.d2l,
@@ -146,8 +191,9 @@ def alexnet(
 ) -> AlexNet:
     """Build a network. It starts in training mode, as torch's modules do: call `.eval()` to switch dropout off.
 
-    `preset`: "torchvision", "paper" or "d2l". None: whatever the weights are of, as their file says (every one that was
-    written here does) or as their shapes show; then the sizes and all that was changed in the network come with them.
+    `preset`: a name in PRESETS: "torchvision", "paper", "krizhevsky145", "bvlc", "caffenet", "onnx" or "d2l". None:
+    whatever the weights are of, as their file says (every one that was written here does) or as their shapes show; then
+    the sizes and all that was changed in the network come with them.
     `weights`: None (seeded random), a published name ("IMAGENET1K_V1", or torchvision's member of it), a file, the
     folder of a run of `alexnet train`, or a mapping name -> array. Prefixes, containers and what else is in them do not
     matter (weights/finding.py).
@@ -231,7 +277,7 @@ def preprocess(
     std: Sequence[float] | None = None,
     dtype: Any = "float32",
 ) -> np.ndarray:
-    """One image as a network's input: (3,224,224) for "torchvision" and "paper", (1,224,224) for "d2l".
+    """One image as a network's input: (3,224,224) for torchvision's, (3,227,227) BGR for Caffe's, (1,224,224) d2l's.
 
     `image`: a path, "-" for standard input, bytes, a binary file, or a PIL image of any mode. Its shorter side is
     resized to `resize_size` (bilinear, antialiased), the central square of `crop_size` cut out (black where the image

@@ -1,4 +1,4 @@
-"""Local response normalisation on the GPU; see the .cu. The signatures of alexnet_np/ops/local_response_norm.py."""
+"""Local response normalisation on the GPU; see the two .cu. The signatures of ops/local_response_norm.py."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from alexnet_np.device import Array
 from alexnet_np.kernels import choices
 from alexnet_np.kernels.gpu.runtime import BLOCK, ceil_div, contiguous, empty, launch, launch_each
 from alexnet_np.kernels.problems import Problem
-from alexnet_np.ops.local_response_norm import Geometry
+from alexnet_np.ops.local_response_norm import Geometry, by_group
 
 
 class Norm(NamedTuple):
@@ -21,18 +21,48 @@ class Norm(NamedTuple):
     k: float
 
 
+class Area(NamedTuple):
+    """The twin of `struct Area` in local_response_norm_within.cu."""
+
+    H: int
+    W: int
+    low: int
+    high: int
+    scale: float
+    beta: float
+    k: float
+
+
 def compute(x: Array, geometry: Geometry) -> Array:
+    """x (N,C,L), or (N,C,H,W) for windows within a map."""
     x = contiguous(x)
     y = empty(x.shape, x)
-    launch_way("forward", geometry, x, y)
+    if geometry.region == "within":
+        launch_within("forward", geometry, x, y)
+    else:
+        launch_way("forward", geometry, *(by_group(array, geometry.groups) for array in (x, y)))
     return y
 
 
 def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
     dy, x = contiguous(dy), contiguous(x)
     dx = empty(x.shape, x)
-    launch_way("backward", geometry, dy, x, dx)
+    if geometry.region == "within":
+        pull = empty(x.shape, x)  # of each place on those in its window
+        launch_within("pull", geometry, dy, x, pull, dx)
+        launch_within("backward", geometry, pull, x, dx)
+    else:
+        launch_way("backward", geometry, *(by_group(array, geometry.groups) for array in (dy, x, dx)))
     return dx
+
+
+def launch_within(what: str, geometry: Geometry, *arrays: Array) -> None:
+    low, high, scale, beta, k = geometry[:5]
+    H, W = arrays[0].shape[2:]
+    area = Area(H, W, min(low, max(H, W)), min(high, max(H, W)), scale, beta, k)
+    name, real = f"local_response_norm_within_{what}", arrays[0].dtype
+    defines = {"THREE_QUARTERS": int(beta == 0.75)}
+    launch_each("local_response_norm_within", name, arrays[0].size, *arrays, area, real=real, **defines)
 
 
 def launch_way(direction: str, geometry: Geometry, *arrays: Array) -> None:
@@ -58,5 +88,5 @@ def launch_naive(direction: str, geometry: Geometry, *arrays: Array) -> None:
 
 
 def describe(geometry: Geometry, C: int, L: int) -> Norm:
-    low, high, *numbers = geometry
+    low, high, *numbers = geometry[:5]
     return Norm(C, L, min(low, C), min(high, C), *numbers)  # a window wider than all channels is cut off anyway

@@ -26,21 +26,23 @@ from alexnet_np.device import Array
 from alexnet_np.kernels import choices
 from alexnet_np.kernels.array_version import array_version
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
-from alexnet_np.ops.local_response_norm import Geometry
+from alexnet_np.ops.local_response_norm import Geometry, by_group
 
 ROOTS = (0.5, 0.75)  # the beta that square roots can give; any other is left to NumPy, whose pow is vectorised
 
 
 @kernel
 def naive_compute(x: Array, geometry: Geometry) -> Array:
-    low, high, scale, beta, k = geometry
+    low, high, scale, beta, k = geometry.low, geometry.high, geometry.scale, geometry.beta, geometry.k
     N, C, L = x.shape
+    group = C // geometry.groups
     y = np.empty_like(x)
     for n in range(N):
         for c in range(C):
+            first = c // group * group
             for p in range(L):
                 s = k
-                for other in range(max(0, c - low), min(C, c + high + 1)):
+                for other in range(max(first, c - low), min(first + group, c + high + 1)):
                     s += scale * float(x[n, other, p]) ** 2
                 y[n, c, p] = x[n, c, p] / s**beta
     return y
@@ -48,17 +50,19 @@ def naive_compute(x: Array, geometry: Geometry) -> Array:
 
 @kernel
 def naive_gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
-    low, high, scale, beta, k = geometry
+    low, high, scale, beta, k = geometry.low, geometry.high, geometry.scale, geometry.beta, geometry.k
     N, C, L = x.shape
+    group = C // geometry.groups
     dx = np.zeros(x.shape)
     for n in range(N):
         for c in range(C):
+            first = c // group * group
             for p in range(L):
                 s = k
-                for other in range(max(0, c - low), min(C, c + high + 1)):
+                for other in range(max(first, c - low), min(first + group, c + high + 1)):
                     s += scale * float(x[n, other, p]) ** 2
                 dx[n, c, p] += dy[n, c, p] * s**-beta
-                for other in range(max(0, c - low), min(C, c + high + 1)):
+                for other in range(max(first, c - low), min(first + group, c + high + 1)):
                     pull = float(dy[n, c, p]) * float(x[n, c, p]) * s ** (-beta - 1)
                     dx[n, other, p] -= 2 * scale * beta * float(x[n, other, p]) * pull
     return dx.astype(x.dtype)
@@ -82,23 +86,29 @@ def norm_of(x: Array, geometry: Geometry) -> Norm:
 
 
 def compute(x: Array, geometry: Geometry) -> Array:
-    if geometry.beta not in ROOTS:
+    if left(geometry):
         return array_version("local_response_norm").compute(x, geometry)
     x = np.require(x, requirements="CAW")
     y = np.empty_like(x)
     with threads.parallel():
-        _forward(x, norm_of(x, geometry), positions(), y)
+        _forward(by_group(x, geometry.groups), norm_of(x, geometry), positions(), by_group(y, geometry.groups))
     return y
 
 
 def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
-    if geometry.beta not in ROOTS:
+    if left(geometry):
         return array_version("local_response_norm").gradients(dy, x, geometry)
     dy, x = np.require(dy, requirements="CAW"), np.require(x, requirements="CAW")
     dx = np.empty_like(x)
     with threads.parallel():
-        _backward(dy, x, norm_of(x, geometry), positions(), dx)
+        grouped = (by_group(array, geometry.groups) for array in (dy, x))
+        _backward(*grouped, norm_of(x, geometry), positions(), by_group(dx, geometry.groups))
     return dx
+
+
+def left(geometry: Geometry) -> bool:
+    """Whether this is left to the array operations."""
+    return geometry.region == "within" or geometry.beta not in ROOTS
 
 
 def positions() -> int:

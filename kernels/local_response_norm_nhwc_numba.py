@@ -22,7 +22,7 @@ from numba import prange
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels.cpu import memory
-from alexnet_np.kernels.cpu.image import framed
+from alexnet_np.kernels.cpu.image import Image, framed
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, POINTER, Emitter, vector_function
 from alexnet_np.ops.local_response_norm import Geometry
@@ -164,19 +164,38 @@ def normalise(x, xi, y, yi, N, C, norm):
 
 
 @parallel_kernel
-def normalise_backward(dy, x, pixels, C, norm, dx, workers):
-    """dx of the formula, all (pixels, C); C >= LANES."""
+def normalise_backward(dy, x, pixels, lane, norm, dx, workers):
+    """dx of the formula, all (pixels, lane.stride), for the channels of `lane`."""
     for worker in prange(workers):
-        w = np.int64(worker)
+        w, C = np.int64(worker), lane.C
         reach, constants, scaled = reach_of(norm), constants_of(norm), np.empty(C, np.float32)
         padded, products = np.zeros(C + reach.size - 1, np.float32), np.zeros(C + reach.size - 1, np.float32)
         three_quarters = np.int64(norm.beta == 0.75)
         for pixel in range(w * pixels // workers, (w + 1) * pixels // workers):
-            at = pixel * C
+            at = pixel * lane.stride + lane.first
             for c in range(C):
                 padded[reach.low + c] = x[at + c]
             products_of_pixel(three_quarters, padded, 0, reach, constants, 0, dy, at, products, 0, scaled, 0, C)
             subtract_pixel(0, products, 0, reach, constants, 0, x, at, scaled, 0, dx, at, C)
+
+
+class Group(NamedTuple):
+    """The channels first ... first + C of pixels that lie `stride` floats apart; C >= LANES."""
+
+    first: int
+    C: int
+    stride: int
+
+
+def normalise_groups(x: Array, xi: Image, y: Array, yi: Image, N: int, C: int, geometry: Geometry) -> None:
+    """`normalise` for the C channels of x, each of the groups for itself."""
+    group, norm = C // geometry.groups, norm_of(geometry)
+    for first in range(0, C, group):
+        normalise(x, xi.channels_from(first), y, yi.channels_from(first), N, group, norm)
+
+
+def norm_of(geometry: Geometry) -> Norm:
+    return Norm(geometry.low, geometry.high, geometry.scale, geometry.beta, geometry.k)
 
 
 def compute(x: Array, geometry: Geometry) -> Array:
@@ -185,14 +204,18 @@ def compute(x: Array, geometry: Geometry) -> Array:
     y = memory.empty((N, L, C))
     image = framed(C, 1, L)
     with threads.parallel():
-        normalise(x.transpose(0, 2, 1).reshape(-1), image, y.reshape(-1), image, N, C, Norm(*geometry))
+        normalise_groups(x.transpose(0, 2, 1).reshape(-1), image, y.reshape(-1), image, N, C, geometry)
     return y.transpose(0, 2, 1)
 
 
 def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
     N, C, L = x.shape
-    dx = memory.empty((N, L, C))
+    dx, group = memory.empty((N, L, C)), C // geometry.groups
     rows = np.require(dy.transpose(0, 2, 1), np.float32, ["C", "W"]).reshape(-1)
     with threads.parallel() as workers:
-        normalise_backward(rows, x.transpose(0, 2, 1).reshape(-1), N * L, C, Norm(*geometry), dx.reshape(-1), workers)
+        for first in range(0, C, group):
+            lane = Group(first, group, C)
+            normalise_backward(
+                rows, x.transpose(0, 2, 1).reshape(-1), N * L, lane, norm_of(geometry), dx.reshape(-1), workers
+            )
     return dx.transpose(0, 2, 1)

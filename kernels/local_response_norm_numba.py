@@ -2,6 +2,8 @@
 
 1. local_response_norm_nchw_numba.py: the window passes over whole rows of pixels; any dtype and layout.
 2. local_response_norm_nhwc_numba.py: the window slides along a pixel's channels, where they are consecutive in memory.
+
+Windows within a map are left to the array operations: one network has a layer of them (krizhevsky145).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from alexnet_np.ops.local_response_norm import Geometry
 
 
 def compute(x: Array, geometry: Geometry) -> Array:
-    """x (N,C,L)."""
+    """x (N,C,L), or (N,C,H,W) for windows within a map."""
     return way(x, geometry, "forward").compute(x, geometry)
 
 
@@ -28,7 +30,11 @@ def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
 
 
 def way(x: Array, geometry: Geometry, direction: str) -> ModuleType:
+    if geometry.region == "within":
+        return nchw
     (N, C, L), layout = x.shape, "channels last" if lies_channels_last(x) else "C order"
-    problem = Problem("local_response_norm", "cpu", direction, str(x.dtype), N, C, C, layout=layout, machine=MACHINE)
-    problem = problem._replace(window=geometry.low + geometry.high + 1, output=(1, L))
+    group = C // geometry.groups
+    problem = Problem("local_response_norm", "cpu", direction, str(x.dtype), N, group, group)
+    window = geometry.low + geometry.high + 1
+    problem = problem._replace(window=window, output=(1, L), layout=layout, machine=MACHINE)
     return nhwc if choices.choose(problem).algorithm == "nhwc" else nchw

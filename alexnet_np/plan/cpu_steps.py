@@ -211,10 +211,25 @@ class MaxPool(steps.MaxPool, Step):
 
 
 class Normalise(steps.Normalise, Step):
+    """Windows within a map, and groups that would not fill a vector, are left to the array operations."""
+
+    def forward(self, x: Buffer, weights: PackedWeights, keep: bool = False) -> Buffer:
+        C, groups = self.place.entering[0], self.geometry.groups
+        self.arrays = self.geometry.region == "within" or (groups > 1 and C // groups < MACHINE.lanes)
+        y = self.between(x)
+        if self.arrays:
+            self.algorithm += ", array operations"
+        y.own = y.own or self.arrays or groups > 1  # what fills a vector up is not written
+        return y
+
     def run(self, first: int, count: int) -> None:
-        x, y = self.source, self.target
+        x, y, g = self.source, self.target, self.geometry
+        if self.arrays:
+            y.view(first, count)[:] = array_version("local_response_norm").compute(x.view(first, count), g)
+            return
+        C = y.channels if g.groups == 1 else self.place.entering[0]  # groups are whole vectors or more
         with threads.parallel():
-            lrn.normalise(x.array, x.at(first), y.array, y.at(first), count, y.channels, lrn.Norm(*self.geometry))
+            lrn.normalise_groups(x.array, x.at(first), y.array, y.at(first), count, C, g)
 
 
 class Average(steps.Average, Step):

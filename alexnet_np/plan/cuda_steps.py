@@ -124,7 +124,7 @@ class MaxPool(steps.MaxPool):
 
 class Normalise(steps.Normalise):
     def forward(self, x: Array, weights: Weights, keep: bool = False) -> Array:
-        self.x = x.reshape(*x.shape[:2], -1)
+        self.x = x if self.geometry.region == "within" else x.reshape(*x.shape[:2], -1)
         return local_response_norm_cuda.compute(self.x, self.geometry).reshape(x.shape)
 
     def backward(self, dy: Array, needs: bool, parameters: Weights) -> Gradients:

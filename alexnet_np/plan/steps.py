@@ -101,11 +101,12 @@ class MaxPool(Step):
 
 class Normalise(Step):
     layer: layers.LocalResponseNorm
-    algorithm = "window over channels"
 
     def __init__(self, place: Place, options: Options) -> None:
         super().__init__(place, options)
         self.geometry = ops.local_response_norm.find_geometry(**self.layer.arguments())
+        across = "window over channels" + (f", {self.geometry.groups} groups" if self.geometry.groups > 1 else "")
+        self.algorithm = across if self.geometry.region == "across" else "window within maps"
 
 
 class Average(Step):

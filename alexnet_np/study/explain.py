@@ -174,9 +174,7 @@ def adaptive_avg_pool2d(place: Place, x: np.ndarray, at: Index) -> Arithmetic:
 
 def local_response_norm(place: Place, x: np.ndarray, at: Index) -> Arithmetic:
     window = ops.local_response_norm.find_geometry(**place.layer.arguments())
-    c, i, j = at
-    nearby = range(max(0, c - window.low), min(len(x), c + window.high + 1))
-    terms = [Term((n, i, j), v, None, v * v) for n in nearby for v in [float(x[n, i, j])]]
+    terms = [Term(near, v, None, v * v) for near in window_of(window, x.shape, at) for v in [float(x[near])]]
     squares = total(term.value for term in terms)
     base = window.k + window.scale * squares
     power = float(np.power(base, window.beta))
@@ -185,6 +183,20 @@ def local_response_norm(place: Place, x: np.ndarray, at: Index) -> Arithmetic:
     formula = f"y = x / (k + a * sum of {len(terms)} squares) ** beta, {constants}"
     steps = {"x": float(x[at]), "sum of squares": squares, "base": base, "base ** beta": power}
     return Arithmetic(formula=formula, terms=by_size(terms), steps=steps, value=value, size=abs(value))
+
+
+def window_of(window: ops.local_response_norm.Geometry, shape: tuple[int, ...], at: Index) -> list[Index]:
+    """The places that the normalisation of `at` looks at: (C,H,W) of `shape`."""
+
+    def near(position: int, first: int, end: int) -> range:
+        return range(max(first, position - window.low), min(end, position + window.high + 1))
+
+    c, i, j = at
+    if window.region == "within":
+        return [(c, row, column) for row in near(i, 0, shape[1]) for column in near(j, 0, shape[2])]
+    group = shape[0] // window.groups
+    first = c // group * group
+    return [(n, i, j) for n in near(c, first, first + group)]
 
 
 def softmax(place: Place, x: np.ndarray, at: Index) -> Arithmetic:

@@ -125,15 +125,36 @@ def torch_module(layer: layers.Layer) -> Any:
         case layers.Identity():
             return nn.Identity()
         case layers.LocalResponseNorm():
-            window = ops.local_response_norm.find_geometry(**layer.arguments())
-            size = window.low + 1 + window.high
-            if (window.low, window.high) == (size // 2, (size - 1) // 2):  # torch's, and torch divides alpha by size
-                return nn.LocalResponseNorm(size, window.scale * size, window.beta, window.k)
+            return normalisation(ops.local_response_norm.find_geometry(**layer.arguments()))
         case layers.Dropout():
             return nn.Dropout(layer.p)
         case layers.Flatten():
             return nn.Flatten(layer.start_dim, layer.end_dim)
     raise AlexNetError(f"verify: torch has no module that computes {layer!r}")
+
+
+def normalisation(window: Any) -> Any:
+    """The torch module of a LocalResponseNorm: torch's own where it has that window, else from torch's operations.
+
+    It sums by unfolding padded squares, not as the layer itself does.
+    """
+    torch = import_torch()
+    low, high, scale, beta, k, groups, region = window
+    size = low + 1 + high
+    if region == "across" and groups == 1 and (low, high) == (size // 2, (size - 1) // 2):
+        return torch.nn.LocalResponseNorm(size, scale * size, beta, k)  # torch divides alpha by size
+
+    class Normalisation(torch.nn.Module):  # type: ignore[name-defined, misc]
+        def forward(self, x: Any) -> Any:
+            pad = torch.nn.functional.pad
+            if region == "within":
+                squares = pad(x * x, (low, high, low, high)).unfold(2, size, 1).unfold(3, size, 1).sum((-1, -2))
+            else:
+                grouped = (x * x).unflatten(1, (groups, -1))
+                squares = pad(grouped, (0, 0, 0, 0, low, high)).unfold(2, size, 1).sum(-1).flatten(1, 2)
+            return x / (k + scale * squares) ** beta
+
+    return Normalisation()
 
 
 def import_torch() -> ModuleType:

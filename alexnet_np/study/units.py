@@ -85,6 +85,11 @@ def windows(layer: Layer, shape: Shape) -> tuple[list[range], list[range]]:
             x = np.broadcast_to(np.float32(0), (1, *shape))
             pool = ops.max_pool2d.find_geometry(x, **layer.arguments())
             return _slid(pool.output, pool.kernel, pool.stride, pool.padding, pool.dilation)
+        case ops.local_response_norm:
+            norm = ops.local_response_norm.find_geometry(**layer.arguments())
+            if norm.region == "within":
+                size, before = (norm.low + 1 + norm.high,) * 2, (norm.low,) * 2
+                return _slid((H, W), size, (1, 1), before, (1, 1))
         case ops.adaptive_avg_pool2d:
             OH, OW = layer.output_shape((1, *shape))[-2:]
             return _shared(H, OH), _shared(W, OW)
