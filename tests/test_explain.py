@@ -121,11 +121,22 @@ def test_the_neighbours_of_a_normalisation():
     x = picture(model)
     given = activations(model, x)["features.1"].astype(np.float64)
     found = explain(model, x, "features.2", (1, 4, 5))
-    assert {term.at for term in found.terms} == {(c, 4, 5) for c in range(4)}  # 1 - 2 ... 1 + 2, cut off at 0
-    squares = sum(given[c, 4, 5] ** 2 for c in range(4))
+    seen = range(min(4, len(given) // 2))  # 1 - 2 ... 1 + 2, cut off at 0 and where the tower ends
+    assert {term.at for term in found.terms} == {(c, 4, 5) for c in seen}
+    squares = sum(given[c, 4, 5] ** 2 for c in seen)
     assert found.steps["sum of squares"] == pytest.approx(squares)
     assert found.steps["base"] == pytest.approx(2 + 1e-4 * squares)
     assert found.value == pytest.approx(given[1, 4, 5] / (2 + 1e-4 * squares) ** 0.75)
+
+
+def test_the_neighbours_of_a_normalisation_within_a_map():
+    model = network("krizhevsky145")
+    x = picture(model)
+    given = activations(model, x)["features.6"].astype(np.float64)
+    found = explain(model, x, "features.7", (1, 0, 2))
+    squares = (given[1, :3, :5] ** 2).sum()
+    assert len(found.terms) == 15  # rows 0 ... 2 of 5, columns 0 ... 4
+    assert found.value == pytest.approx(given[1, 0, 2] / (1 + 1e-3 / 25 * squares) ** 0.75)
 
 
 def test_softmax_has_its_denominator():

@@ -1,4 +1,4 @@
-"""Every preset as published: beside an independent torch module in float64, on both backends of the CPU, and compiled."""
+"""Every preset as published: beside an independent torch module in float64, on the CPU's two backends, and compiled."""
 
 from __future__ import annotations
 

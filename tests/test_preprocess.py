@@ -280,7 +280,7 @@ def test_a_value_that_is_no_source_is_an_image_error():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"preset": "vgg"}, ArgumentError, "unknown preset 'vgg': choose one of torchvision, paper, d2l"),
+        ({"preset": "vgg"}, ArgumentError, "unknown preset 'vgg': choose one of torchvision, paper, "),
         ({"crop_size": 0}, ArgumentError, "crop_size must be a positive int, got 0"),
         ({"resize_size": 2.5}, ArgumentError, "resize_size must be a positive int, got 2.5"),
         ({"mean": (0.5,)}, ArgumentError, "must hold 3 numbers"),

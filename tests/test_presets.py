@@ -148,9 +148,7 @@ def test_the_recipe_gives_the_input_the_network_takes(preset: str) -> None:
 
 def test_an_unknown_preset_names_the_choices() -> None:
     for call in (lambda: anp.alexnet("vgg"), lambda: anp.preprocess(Image.new("RGB", (9, 9)), preset="vgg")):
-        with pytest.raises(
-            ArgumentError, match="unknown preset 'vgg': choose one of torchvision, paper, "
-        ):
+        with pytest.raises(ArgumentError, match="unknown preset 'vgg': choose one of torchvision, paper, "):
             call()
 
 
