@@ -118,15 +118,14 @@ def krizhevsky145(C: int, classes: int, w: Width) -> Layers:
     In the first layer normalisation and pooling come before the ReLU; in the second a further normalisation follows,
     within each map. The code divides alpha by the window (2e-5 a square), and every tower normalises by itself.
     """
-    across = {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 2.0, "convention": "krizhevsky", "groups": 2}
     features = [
         Conv2d(C, w(96), kernel_size=11, stride=4, padding=((0, 3), (0, 3))),  # 224 -> 55
-        LocalResponseNorm(**across),
+        LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, convention="krizhevsky", groups=2),
         MaxPool2d(kernel_size=3, stride=2, ceil_mode=True),  # 55 -> 27
         ReLU(),
         Conv2d(w(96), w(256), kernel_size=5, padding=2, groups=2),
         ReLU(),
-        LocalResponseNorm(**across),
+        LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, convention="krizhevsky", groups=2),
         LocalResponseNorm(5, alpha=1e-3, beta=0.75, k=1.0, convention="krizhevsky", region="within"),
         MaxPool2d(kernel_size=3, stride=2, ceil_mode=True),  # 27 -> 13
         Conv2d(w(256), w(384), kernel_size=3, padding=1),  # the towers meet here

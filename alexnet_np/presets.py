@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,6 +80,15 @@ class Preset:
     def lrn(self) -> LocalResponseNorm | None:
         """The first normalisation: its size, alpha, beta, k, and in which dialect (`convention`) they are meant."""
         return next((layer for layer in self.layers if isinstance(layer, LocalResponseNorm)), None)
+
+    def has_names(self, names: Iterable[str]) -> bool:
+        """Whether the network's weights are called what some of `names` end in."""
+        features, _, classifier = self.build(self.channels, self.classes)
+        parts = {"features": features, "classifier": classifier}
+        own = (
+            f"{part}.{i}.weight" for part in parts for i, layer in enumerate(parts[part]) if hasattr(layer, "weight")
+        )
+        return all(any(name.endswith(one) for name in names) for one in own)
 
     @property
     def weight_shapes(self) -> list[Shape]:
@@ -313,7 +322,14 @@ def identify(weights: Any, preset: str | None = None) -> Description:
     if only is None and isinstance(weights, str) and weights in registry.names():
         only = preset_of_weights(weights)
     turned = {name: (*shape[:-3:-1], *shape[:-2]) for name, shape in shapes.items()}  # TensorFlow's layout
-    found = recognise(shapes, only) or recognise(turned, only)
+    fits = fitting(shapes, only) or fitting(turned, only)
+    if len(fits) > 1:
+        alike = " and ".join(said.preset for said in fits)
+        raise WeightsError(
+            f"{name_of(weights)}: the weights of {alike} have the same names and shapes; they differ in layers without "
+            f"weights: say which with preset={fits[0].preset!r} or another of them"
+        )
+    found = fits[0] if fits else None
     other = recognise(shapes) if found is None and only else None
     if other is not None:
         raise WeightsError(f"{name_of(weights)}: weights of {other}, not of {only}: leave the preset open (None)")
@@ -375,19 +391,25 @@ def weight_shapes(said: Description) -> list[Shape]:
 
 
 def recognise(shapes: Mapping[str, Shape], only: str | None = None) -> Description | None:
-    """The network whose layers have these shapes, whatever they are called and in whatever order.
+    """The first of `fitting`, if there is one."""
+    return next(iter(fitting(shapes, only)), None)
 
-    At any width, for any number of channels and classes. Of presets that differ only in what has no weights it is the
-    first; `only`: the one to look at.
+
+def fitting(shapes: Mapping[str, Shape], only: str | None = None) -> list[Description]:
+    """The networks whose layers have these shapes, whatever they are called and in whatever order.
+
+    At any width, for any number of channels and classes. Presets that differ only in what has no weights have the same;
+    of those, the ones whose parameters end in these very names are taken, if there are any. `only`: the one to look at.
     """
     have = Counter[Shape](shape for shape in shapes.values() if len(shape) > 1)
+    found = []
     for name, preset in PRESETS.items():
         full = preset.weight_shapes
         if (only is None or name == only) and have.total() == len(full):
-            for said in _candidates(name, have, full):
-                if Counter(weight_shapes(said)) == have:
-                    return said
-    return None
+            fits = (said for said in _candidates(name, have, full) if Counter(weight_shapes(said)) == have)
+            found += [said for said in fits][:1]
+    by_name = [said for said in found if PRESETS[said.preset].has_names(shapes)]
+    return by_name or found
 
 
 def _candidates(preset: str, have: Counter[Shape], full: list[Shape]) -> list[Description]:

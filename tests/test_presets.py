@@ -25,6 +25,7 @@ SHAPES = {
 }
 DENSE = {"torchvision": [(4096, 9216)], "paper": [(4096, 9216)], "d2l": [(4096, 6400)]}
 TWO_TOWERS = ("paper", "krizhevsky145", "bvlc", "caffenet", "onnx")  # one network by their shapes
+SAME_NAMES = ("paper", "bvlc", "caffenet", "onnx")  # and of these by their parameters' names too
 for _preset in TWO_TOWERS[1:]:
     SHAPES[_preset], DENSE[_preset] = SHAPES["paper"], DENSE["paper"]
 
@@ -38,7 +39,7 @@ def test_shapes_follow_from_the_layer_list(preset: str) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_known_by_their_shapes(preset: str) -> None:
-    model, expected = anp.alexnet(preset, num_classes=10), "paper" if preset in TWO_TOWERS else preset
+    model, expected = anp.alexnet(preset, num_classes=10), "paper" if preset in SAME_NAMES else preset
     shapes = {f"x{name}": parameter.shape for name, parameter in reversed(list(model.named_parameters()))}
     for classes in (10, 1000, 4096):
         found = recognise(shapes | {"xclassifier.6.weight": (classes, 4096)})
@@ -56,7 +57,7 @@ def test_sizes_of_a_file(preset: str, width: float) -> None:
     model = anp.alexnet(preset, width=width, num_classes=7, in_channels=2, seed=0)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     found = recognise({f"y{name}": shape for name, shape in shapes.items()})
-    assert found is not None and found.preset == ("paper" if preset in TWO_TOWERS else preset)
+    assert found is not None and found.preset == ("paper" if preset in SAME_NAMES else preset)
     assert (found.num_classes, found.in_channels, found.width) == (7, 2, width)
     assert found.preprocessing is None  # nobody knows what two channels are
 
