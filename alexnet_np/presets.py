@@ -407,7 +407,7 @@ def fitting(shapes: Mapping[str, Shape], only: str | None = None) -> list[Descri
         full = preset.weight_shapes
         if (only is None or name == only) and have.total() == len(full):
             fits = (said for said in _candidates(name, have, full) if Counter(weight_shapes(said)) == have)
-            found += [said for said in fits][:1]
+            found += list(fits)[:1]
     by_name = [said for said in found if PRESETS[said.preset].has_names(shapes)]
     return by_name or found
 
