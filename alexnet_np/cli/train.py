@@ -83,7 +83,10 @@ Seed = Annotated[int, option("seed", RECIPE, "Of weights, order, augmentation an
 Dtype = Annotated[str, option("dtype", RECIPE)]
 Backend = Annotated[str, option("backend", RECIPE, f"{', '.join(CHOICES['backend'])}.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder of this run.", rich_help_panel=FILES)]
-Resume = Annotated[bool, option("resume", FILES, "Go on with the run in --out; its options need not be repeated.")]
+Resume = Annotated[
+    bool,
+    option("resume", FILES, "Go on with the run in --out, with more --epochs for longer; repeat nothing."),
+]
 Workers = Annotated[int, option("workers", FILES, "Threads that prepare images.", min=1)]
 Cache = Annotated[Path | None, option("cache", FILES, "Keep a folder's decoded images here, for the next epochs.")]
 Keep = Annotated[int, option("keep", FILES, "Checkpoints that stay.", min=1)]

@@ -59,6 +59,8 @@ class ProgressBar:
             if not self.quiet:
                 width = show.console().width if sys.stdout.isatty() else sys.maxsize
                 show.say(Text(show.in_lines(summarise(event), width)))
+            if "notice" in event:
+                show.note(f"alexnet: {event['notice']}")
 
 
 def describe(event: Event, epochs: int) -> list[str]:

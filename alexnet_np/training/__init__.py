@@ -6,7 +6,7 @@ variants.py                    networks with one of the paper's ideas taken out
 run.py                         all that a run is at one moment, and one step of it
 loop.py                        Trainer: epochs, files, signals
 checkpoint.py, metrics.py      what is on the disk
-interrupt.py                   Ctrl-C between two steps
+interrupt.py, lock.py          Ctrl-C between two steps; one process a run
 evaluation.py, trained.py      how good a network is; finding one again that was trained here
 ablation.py                    variants side by side
 sgd.py, schedules.py           torch's numbers

@@ -141,11 +141,14 @@ class Config:
         return cls(**{**values, "freeze": tuple(values.get("freeze", ()))})
 
     def check_same(self, asked: Mapping[str, Any]) -> None:
-        """Raises CheckpointError unless what is asked for is what this run was begun with; `data` may have moved."""
+        """Raises CheckpointError unless what is asked for is what this run was begun with.
+
+        `data` may have moved, and `epochs` may be more.
+        """
         changed = [
             f"{name} was {getattr(self, name)!r}, not {value!r}"
             for name, value in asked.items()
-            if name != "data" and value != getattr(self, name)
+            if name != "data" and value != getattr(self, name) and not (name == "epochs" and value > self.epochs)
         ]
         if changed:
             raise CheckpointError(

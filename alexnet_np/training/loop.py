@@ -28,9 +28,11 @@ from alexnet_np.training.checkpoint import Checkpoints
 from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import evaluate
 from alexnet_np.training.interrupt import Stopped, StopRequest, stop_requests
-from alexnet_np.training.metrics import Event, MetricsLog
+from alexnet_np.training.lock import locked
+from alexnet_np.training.metrics import Event, MetricsLog, what_looks_broken
 from alexnet_np.training.run import Run, Saved, environment
 
+ENDLESS = ("constant", "step", "plateau")  # schedules that do not depend on where the run ends
 SPEEDS = ("images_per_second", "data_wait")  # differ from run to run: equal runs end in equal files
 
 Listener = Callable[[Event], None]
@@ -70,16 +72,22 @@ class Trainer:
     def resume(cls, folder: Path, asked: Mapping[str, Any] | None = None, **options: Any) -> Trainer:
         """The run in `folder` as its newest whole checkpoint has it; `options` as for a new one.
 
-        `asked`: configuration that it must agree with, but for `data`, which may have moved.
+        `asked`: configuration that it must agree with, but for `data`, which may have moved, and more `epochs`.
         Raises CheckpointError, and what a new run raises.
         """
-        tensors, state, problems = Checkpoints(folder / "checkpoints").load()
-        config, asked = Config.from_json(state["config"]), asked or {}
-        config.check_same(asked)
-        config = dataclasses.replace(config, data=asked.get("data", config.data))
-        trainer = cls(config, folder, saved=(tensors, state), **options)
-        MetricsLog(folder / "metrics.jsonl").cut(state["metrics_bytes"])
+        checkpoints, asked = Checkpoints(folder / "checkpoints"), asked or {}
+        with locked(folder if checkpoints.paths() else None):
+            tensors, state, problems = checkpoints.load()
+            begun = Config.from_json(state["config"])
+            begun.check_same(asked)
+            changed = {name: asked[name] for name in ("data", "epochs") if name in asked}
+            config = dataclasses.replace(begun, **changed)
+            trainer = cls(config, folder, saved=(tensors, state), **options)
+            MetricsLog(folder / "metrics.jsonl").cut(state["metrics_bytes"])
         trainer.notices = [f"{problem}; going on from the one before" for problem in problems]
+        if config.epochs != begun.epochs:
+            drawn = "" if config.schedule in ENDLESS else f", the schedule {config.schedule!r} drawn out over them"
+            trainer.notices.append(f"going on to {config.epochs} epochs instead of {begun.epochs}{drawn}")
         trainer.notices += changes(state["environment"], environment())
         return trainer
 
@@ -90,7 +98,7 @@ class Trainer:
         folder holds another run; AlexNetError where the loss is no longer a number.
         """
         self._listeners = list(listeners)
-        with use_backend(self.config.backend), stop_requests() as stop:
+        with locked(self.folder), use_backend(self.config.backend), stop_requests() as stop:
             self._begin()
             while self.run.at.epoch < self.config.epochs:
                 images_per_second = self._train_epoch(stop)
@@ -146,6 +154,9 @@ class Trainer:
         data_wait = loader.waited / loader.elapsed if loader.elapsed else 0.0
         figures = run.finish_epoch(evaluate(run.model, self._validation(stop), len(run.task.classes)))
         self.last = {**figures, "images_per_second": images_per_second, "data_wait": data_wait}
+        broken = what_looks_broken(figures, len(run.task.classes), self.config.lr)
+        if broken is not None:
+            self.last["notice"] = broken
         self._report(self.last)
         self.save()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,18 @@ class MetricsLog:
         """Forget what was written after `size` bytes."""
         if self.size() > size:
             os.truncate(self.path, size)
+
+
+def what_looks_broken(figures: Mapping[str, Any], classes: int, lr: float) -> str | None:
+    """A word of warning after an epoch that taught nothing: the loss is still what guessing gives, ln(classes)."""
+    guessing = math.log(classes)
+    if classes < 2 or figures["train_loss"] < 0.98 * guessing or figures["accuracy"] > 1.5 / classes:
+        return None
+    return (
+        f"the network has learned nothing yet: its loss of {figures['train_loss']:.3f} is that of guessing, "
+        f"ln({classes}) = {guessing:.3f}; if that stays so, try another lr than {lr:g}, --momentum 0.9, or "
+        "--initialisation kaiming"
+    )
 
 
 def read_events(path: Path) -> list[Event]:

@@ -26,6 +26,7 @@ from alexnet_np.training.metrics import Event
 from alexnet_np.training.schedules import ReduceLROnPlateau
 from alexnet_np.training.task import loaders, open_task
 
+EXPLODED = 1000  # times the loss of guessing: no input makes a network that learns so sure of what is wrong
 MOMENTUM = "momentum."  # before the names of the optimizer's buffers
 
 Saved = tuple[Mapping[str, Array], Mapping[str, Any]]
@@ -67,7 +68,7 @@ class Run:
     def step(self, x: np.ndarray, target: np.ndarray) -> Event:
         """One batch forward, backward and into the parameters; returns its figures and the epoch's means so far.
 
-        Raises AlexNetError where the loss is no longer a number.
+        Raises AlexNetError where the loss is no longer a number, or a thousand times that of guessing.
         """
         lr = self.optimizer.param_groups[0]["lr"]
         logits = self.model(beside(x, next(self.model.parameters()).data))
@@ -77,6 +78,13 @@ class Run:
             raise AlexNetError(
                 f"the loss is {loss} at step {self.at.step + 1}: the run has diverged; start anew with a lower lr than "
                 f"{self.config.lr}, or another initialisation than {self.config.initialisation!r}"
+            )
+        guessing = math.log(len(self.task.classes))
+        if loss > EXPLODED * max(guessing, 1):
+            raise AlexNetError(
+                f"the loss is {loss:.3g} at step {self.at.step + 1}, where guessing gives {guessing:.2f}: the run has "
+                f"diverged; start anew with a lower lr than {self.config.lr}, or another initialisation than "
+                f"{self.config.initialisation!r}"
             )
         self.optimizer.zero_grad()
         self.model.backward(ops.cross_entropy.backward(1.0, cache), input_grad=False, retain_graph=False)
