@@ -285,6 +285,7 @@ def preprocess(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     dtype: Any = "float32",
+    like_torchvision: bool = False,
 ) -> np.ndarray:
     """One image as a network's input: (3,224,224) for torchvision's, (3,227,227) BGR for Caffe's, (1,224,224) d2l's.
 
@@ -294,7 +295,8 @@ def preprocess(
     is None is the preset's, or that of `model`, a network that knows how its pictures were prepared: one that was
     trained here, loaded from a file of ours, or built from a preset. `dtype`: float32 or float64.
     The traps: the EXIF orientation is not applied, because torchvision does not apply it (call
-    `PIL.ImageOps.exif_transpose` first for an upright picture); 16-bit grey is clipped at 255, as Pillow converts it.
+    `PIL.ImageOps.exif_transpose` first for an upright picture); 16-bit grey is scaled to 8 bits, with a warning,
+    and with `like_torchvision` clipped at 255 as Pillow converts it.
     Raises ImageError, also for sides of more than about 1:1365, which the resize would grow beyond Pillow's guard;
     ArgumentError for a preset or a number out of range; DtypeError.
     Source: torchvision, `transforms/_presets.py`, class ImageClassification.
@@ -302,7 +304,8 @@ def preprocess(
     from alexnet_np.data.preprocess import prepare  # only now: a network needs no Pillow
 
     recipe = PRESETS[check_preset(preset)].preprocessing if model is None else recipe_of(model)
-    return prepare(image, adjusted(recipe, resize_size, crop_size, mean, std), dtype)
+    recipe = adjusted(recipe, resize_size, crop_size, mean, std)
+    return prepare(image, recipe._replace(like_torchvision=True) if like_torchvision else recipe, dtype)
 
 
 def identify(weights: Any, preset: str | None = None) -> Description:

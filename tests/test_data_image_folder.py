@@ -149,10 +149,12 @@ def test_a_cache_that_cannot_be_written_is_one_line(root):
 def test_a_bad_image_is_named_and_leaves_no_half_cache(root, tmp_path):
     (root / "dog" / "0.png").write_bytes(b"not an image")
     with pytest.raises(ImageError, match=r"dog.0.png: not an image"):
-        ImageFolder(root, TORCHVISION).pixels(2)
-    with pytest.raises(ImageError, match=r"dog.0.png: not an image"):
-        ImageFolder(root, TORCHVISION, cache=tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+        ImageFolder(root, TORCHVISION, cache=tmp_path / "cache", strict=True)
+    assert not (tmp_path / "cache").exists()
+    folder = ImageFolder(root, TORCHVISION)
+    write(root / "dog" / "1.JPEG").write_bytes(b"damaged later")
+    with pytest.raises(ImageError, match=r"dog.1.JPEG: not an image"):
+        folder.pixels(2)
 
 
 def test_wrong_folders_are_refused_by_name(root, tmp_path):

@@ -55,7 +55,7 @@ def same_bits(x: np.ndarray, expected: np.ndarray) -> bool:
 
 
 def ours_and_theirs(image: Image.Image, transforms) -> tuple[np.ndarray, np.ndarray]:
-    return preprocess(image), transforms(image.convert("RGB")).numpy()
+    return preprocess(image, like_torchvision=True), transforms(image.convert("RGB")).numpy()
 
 
 @settings(max_examples=60, deadline=None)
@@ -231,11 +231,11 @@ def test_a_truncated_file_of_any_format_is_an_image_error(kind, kept):
         read_image(data.getvalue()[: int(kept * data.tell())])
 
 
-def test_decompression_bombs_are_refused_where_pillow_only_warns(tmp_path, monkeypatch):
+def test_decompression_bombs_are_refused_as_pillow_refuses_them(tmp_path, monkeypatch):
     noise(30, 20).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 599)
-    with pytest.warns(Image.DecompressionBombWarning), pytest.raises(ImageError, match=r"bomb.png: 30x20 pixels is"):
-        read_image(tmp_path / "bomb.png")
+    with pytest.warns(Image.DecompressionBombWarning):
+        assert read_image(tmp_path / "bomb.png").size == (30, 20)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)
     with pytest.raises(ImageError, match=r"bomb.png: .*bomb"):
         read_image(tmp_path / "bomb.png")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from contextlib import suppress
 from difflib import get_close_matches
 from inspect import cleandoc
@@ -21,6 +22,11 @@ from alexnet_np.cli import bench, demo, explain, explore, images, study, train, 
 from alexnet_np.errors import AlexNetError, one_line
 
 ClickException: Any = typer.BadParameter.__mro__[2]  # click's, or of the copy of click that Typer brings
+
+
+def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """A warning in one line, as every other word to whoever typed the command."""
+    print(f"alexnet: {one_line(Warning(str(message)))}", file=sys.stderr)
 
 
 class OneLineErrors(TyperGroup):
@@ -42,6 +48,7 @@ class OneLineErrors(TyperGroup):
             sys.exit(error.exit_code)
 
     def invoke(self, ctx: Any) -> Any:
+        warnings.showwarning = show_warning
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # here, so that a closed pipe is noticed here

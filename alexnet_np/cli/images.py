@@ -14,7 +14,7 @@ from rich.text import Text
 
 from alexnet_np import jobs
 from alexnet_np.cli import show
-from alexnet_np.cli.options import BatchSize, JobBackend, Json, Network, Preset, Seed, Weights, load_network
+from alexnet_np.cli.options import BatchSize, JobBackend, Json, MaxPixels, Network, Preset, Seed, Weights, load_network
 from alexnet_np.data.preprocess import source_name
 from alexnet_np.jobs import Failure
 from alexnet_np.ops import softmax
@@ -45,6 +45,7 @@ def classify(
     backend: JobBackend = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
     """The most probable labels of images.
@@ -91,6 +92,7 @@ def embed(
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the job that was stopped.")] = False,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
     """Images as vectors: the 4096 numbers of the last hidden layer.

@@ -63,6 +63,27 @@ BatchSize = Annotated[int, typer.Option("--batch-size", "--batch", "-b", help="I
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines, and nothing else.")]
 
 
+def set_max_pixels(pixels: int | None) -> int | None:
+    """Pillow refuses pictures of more than twice its number, and warns from once on."""
+    if pixels is not None:
+        from PIL import Image
+
+        Image.MAX_IMAGE_PIXELS = -(-pixels // 2)
+    return pixels
+
+
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        help="The most that a picture may have.",
+        show_default="twice Pillow's guard, 178,956,970",
+        callback=set_max_pixels,
+        min=1,
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Network:
     """A network as the options describe it, in evaluation mode."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from alexnet_np.cli import evaluate, show
-from alexnet_np.cli.options import Json
+from alexnet_np.cli.options import Json, MaxPixels
 from alexnet_np.cli.training_progress import ProgressBar
 from alexnet_np.errors import CheckpointError, DataError, MissingPackageError, WeightsError
 from alexnet_np.files import picture_format
@@ -45,6 +45,8 @@ ValidationLimit = Annotated[
 ]
 Validation = Annotated[float, option("validation", DATA, "Share of a folder held out, if it has no train/ and val/.")]
 Augmentation = Annotated[str, option("augmentation", DATA)]
+Strict = Annotated[bool, option("strict", DATA, "Refuse pictures that cannot be read, instead of leaving them out.")]
+LikeTorchvision = Annotated[bool, option("like_torchvision", DATA, "Clip 16-bit pictures at 255, instead of scaling.")]
 ImageSize = Annotated[int, option("image_size", DATA, "Side that small images are enlarged to.", min=1)]
 Preset = Annotated[str, typer.Option("--preset", "-p", help=choices("preset"), rich_help_panel=NETWORK)]
 Width = Annotated[float, option("width", NETWORK, "Scale every hidden width, for a small copy of the net.")]
@@ -109,6 +111,9 @@ def train(
     validation_limit: ValidationLimit = Config.validation_limit,
     validation: Validation = Config.validation,
     augmentation: Augmentation = Config.augmentation,
+    strict: Strict = False,
+    like_torchvision: LikeTorchvision = False,
+    max_pixels: MaxPixels = None,
     image_size: ImageSize = Config.image_size,
     preset: Preset = Config.preset,
     width: Width = Config.width,
@@ -166,6 +171,9 @@ def finetune(
     validation: Validation = Config.validation,
     validation_limit: ValidationLimit = Config.validation_limit,
     augmentation: Augmentation = "crop",
+    strict: Strict = False,
+    like_torchvision: LikeTorchvision = False,
+    max_pixels: MaxPixels = None,
     epochs: Epochs = 10,
     batch_size: BatchSize = 32,
     lr: Lr = 0.001,

@@ -35,7 +35,7 @@ class LoadedBatch(NamedTuple):
 def find_images(paths: Iterable[str | os.PathLike] | str | os.PathLike) -> list[str]:
     """The image files that `paths` name: files and "-" as they are, folders searched through, in sorted order.
 
-    Inside a folder the suffix decides; hidden files and folders are passed over, links to folders are not followed.
+    Inside a folder the suffix decides; hidden files and folders are passed over, links are followed, each folder once.
     Raises ImageError for a path that does not exist and for a folder without an image.
     """
     found: list[str] = []
@@ -54,11 +54,29 @@ def find_images(paths: Iterable[str | os.PathLike] | str | os.PathLike) -> list[
 
 def images_below(folder: str | os.PathLike) -> list[str]:
     """Every image file below `folder`, sorted by its path."""
+    return sorted_files(folder)[0]
+
+
+def sorted_files(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
+    """The image files below `folder` and the others, sorted by their paths; hidden ones are neither.
+
+    Links are followed, and a folder that was seen already, by whatever name, is not looked into again.
+    """
     found = []
-    for parent, folders, files in os.walk(Path(folder)):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen = {_identity(folder)}
+    for parent, folders, files in os.walk(Path(folder), followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        new = {name: _identity(Path(parent, name)) for name in folders}
+        folders[:] = [name for name in folders if new[name] not in seen]
+        seen |= set(new.values())
         found += [Path(parent, name) for name in files if not name.startswith(".")]
-    return [str(path) for path in sorted(found) if path.suffix.lower() in SUFFIXES]
+    images = [str(path) for path in sorted(found) if path.suffix.lower() in SUFFIXES]
+    return images, [str(path) for path in sorted(found) if path.suffix.lower() not in SUFFIXES]
+
+
+def _identity(folder: str | os.PathLike) -> tuple[int, int]:
+    status = Path(folder).stat()
+    return status.st_dev, status.st_ino
 
 
 def load_batches(

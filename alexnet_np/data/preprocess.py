@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,10 @@ ImageSource = str | os.PathLike | bytes | IO[bytes] | Image.Image
 
 # Formats whose further "frames" are previews or layers of one still picture, not time.
 STILL_FORMATS = {"MPO", "PSD"}
+
+
+class ImageWarning(UserWarning):
+    """What whoever reads a picture should know of how it was read."""
 
 
 def prepare(image: ImageSource, recipe: Preprocessing, dtype: Any = "float32") -> np.ndarray:
@@ -48,7 +53,7 @@ def float_dtype(dtype: Any) -> np.dtype:
 
 def read_pixels(source: ImageSource, recipe: Preprocessing) -> np.ndarray:
     """The image resized and cropped, before normalising: uint8 (H,W,C), in RGB whatever the input's order."""
-    image, name = read_image(source), source_name(source)
+    image, name = read_image(source, recipe.like_torchvision), source_name(source)
     image = warp(image, recipe.resize, name) if recipe.warp else resize_shorter(image, recipe.resize, name)
     image = center_crop(image, recipe.crop)
     if recipe.mode == "L":
@@ -68,25 +73,28 @@ def normalise(pixels: np.ndarray, recipe: Preprocessing, out: np.ndarray) -> np.
     return out
 
 
-def read_image(source: ImageSource) -> Image.Image:
+def read_image(source: ImageSource, like_torchvision: bool = False) -> Image.Image:
     """Decode a path, "-" (standard input), bytes, a binary file or a PIL image to an RGB PIL image.
 
     Raises ImageError, with the file's name, for what is missing, a folder, empty, truncated, not an image, animated, or
-    larger than `PIL.Image.MAX_IMAGE_PIXELS`, Pillow's guard against decompression bombs, where Pillow only warns.
+    larger than twice `PIL.Image.MAX_IMAGE_PIXELS`, Pillow's guard against decompression bombs; from once, Pillow warns.
+    16-bit grey is scaled to 8, with an ImageWarning, or clipped `like_torchvision`.
     """
     name = source_name(source)
     try:
         if isinstance(source, Image.Image):
-            return _to_rgb(source, name)
+            return _to_rgb(source, name, like_torchvision)
         with _binary_file(source, name) as file, Image.open(file) as image:
             _refuse_unreadable(image, name)
-            return _to_rgb(image, name)
+            return _to_rgb(image, name, like_torchvision)
     except ImageError:
         raise
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except IsADirectoryError:
         raise ImageError(f"{name}: a folder, not an image; name its files, or list them with find_images") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: {one_line(error)}; or raise PIL.Image.MAX_IMAGE_PIXELS (--max-pixels)") from None
     except UnidentifiedImageError:
         raise ImageError(f"{name}: not an image, or of a format that Pillow does not know") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more
@@ -133,18 +141,51 @@ def _refuse_unreadable(image: Image.Image, name: str) -> None:
         raise ImageError(f"{name}: animated or of several pages ({image.format}); save the one you mean by itself")
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str, like_torchvision: bool) -> Image.Image:
     _refuse_size(image.size, name)
+    if image.mode.startswith("I") and not like_torchvision:
+        image = _eight_bits(image)
     return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits scaled to 8: 65535 becomes 255. What never exceeds 255 is left as it is."""
+    pixels = np.asarray(image)
+    if pixels.size == 0 or pixels.max() <= 255:
+        return image
+    warnings.warn(
+        "pictures of 16 bits are scaled to 8; torchvision clips them at 255, mostly to white (--like-torchvision)",
+        ImageWarning,
+        stacklevel=2,
+    )
+    return Image.fromarray(np.clip((pixels.astype(np.int64) + 128) // 257, 0, 255).astype(np.uint8))
+
+
+def check_image(source: str) -> ImageError | None:
+    """Why an image file cannot be read to its last pixel; None where it can. JPEGs are decoded at an eighth."""
+    try:
+        with _binary_file(source, source_name(source)) as file, Image.open(file) as image:
+            _refuse_unreadable(image, source_name(source))
+            _refuse_size(image.size, source_name(source))
+            image.draft(None, (1, 1))
+            image.load()
+    except ImageError as error:
+        return error
+    except Exception:  # read_image finds the words
+        try:
+            read_image(source)
+        except ImageError as error:
+            return error
+    return None
 
 
 def _refuse_size(size: tuple[int, int], name: str) -> None:
     if min(size) < 1:
         raise ImageError(f"{name}: zero-sized, {size[0]}x{size[1]} pixels")
-    if Image.MAX_IMAGE_PIXELS is not None and size[0] * size[1] > Image.MAX_IMAGE_PIXELS:
+    if Image.MAX_IMAGE_PIXELS is not None and size[0] * size[1] > 2 * Image.MAX_IMAGE_PIXELS:
         raise ImageError(
-            f"{name}: {size[0]}x{size[1]} pixels is more than PIL.Image.MAX_IMAGE_PIXELS = {Image.MAX_IMAGE_PIXELS}; "
-            "a decompression bomb, or raise that number"
+            f"{name}: {size[0]}x{size[1]} pixels is more than twice PIL.Image.MAX_IMAGE_PIXELS = "
+            f"{Image.MAX_IMAGE_PIXELS}; a decompression bomb, or raise that number (--max-pixels)"
         )
 
 

@@ -18,6 +18,7 @@ class Preprocessing(NamedTuple):
     mean: tuple[float, ...]  # of the input's channels, in their order and after the division
     std: tuple[float, ...]
     warp: bool = False  # resized to a square whatever its shape, as Caffe's images were
+    like_torchvision: bool = False  # 16 bits are clipped at 255, as Pillow converts them, instead of scaled
 
     @property
     def channels(self) -> int:

@@ -19,7 +19,7 @@ class Failure:
 
 
 def find(paths: Sequence[str]) -> tuple[list[str], list[Failure]]:
-    """The image files that `paths` name, in their order and each once, and the paths that name none."""
+    """The image files that `paths` name, a row for each time they are named, and the paths that name none."""
     found: list[str] = []
     failures = []
     for path in paths:
@@ -27,7 +27,8 @@ def find(paths: Sequence[str]) -> tuple[list[str], list[Failure]]:
             found += find_images(path)
         except ImageError as error:
             failures.append(failed(path, error))
-    return list(dict.fromkeys(found)), failures  # each once: standard input cannot be read again
+    once = [i for i, file in enumerate(found) if file != "-" or i == found.index("-")]  # it cannot be read again
+    return [found[i] for i in once], failures
 
 
 def failed(file: str, error: ImageError) -> Failure:

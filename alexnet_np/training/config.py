@@ -88,6 +88,7 @@ class Config:
     dtype: str = "float32"
     backend: str = "numba"
     preprocessing: Mapping[str, Any] | None = None  # Preprocessing's fields; None: small images' or the preset's
+    strict: bool = False  # a picture that cannot be read is refused instead of left out
     like_torchvision: bool = False  # 16-bit pictures clipped at 255, as Pillow converts them, instead of scaled
 
     def __post_init__(self) -> None:

@@ -63,7 +63,7 @@ class Trainer:
         self.log = None if folder is None else MetricsLog(folder / "metrics.jsonl")
         self.run = Run(config, workers, cache, saved)
         self.last: Event = {} if saved is None else saved[1]["last"]  # the last epoch's figures
-        self.notices: list[str] = []  # what whoever resumed should know
+        self.notices: list[str] = list(self.run.notices)  # what whoever began or resumed should know
         self._begun = saved is not None
         self._saved_at = -math.inf
         self._listeners: list[Listener] = []
@@ -84,7 +84,7 @@ class Trainer:
             config = dataclasses.replace(begun, **changed)
             trainer = cls(config, folder, saved=(tensors, state), **options)
             MetricsLog(folder / "metrics.jsonl").cut(state["metrics_bytes"])
-        trainer.notices = [f"{problem}; going on from the one before" for problem in problems]
+        trainer.notices += [f"{problem}; going on from the one before" for problem in problems]
         if config.epochs != begun.epochs:
             drawn = "" if config.schedule in ENDLESS else f", the schedule {config.schedule!r} drawn out over them"
             trainer.notices.append(f"going on to {config.epochs} epochs instead of {begun.epochs}{drawn}")

@@ -62,6 +62,7 @@ class Run:
         self.schedule = build_schedule(config, self.optimizer, len(self.train_batches))
         self.at, recipe = Position(), self.task.recipe
         self.model.check_size((1, recipe.channels, recipe.crop, recipe.crop))  # now, not when the run has begun
+        self.notices = list(self.task.notices)
         if saved is not None:
             self._restore(*saved)
 
@@ -147,7 +148,8 @@ class Run:
 
     def _restore(self, tensors: Mapping[str, Array], state: Mapping[str, Any]) -> None:
         now, then = self.task.fingerprint(), state["data"]
-        if now != then:
+        moved = now != then and self.config.dataset == "folder" and now["classes"] == then["classes"]
+        if now != then and not moved:
             raise CheckpointError(
                 f"the data set has changed: now {len(now['classes'])} classes and {now['images']} images, then "
                 f"{len(then['classes'])} and {then['images']}, or other labels; bring the old one back, or start anew"
@@ -160,6 +162,12 @@ class Run:
         for name, layer in self._dropouts():
             layer.seed, layer.calls = state["dropout"][name]
         self.at = Position(**state["position"])
+        if moved:
+            self.at = Position(epoch=self.at.epoch, step=self.at.step)
+            self.notices.append(
+                f"the data set has changed: {now['images']} images to train on, {then['images']} when this was saved; "
+                f"going on with these, from the start of epoch {self.at.epoch + 1}; what is held out may be others"
+            )
 
     def _dropouts(self) -> Iterator[tuple[str, Dropout]]:
         return ((name, layer) for name, layer in self.model.leaves() if isinstance(layer, Dropout))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ from alexnet_np.presets import PRESETS
 from alexnet_np.training.config import SMALL_IMAGES, Config
 
 SYNTHETIC_IMAGES = 2000
-VALIDATION_FOLDERS = ("val", "validation", "test")
+TRAINING_FOLDERS = ("train", "training")  # in any case
+VALIDATION_FOLDERS = ("val", "valid", "validation", "test", "testing")  # the first of them that is there
 
 
 class Task(NamedTuple):
@@ -28,6 +30,7 @@ class Task(NamedTuple):
     train: Dataset
     validation: Dataset
     recipe: Preprocessing  # the input that the network takes
+    notices: Sequence[str] = ()  # what was left out
 
     @property
     def classes(self) -> list[str]:
@@ -43,16 +46,17 @@ def find_recipe_of(config: Config) -> Preprocessing:
     """The input of the network: small images are grey, as d2l's, whatever the preset."""
     given = config.recipe()
     if given is not None:
-        return given
+        return given._replace(like_torchvision=config.like_torchvision)
     if config.dataset in SMALL_IMAGES:
         return adjusted(PRESETS["d2l"].preprocessing, config.image_size, config.image_size)
-    return PRESETS[config.preset].preprocessing
+    return PRESETS[config.preset].preprocessing._replace(like_torchvision=config.like_torchvision)
 
 
 def open_task(config: Config, workers: int = 2, cache: Path | None = None) -> Task:
     """The training and validation images of `config`. Raises DataError, ImageError."""
+    notices: list[str] = []
     small = config.dataset in SMALL_IMAGES
-    train, validation = _small_images(config) if small else _folders(config, workers, cache)
+    train, validation = _small_images(config) if small else _folders(config, workers, cache, notices)
     if config.limit is not None:
         train = first_images(train, config.limit)
     if config.validation_limit is not None:
@@ -60,7 +64,7 @@ def open_task(config: Config, workers: int = 2, cache: Path | None = None) -> Ta
     for part, use in ((train, "train"), (validation, "validate")):
         if not len(part.targets):
             raise DataError(f"{config.data or config.dataset}: no images to {use} on")
-    return Task(train, validation, find_recipe_of(config))
+    return Task(train, validation, find_recipe_of(config), notices)
 
 
 def _small_images(config: Config) -> tuple[Dataset, Dataset]:
@@ -71,29 +75,46 @@ def _small_images(config: Config) -> tuple[Dataset, Dataset]:
     return Synthetic(count, **sizes, seed=0), Synthetic(max(1, count // 5), **sizes, seed=1)
 
 
-def _folders(config: Config, workers: int, cache: Path | None) -> tuple[Dataset, Dataset]:
-    """ROOT/train and ROOT/val where they are, else ROOT itself, of which a share is held out."""
-    root = Path(str(config.data))
-    held_out = validation_folder(root)
+def _folders(config: Config, workers: int, cache: Path | None, notices: list[str]) -> tuple[Dataset, Dataset]:
+    """ROOT/train and ROOT/val where they are, else ROOT itself or ROOT/train, of which a share is held out."""
+    root, held_out = folders_of(Path(str(config.data)))
+    recipe = find_recipe_of(config)
 
     def opened(folder: Path, name: str, classes: list[str] | None = None) -> ImageFolder:
         inside = None if cache is None else cache / name
-        return ImageFolder(folder, find_recipe_of(config), classes=classes, cache=inside, workers=workers)
+        made = ImageFolder(folder, recipe, classes=classes, cache=inside, workers=workers, strict=config.strict)
+        notices.extend(made.notices())
+        return made
 
-    if (root / "train").is_dir() and held_out is not None:
-        train = opened(root / "train", "train")
+    if held_out is not None:
+        train = opened(root, "train")
         return train, opened(held_out, "val", train.classes)
     return split(opened(root, "all"), config.validation, config.seed)
 
 
 def folders_of(root: Path) -> tuple[Path, Path | None]:
-    """A folder of images, and what is held out in it, if it is kept apart."""
-    return root, validation_folder(root)
+    """ROOT/train and ROOT/val, by whatever of their names and in whatever case; ROOT itself where there is no train.
+
+    Raises DataError where there is no ROOT, and where one is meant by two names.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    inside: dict[str, Path] = {}
+    for path in sorted(root.iterdir()):
+        name = path.name.lower()
+        if name in (*TRAINING_FOLDERS, *VALIDATION_FOLDERS) and path.is_dir():
+            if name in inside:
+                raise DataError(f"{root}: both {inside[name].name} and {path.name}; keep the one you mean")
+            inside[name] = path
+    train = next((inside[name] for name in TRAINING_FOLDERS if name in inside), None)
+    held_out = next((inside[name] for name in VALIDATION_FOLDERS if name in inside), None)
+    return (root, None) if train is None else (train, held_out)
 
 
-def validation_folder(root: Path) -> Path | None:
-    """ROOT/val, or what else it may be called."""
-    return next((root / name for name in VALIDATION_FOLDERS if (root / name).is_dir()), None)
+def held_out_below(root: Path) -> Path:
+    """The images to evaluate on below ROOT: its val/, by whatever name, else ROOT itself."""
+    names = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()} if root.is_dir() else {}
+    return next((names[name] for name in VALIDATION_FOLDERS if name in names), root)
 
 
 def first_images(dataset: Dataset, count: int) -> Dataset:

@@ -13,7 +13,7 @@ from alexnet_np.errors import ArgumentError
 from alexnet_np.models import AlexNet
 from alexnet_np.presets import alexnet, recipe_of
 from alexnet_np.training.config import Config
-from alexnet_np.training.task import folders_of, open_task
+from alexnet_np.training.task import held_out_below, open_task
 from alexnet_np.weights import registry, seal
 from alexnet_np.weights.reading import opened
 
@@ -52,5 +52,4 @@ def images_to_evaluate(trained: Trained, data: Path | None, workers: int = 2) ->
         return open_task(config, workers).validation
     if config is not None and config.dataset != "folder":
         return open_task(dataclasses.replace(config, data=str(data)), workers).validation
-    train, held_out = folders_of(data)
-    return ImageFolder(held_out or train, recipe_of(trained.model), classes=trained.classes, workers=workers)
+    return ImageFolder(held_out_below(data), recipe_of(trained.model), classes=trained.classes, workers=workers)
