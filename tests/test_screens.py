@@ -144,6 +144,25 @@ def test_pieces_are_left_out_or_moved_whole():
     assert show.in_lines(pieces, 25) == "epoch 1/2  loss 2.3000\n  accuracy 10.00%"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["evaluate", "run"], "stopped: 0 of 3 images were seen; nothing is kept"),
+        (["verify", *SMALL], "stopped: every layer would have been compared; nothing is kept"),
+        (["walk", "--width", 0.1], "stopped; nothing was written"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_ctrl_c_says_what_is_kept(arguments, said, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    for name in ("evaluate.from_logits", "study.compare", "study.walk_through"):
+        monkeypatch.setattr(f"alexnet_np.cli.{name}", interrupted)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", f"alexnet: {said}\n")
+
+
 def test_the_terminal_of_these_tests():
     assert drawn("abc\rx\n12345678", 4) == ["xbc", "1234", "5678"]
     assert drawn("bar\x1b[2K\rdone\nbar\r\x1b[2K\x1b[1A\x1b[2Kend", 80)[0] == "end"
