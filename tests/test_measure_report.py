@@ -89,3 +89,9 @@ def test_a_roofline_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     with refused(ArgumentError, r"roof.gif: a picture is written as .png, "):
         draw_roofline(report(CONV), tmp_path / "roof.gif")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_notebook_shows_the_times_and_what_is_missing():
+    missing = Row("conv", "torch", missing="torch is not installed")
+    shown = report(Row("conv", "numba", median=0.0125, best=0.01, spread=0.1, ratio=2.0), missing)._repr_html_()
+    assert all(cell in shown for cell in ("12.500", "10.000", "10%", "2.00", "missing: torch is not installed"))

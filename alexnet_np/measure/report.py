@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alexnet_np.text import html_table
+
 
 @dataclass
 class Row:
@@ -49,6 +51,18 @@ class Report:
     peaks: dict[str, float]
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what the rows of a work say together
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the times of every contender, and why one is missing."""
+        head = ("work", "contender", "", "median ms", "best ms", "spread", "× fastest peer")
+        rows = [
+            (row.work, row.contender, f"missing: {row.missing}", "", "", "", "")
+            if row.missing
+            else (row.work, row.contender, "", f"{1e3 * row.median:.3f}", f"{1e3 * row.best:.3f}", f"{row.spread:.0%}",
+                  f"{row.ratio:.2f}" if row.ratio else "")
+            for row in self.rows
+        ]  # fmt: skip
+        return html_table(head, rows, words=3, caption=title(self))
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")

@@ -24,6 +24,7 @@ from alexnet_np.plan import images
 from alexnet_np.plan.cuda_input import Input
 from alexnet_np.plan.cuda_training_program import Trained, TrainingProgram, TrainingRequest, dropout_layers
 from alexnet_np.plan.table import gigaflops, megabytes, table
+from alexnet_np.text import html_lines
 
 
 class CudaTrainingPlan:
@@ -144,6 +145,10 @@ class CudaTrainingPlan:
         """Write the step down for the model and the optimizer as they are."""
         self.program = TrainingProgram(self.request, self.queue, self._velocities, self._room)
         self.signature = self._signature()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the steps, a line each."""
+        return html_lines(repr(self))
 
     def __repr__(self) -> str:
         program, (H, W), smoothing = self.program, self.request.size, self.request.label_smoothing
