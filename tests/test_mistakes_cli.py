@@ -135,7 +135,8 @@ def place(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def inside(place, monkeypatch):
-    """In that folder, without published weights but the carried ones, and without a network."""
+    """In that folder, without published weights but the carried ones, without a network, on a machine at rest."""
+    monkeypatch.setattr("alexnet_np.measure.machine.others", lambda: None)
     monkeypatch.chdir(place)
     monkeypatch.setenv("ALEXNET_NP_HOME", str(place / "home"))
     monkeypatch.setenv("TORCH_HOME", str(place / "home"))
