@@ -8,7 +8,8 @@ from alexnet_np.kernels.gpu.window import Window
 def compute(x: Array, output: tuple[int, int]) -> Array:
     x = contiguous(x)
     y = empty((*x.shape[:2], *output), x)
-    window = Window(*x.shape[1:], *output)
+    C, H, W = x.shape[1:]
+    window = Window(C, H, W, *output)
     launch_each("adaptive_avg_pool2d", "adaptive_avg_pool2d_forward", y.size, x, y, window, real=x.dtype)
     return y
 
@@ -16,6 +17,7 @@ def compute(x: Array, output: tuple[int, int]) -> Array:
 def gradients(dy: Array, shape: tuple[int, ...]) -> Array:
     dy = contiguous(dy)
     dx = empty(shape, dy)
-    window = Window(*shape[1:], *dy.shape[2:])
+    (C, H, W), (OH, OW) = shape[1:], dy.shape[2:]
+    window = Window(C, H, W, OH, OW)
     launch_each("adaptive_avg_pool2d", "adaptive_avg_pool2d_backward", dx.size, dy, dx, window, real=dy.dtype)
     return dx

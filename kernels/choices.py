@@ -276,7 +276,7 @@ def ways(problem: Problem) -> list[Choice]:
 
 def row_of(choice: Choice, problem: Problem) -> Row:
     """The row that says this choice's algorithm of this problem: to run it so, or to keep that it was the fastest."""
-    tiles = {"tiles": (choice.m,)} if choice.m else {}
+    tiles: dict[str, Any] = {"tiles": (choice.m,)} if choice.m else {}
     return Row(choice.algorithm, problem.op, problem.device, **problem.conditions(), **tiles)
 
 

@@ -25,6 +25,7 @@ from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import choices
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.memory import plain
 from alexnet_np.kernels.cpu.openblas import gemm
 from alexnet_np.ops.conv2d import TERMS, Geometry, Gradients, Needs
 
@@ -81,8 +82,8 @@ def naive_gradients(dy: Array, x: Array, weight: Array, geometry: Geometry, need
 
 
 def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> Array:
-    x, filters = np.require(x, requirements="CAW"), np.require(weight, requirements="CAW").reshape(len(weight), -1)
-    bias = np.zeros(len(weight), x.dtype) if bias is None else np.require(bias, requirements="CAW")
+    x, filters = plain(x), plain(weight).reshape(len(weight), -1)
+    bias = np.zeros(len(weight), x.dtype) if bias is None else plain(bias)
     depth, (OH, OW) = max(1, min(TERMS, filters.shape[1])), geometry.output
     y = np.empty((len(x), len(weight), OH * OW), x.dtype)
     with threads.parallel() as workers:
@@ -94,8 +95,8 @@ def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> 
 
 
 def gradients(dy: Array, x: Array, weight: Array, geometry: Geometry, needs: Needs) -> Gradients:
-    x, filters = np.require(x, requirements="CAW"), np.require(weight, requirements="CAW").reshape(len(weight), -1)
-    dy = np.require(dy, requirements="CAW").reshape(len(x), len(weight), geometry.output[0] * geometry.output[1])
+    x, filters = plain(x), plain(weight).reshape(len(weight), -1)
+    dy = plain(dy).reshape(len(x), len(weight), geometry.output[0] * geometry.output[1])
     dx = input_gradient(dy, x.shape, filters, geometry) if needs[0] else None
     dweight = weight_gradient(dy, x, filters.shape, geometry).reshape(weight.shape) if needs[1] else None
     return dx, dweight, dy.sum((0, 2)) if needs[2] else None
@@ -139,9 +140,8 @@ class Windows(NamedTuple):
 
 
 def windows_of(geometry: Geometry) -> Windows:
-    pairs = (geometry.output, geometry.kernel, geometry.stride, geometry.dilation)
-    top, _, left, _ = geometry.padding
-    return Windows(geometry.groups, *(length for pair in pairs for length in pair), top, left)
+    groups, (top, _, left, _) = geometry.groups, geometry.padding
+    return Windows(groups, *geometry.output, *geometry.kernel, *geometry.stride, *geometry.dilation, top, left)
 
 
 def rows_in_cache(size: int, geometry: Geometry, itemsize: int) -> int:

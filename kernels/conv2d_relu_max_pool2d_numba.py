@@ -11,7 +11,7 @@ they work. Semantics: alexnet_np/ops/{conv2d,relu,max_pool2d}.py.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def gradients(
     weight: Array,
     geometry: Geometry,
     needs: Needs,
-    switches: Array | None,
+    switches: Any,
     windows: Windows | None,
 ) -> Gradients:
     """The convolution's dx, dweight and dbias for dy, the gradient of ReLU's output `y` or of the pooling's output."""
@@ -68,7 +68,7 @@ def gradients(
     lies = fast is not None and dy.size and dy.dtype == np.float32 and lies_channels_last(y)
     if windows is not None:
         lies = lies and max_pool2d.channels_last(y.shape, dy.dtype, windows, max_pool2d.kept_channels_last(switches))
-    if not lies:
+    if fast is None or not lies:
         if windows is not None:
             dy = max_pool2d.gradients(dy, switches, y.shape, windows)
         return conv2d.gradients(relu_numba.gradients(dy, y), x, weight, geometry, needs)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -103,7 +103,8 @@ def transformed(weight: Array, fast: Fast, groups: int) -> Array:
     For AlexNet's that takes 0.3 ms; transforming them takes more than ten times as long.
     """
     for kept in _kept:
-        if kept.weight() is weight and kept.fast == fast and np.array_equal(kept.values, weight):
+        alive: Any = kept.weight()
+        if alive is weight and kept.fast == fast and np.array_equal(kept.values, weight):
             return kept.u
     forget(weight)
     u = winograd.packed_filters(folded(weight, fast), fast.m, groups)
@@ -125,8 +126,8 @@ class Source:
             self.flat, self.image = channels_last(x)
         else:
             self.flat = np.require(x, np.float32, ["C", "W"]).reshape(-1)
-            top, _, left, _ = geometry.padding
-            self.folding = depth.Folding(*x.shape[1:], fast.S, top, left)
+            (C, H, W), (top, _, left, _) = x.shape[1:], geometry.padding
+            self.folding = depth.Folding(C, H, W, fast.S, top, left)
             self.image = framed(fast.C, geometry.output[0] + fast.r - 1, geometry.output[1] + fast.r - 1)
 
     def take(self, images: slice) -> tuple[Array, Image]:

@@ -26,6 +26,7 @@ from alexnet_np.device import Array
 from alexnet_np.kernels import choices
 from alexnet_np.kernels.array_version import array_version
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.memory import plain
 from alexnet_np.ops.local_response_norm import Geometry, by_group
 
 ROOTS = (0.5, 0.75)  # the beta that square roots can give; any other is left to NumPy, whose pow is vectorised
@@ -88,7 +89,7 @@ def norm_of(x: Array, geometry: Geometry) -> Norm:
 def compute(x: Array, geometry: Geometry) -> Array:
     if left(geometry):
         return array_version("local_response_norm").compute(x, geometry)
-    x = np.require(x, requirements="CAW")
+    x = plain(x)
     y = np.empty_like(x)
     with threads.parallel():
         _forward(by_group(x, geometry.groups), norm_of(x, geometry), positions(), by_group(y, geometry.groups))
@@ -98,7 +99,7 @@ def compute(x: Array, geometry: Geometry) -> Array:
 def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
     if left(geometry):
         return array_version("local_response_norm").gradients(dy, x, geometry)
-    dy, x = np.require(dy, requirements="CAW"), np.require(x, requirements="CAW")
+    dy, x = plain(dy), plain(x)
     dx = np.empty_like(x)
     with threads.parallel():
         grouped = (by_group(array, geometry.groups) for array in (dy, x))

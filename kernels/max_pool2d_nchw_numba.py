@@ -21,6 +21,7 @@ from numba import prange
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.memory import plain
 from alexnet_np.ops.max_pool2d import Geometry, switch_dtype
 
 
@@ -61,7 +62,7 @@ def naive_gradients(dy: Array, switches: Array, shape: tuple[int, int, int, int]
 
 def compute(x: Array, geometry: Geometry) -> tuple[Array, Array]:
     N, C, H, W = x.shape
-    planes = np.require(x, requirements="CAW").reshape(N * C, H, W)
+    planes = plain(x).reshape(N * C, H, W)
     y = np.empty((N * C, *geometry.output), x.dtype)
     switches = np.empty(y.shape, switch_dtype(geometry))
     with threads.parallel():
@@ -72,8 +73,8 @@ def compute(x: Array, geometry: Geometry) -> tuple[Array, Array]:
 def gradients(dy: Array, switches: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
     N, C, H, W = shape
     dx = np.zeros((N * C, H, W), dy.dtype)
-    dy = np.require(dy, requirements="CAW").reshape(N * C, *geometry.output)
-    switches = np.require(switches, requirements="CAW").reshape(dy.shape)
+    dy = plain(dy).reshape(N * C, *geometry.output)
+    switches = plain(switches).reshape(dy.shape)
     with threads.parallel():
         _backward(dy, switches, flat(geometry), dx)
     return dx.reshape(shape)

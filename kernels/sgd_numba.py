@@ -59,7 +59,7 @@ def compute(w: Array, g: Array, v: Array | None, step: Step) -> None:
     if lines is None:
         array_version("sgd").compute(w, g, v, step)
         return
-    numbers = (np.float32(x) for x in (step.lr, step.momentum, 1 - step.dampening, step.weight_decay))
-    rates = Rates(*numbers, step.nesterov, step.first)
+    lr, momentum, keep, decay = map(np.float32, (step.lr, step.momentum, 1 - step.dampening, step.weight_decay))
+    rates = Rates(lr, momentum, keep, decay, step.nesterov, step.first)
     with threads.parallel():
         (update_without_momentum if v is None else update)(*lines, rates, choices.sizes("sgd")["chunk"])

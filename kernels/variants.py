@@ -21,6 +21,7 @@ from alexnet_np.backend import BACKENDS, KERNELS, OPS, available_backends, compu
 from alexnet_np.errors import ArgumentError
 from alexnet_np.kernels import choices
 from alexnet_np.kernels.choices import Row
+from alexnet_np.kernels.cpu.memory import plain
 
 FLOATS = ("float32", "float64")
 SINGLE = ("float32",)  # float64 is handed on to another version of the op
@@ -178,11 +179,11 @@ def load(variant: Variant) -> Any:
 
 
 def on_plain_arrays(function: Callable) -> Callable:
-    """`function` of arrays in C order, aligned and writeable: Numba would compile it anew for each other kind."""
+    """`function` of arrays that need no other kernel compiled than the one for plain ones."""
 
     @wraps(function)
     def run(*arguments: Any) -> Any:
-        return function(*(np.require(a, None, ["C", "A", "W"]) if isinstance(a, np.ndarray) else a for a in arguments))
+        return function(*(plain(a) if isinstance(a, np.ndarray) else a for a in arguments))
 
     return run
 

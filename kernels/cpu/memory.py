@@ -72,3 +72,8 @@ def _block(size: int) -> Array:
     while excess > 0:
         excess -= _idle.pop(0).size
     return np.empty(size, np.uint8)
+
+
+def plain(array: Array) -> Array:
+    """`array`, or a copy: in C order, aligned and writeable, since Numba compiles a kernel anew for each other kind."""
+    return np.require(array, None, ["C", "A", "W"])

@@ -199,7 +199,7 @@ class Emitter:
         first = self.builder.insert_element(undefined, scalar, ir.IntType(32)(0))
         return self.builder.shuffle_vector(first, undefined, ir.Constant(INTS, [0] * LANES))
 
-    def interleave(self, a: ir.Value, b: ir.Value, first: int) -> ir.Value:
+    def interleave(self, a: ir.Value, b: ir.Value, first: Any) -> ir.Value:
         """a[first], b[first], a[first+1], b[first+1], ... as many as fit a vector."""
         order = [first + i // 2 + i % 2 * LANES for i in range(LANES)]
         return self.builder.shuffle_vector(a, b, ir.Constant(INTS, order))

@@ -78,11 +78,12 @@ def to_struct(group: Any, real: Any) -> ctypes.Structure:
     values = [to_struct(value, real) if is_group(value) else value for value in group]
     if any(isinstance(value, int) and abs(value) > MOST for value in values):
         raise BackendError(f"cuda: {group} has a number beyond 32 bits; use smaller arrays")
-    return structure(type(group), real)(*values)
+    kind: Any = type(group)
+    return structure(kind, real)(*values)
 
 
 @cache
-def structure(group: type, real: Any) -> type[ctypes.Structure]:
+def structure(group: Any, real: Any) -> type[ctypes.Structure]:
     """The C struct of a NamedTuple, from the types of its fields."""
     fields = [(name, field(kind, real)) for name, kind in get_type_hints(group).items()]
     return type(group.__name__, (ctypes.Structure,), {"_fields_": fields})

@@ -87,9 +87,9 @@ class Multiply(NamedTuple):
     product: Product
 
     def bind(self, tape: Tape, queue: Queue) -> Callable[[], None]:
-        operands = {"a": self.product.a, "b": self.product.b, "out": self.product.out}
-        real = {name: x._replace(address=tape.real_address(x.address)) for name, x in operands.items()}
-        return partial(queue.cublas.gemm, self.product._replace(**real))
+        given = self.product
+        a, b, out = (x._replace(address=tape.real_address(x.address)) for x in (given.a, given.b, given.out))
+        return partial(queue.cublas.gemm, given._replace(a=a, b=b, out=out))
 
 
 class Zero(NamedTuple):

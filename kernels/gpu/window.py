@@ -26,4 +26,5 @@ Pair = tuple[int, int]
 
 def sliding(shape: tuple[int, ...], output: Pair, kernel: Pair, steps: tuple[Pair, Pair], before: Pair) -> Window:
     """Over an input (N,C,H,W); `steps`: stride and dilation, `before`: the padding above and to the left."""
-    return Window(*shape[1:], *output, *kernel, *steps[0], *steps[1], *before)
+    _, C, H, W = shape
+    return Window(C, H, W, *output, *kernel, *steps[0], *steps[1], *before)
