@@ -26,9 +26,9 @@ from alexnet_np.errors import (
 if TYPE_CHECKING:
     from alexnet_np import ops, study, weights
     from alexnet_np.backend import available_backends, use_backend
+    from alexnet_np.identity import alexnet, preprocess
     from alexnet_np.layers import no_grad
     from alexnet_np.plan import compile, compile_training
-    from alexnet_np.presets import alexnet, preprocess
     from alexnet_np.study.summary import summary
     from alexnet_np.threads import get_num_threads, set_num_threads
     from alexnet_np.training.sgd import SGD
@@ -40,13 +40,13 @@ __version__ = "0.1.0"
 # name -> the module it lives in, loaded when first used, so that `import alexnet_np` stays quick
 _LAZY = {
     "SGD": "alexnet_np.training.sgd",
-    "alexnet": "alexnet_np.presets",
+    "alexnet": "alexnet_np.identity",
     "available_backends": "alexnet_np.backend",
     "compile": "alexnet_np.plan",
     "compile_training": "alexnet_np.plan",
     "get_num_threads": "alexnet_np.threads",
     "no_grad": "alexnet_np.layers",
-    "preprocess": "alexnet_np.presets",
+    "preprocess": "alexnet_np.identity",
     "set_num_threads": "alexnet_np.threads",
     "summary": "alexnet_np.study.summary",
     "use_backend": "alexnet_np.backend",

@@ -1,7 +1,7 @@
 """What a network is, beside its numbers: the record that travels with every file of weights that is written here.
 
     said = Description("d2l", num_classes=10, in_channels=1, width=1 / 8, activation="tanh")
-    presets.build(said)               the network
+    identity.build(said)              the network
     model.described()                 the record of a network
     described_in(metadata)            as a file's metadata holds it (weights/seal.py)
 

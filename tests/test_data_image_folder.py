@@ -14,7 +14,8 @@ from alexnet_np.data import image_folder
 from alexnet_np.data.augment import CenterCrop
 from alexnet_np.data.image_folder import ImageFolder
 from alexnet_np.errors import DataError, ImageError
-from alexnet_np.presets import PRESETS, preprocess
+from alexnet_np.identity import preprocess
+from alexnet_np.presets import PRESETS
 
 TORCHVISION, D2L = PRESETS["torchvision"].preprocessing, PRESETS["d2l"].preprocessing
 

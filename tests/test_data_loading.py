@@ -12,7 +12,8 @@ from alexnet_np.data import background
 from alexnet_np.data.background import batches_in_background
 from alexnet_np.data.loading import find_images, load_batches
 from alexnet_np.errors import ArgumentError, ImageError
-from alexnet_np.presets import PRESETS, preprocess
+from alexnet_np.identity import preprocess
+from alexnet_np.presets import PRESETS
 
 TORCHVISION = PRESETS["torchvision"].preprocessing
 

@@ -13,8 +13,9 @@ from alexnet_np import ops
 from alexnet_np.cli.app import app
 from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.description import Description, described_in
+from alexnet_np.identity import build, identify, labels_of
 from alexnet_np.layers import Dropout, Identity, LocalResponseNorm, MaxPool2d, Tanh
-from alexnet_np.presets import PRESETS, build, describe, identify, labels_of
+from alexnet_np.presets import PRESETS, describe
 from alexnet_np.study.torch_net import TorchNet
 from alexnet_np.training.config import Config
 from alexnet_np.training.loop import Trainer

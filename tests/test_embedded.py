@@ -22,7 +22,8 @@ from alexnet_np.data.dataset import Subset
 from alexnet_np.data.garments import garments
 from alexnet_np.data.labels import FASHION_MNIST
 from alexnet_np.data.loader import Loader
-from alexnet_np.presets import PRESETS, preprocess, preset_of_weights
+from alexnet_np.identity import preprocess
+from alexnet_np.presets import PRESETS, preset_of_weights
 from alexnet_np.study.contact_sheet import SIDE, Tile, contact_sheet
 from alexnet_np.training import checkpoint
 from alexnet_np.training.evaluation import evaluate

@@ -14,7 +14,8 @@ from alexnet_np.data import preprocess as module
 from alexnet_np.data.labels import FASHION_MNIST, imagenet_categories
 from alexnet_np.data.preprocess import prepare, read_image
 from alexnet_np.errors import ArgumentError, DtypeError, ImageError
-from alexnet_np.presets import PRESETS, preprocess
+from alexnet_np.identity import preprocess
+from alexnet_np.presets import PRESETS
 from alexnet_np.study.verify import import_torchvision
 
 CAT = Path(module.__file__).parent.parent / "assets" / "cat.jpg"

@@ -12,9 +12,10 @@ import alexnet_np as anp
 from alexnet_np.data.augment import IMAGENET_COLOUR, RandomCrop
 from alexnet_np.data.labels import FASHION_MNIST
 from alexnet_np.errors import ArgumentError, WeightsError
+from alexnet_np.identity import labels_of
 from alexnet_np.layers import LocalResponseNorm, MaxPool2d
 from alexnet_np.networks import Layers, Width, paper
-from alexnet_np.presets import PRESETS, labels_of, preset_of_weights, published, recognise
+from alexnet_np.presets import PRESETS, preset_of_weights, published, recognise
 from alexnet_np.weights import registry
 
 # The weights of every layer but the last, as FACTS and the papers have them.

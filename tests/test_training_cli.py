@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import alexnet_np as anp
 from alexnet_np import ops
 from alexnet_np.cli.app import app
-from alexnet_np.presets import preprocess
+from alexnet_np.identity import preprocess
 from alexnet_np.training import checkpoint
 from alexnet_np.training.checkpoint import Checkpoints
 from alexnet_np.training.config import CHOICES

@@ -16,9 +16,9 @@ from alexnet_np.data.garments import Garment, garments
 from alexnet_np.device import to_cpu
 from alexnet_np.errors import DataError
 from alexnet_np.files import PAINTED, picture
+from alexnet_np.identity import preprocess
 from alexnet_np.layers import no_grad
 from alexnet_np.ops import softmax
-from alexnet_np.presets import preprocess
 from alexnet_np.study.contact_sheet import Tile, contact_sheet
 from alexnet_np.weights import registry
 

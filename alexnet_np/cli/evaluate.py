@@ -14,8 +14,8 @@ from alexnet_np.cli import show
 from alexnet_np.cli.options import BatchSize, JobBackend, Json, Preset
 from alexnet_np.errors import ArgumentError, DataError
 from alexnet_np.files import picture_format
+from alexnet_np.identity import labels_of, recipe_of
 from alexnet_np.jobs.choosing import AUTO
-from alexnet_np.presets import labels_of, recipe_of
 from alexnet_np.training.ablation import ablate as train_variants
 from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import from_logits

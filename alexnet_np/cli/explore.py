@@ -15,7 +15,8 @@ from alexnet_np.data.loading import SUFFIXES
 from alexnet_np.data.preprocess import read_pixels, source_name
 from alexnet_np.errors import ArgumentError, DataError, one_line
 from alexnet_np.files import replacing
-from alexnet_np.presets import PRESETS, recipe_of
+from alexnet_np.identity import recipe_of
+from alexnet_np.presets import PRESETS
 from alexnet_np.study.explorer import Subject, render
 from alexnet_np.weights import registry
 

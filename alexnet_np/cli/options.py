@@ -13,9 +13,10 @@ from alexnet_np.data.preprocess import ImageSource
 from alexnet_np.data.preprocess import prepare as prepare_image
 from alexnet_np.device import Array, beside
 from alexnet_np.errors import WeightsError
+from alexnet_np.identity import alexnet, labels_of, recipe_of
 from alexnet_np.jobs.choosing import ENGINES
 from alexnet_np.models import AlexNet
-from alexnet_np.presets import PRESETS, alexnet, check_preset, labels_of, published, recipe_of
+from alexnet_np.presets import PRESETS, check_preset, published
 from alexnet_np.weights import registry
 
 NETWORK = "Network"

@@ -14,7 +14,8 @@ from alexnet_np.cli.options import Json, MaxPixels
 from alexnet_np.cli.training_progress import ProgressBar
 from alexnet_np.errors import CheckpointError, DataError, MissingPackageError, WeightsError
 from alexnet_np.files import picture_format
-from alexnet_np.presets import PRESETS, identify
+from alexnet_np.identity import identify
+from alexnet_np.presets import PRESETS
 from alexnet_np.training.checkpoint import Checkpoints
 from alexnet_np.training.config import CHOICES, Config
 from alexnet_np.training.interrupt import Stopped

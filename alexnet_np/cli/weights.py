@@ -10,7 +10,8 @@ import typer
 
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Json
-from alexnet_np.presets import preset_of_weights, recognise, said_of
+from alexnet_np.identity import said_of
+from alexnet_np.presets import preset_of_weights, recognise
 from alexnet_np.weights import registry
 from alexnet_np.weights.convert import convert as convert_file
 from alexnet_np.weights.convert import inspect as inspect_file

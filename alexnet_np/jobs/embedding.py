@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np.errors import DataError, one_line
+from alexnet_np.identity import recipe_of
 from alexnet_np.jobs.engine import Engine, open_engine
 from alexnet_np.jobs.finding import Failure
 from alexnet_np.jobs.parts import PART, Parts, identity_of
@@ -18,7 +19,6 @@ from alexnet_np.jobs.rows import Rows, cut, stream_chunks
 from alexnet_np.jobs.vectors import Vectors, check_output, write
 from alexnet_np.layers import Linear
 from alexnet_np.models import AlexNet
-from alexnet_np.presets import recipe_of
 
 Progress = Callable[[int], None]  # how many images more are done
 

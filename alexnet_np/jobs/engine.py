@@ -19,11 +19,11 @@ from alexnet_np.data.preprocess import normalise
 from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.device import Array, beside, to_cpu
 from alexnet_np.errors import AlexNetError, ArgumentError, one_line
+from alexnet_np.identity import recipe_of
 from alexnet_np.jobs.choosing import AUTO, Choice, choose, workers_at_once
 from alexnet_np.layers import no_grad, stand_in
 from alexnet_np.models import AlexNet
 from alexnet_np.plan import compile as compile_plan
-from alexnet_np.presets import recipe_of
 
 LOGITS = "logits"
 FEEDERS = 3  # threads that decode for one worker, while it computes another's chunk

@@ -26,6 +26,7 @@ import alexnet_np as anp
 from alexnet_np import jobs
 from alexnet_np.data.loading import find_images, load_batches
 from alexnet_np.data.preprocess import read_pixels
+from alexnet_np.identity import recipe_of
 from alexnet_np.jobs.rows import cut
 from alexnet_np.jobs.workers import in_order
 from alexnet_np.measure.harness import Contender, Run, Work, attempt
@@ -33,7 +34,6 @@ from alexnet_np.measure.load import JPEG_SIZE, write_photographs
 from alexnet_np.measure.model import BATCH_IS_FREE
 from alexnet_np.measure.peers import torch_net
 from alexnet_np.measure.report import Row
-from alexnet_np.presets import recipe_of
 from alexnet_np.study.summary import summary
 from alexnet_np.study.torch_net import import_torch, import_torchvision
 from alexnet_np.threads import get_num_threads

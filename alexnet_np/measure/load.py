@@ -21,8 +21,9 @@ import numpy as np
 from alexnet_np import weights
 from alexnet_np.data.loading import find_images, load_batches
 from alexnet_np.files import package
+from alexnet_np.identity import alexnet
 from alexnet_np.measure.harness import Contender, Work
-from alexnet_np.presets import PRESETS, alexnet
+from alexnet_np.presets import PRESETS
 from alexnet_np.study.torch_net import import_torch, import_torchvision
 
 JPEGS, JPEG_SIZE, BATCH, WORKERS = 64, (500, 375), 32, 2

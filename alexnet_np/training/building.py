@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from alexnet_np.description import Description
+from alexnet_np.identity import build, find_weights, said_of, wanted_by
 from alexnet_np.initialisation import initialise
 from alexnet_np.models import AlexNet
-from alexnet_np.presets import build, find_weights, said_of, wanted_by
 from alexnet_np.training.config import Config
 from alexnet_np.training.schedules import (
     ConstantLR,

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from alexnet_np.data.dataset import Dataset
 from alexnet_np.data.image_folder import ImageFolder
 from alexnet_np.errors import ArgumentError
+from alexnet_np.identity import alexnet, recipe_of
 from alexnet_np.models import AlexNet
-from alexnet_np.presets import alexnet, recipe_of
 from alexnet_np.training.config import Config
 from alexnet_np.training.task import held_out_below, open_task
 from alexnet_np.weights import registry, seal

@@ -1,0 +1,247 @@
+"""Which network: built by its preset's name, or whatever the weights of a file, a run or a mapping are of.
+
+alexnet("paper", ...)            the network, from its record in presets.py
+alexnet(None, weights="x.npz")   the one that the file says, or that the shapes in it show
+preprocess(image, model=model)   its input
+identify(weights)                the same without building it: a Description
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from alexnet_np.data.labels import imagenet_categories
+from alexnet_np.data.recipe import Preprocessing, adjusted
+from alexnet_np.description import Description, described_in
+from alexnet_np.errors import ArgumentError, WeightsError
+from alexnet_np.initialisation import initialise
+from alexnet_np.models import AlexNet
+from alexnet_np.text import quoted
+from alexnet_np.weights.fitting import Wanted
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from alexnet_np.data.preprocess import ImageSource
+    from alexnet_np.weights.leaves import Contents
+
+
+from alexnet_np.presets import PRESETS, check_preset, describe, fitting, preset_of_weights, recognise, weight_shapes
+
+Shape = tuple[int, ...]
+
+
+def alexnet(
+    preset: str | None = "torchvision",
+    weights: Any = None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    width: float | None = 1.0,
+    dtype: Any = "float32",
+    seed: int | None = None,
+    backend: str | None = None,
+) -> AlexNet:
+    """Build a network. It starts in training mode, as torch's modules do: call `.eval()` to switch dropout off.
+
+    `preset`: a name in PRESETS: "torchvision", "paper", "krizhevsky145", "bvlc", "caffenet", "onnx" or "d2l". None:
+    whatever the weights are of, as their file says (every one that was written here does) or as their shapes show; then
+    the sizes and all that was changed in the network come with them.
+    `weights`: None (seeded random), a published name ("IMAGENET1K_V1", or torchvision's member of it), a file, the
+    folder of a run of `alexnet train`, or a mapping name -> array. Prefixes, containers and what else is in them do not
+    matter (weights/finding.py).
+    `num_classes`, `in_channels`: the preset's by default. `width` scales every hidden width (channels, dense units);
+    None: all sizes are what the weights have, of whichever preset.
+    `seed` fixes initialisation and dropout; without one they differ from run to run.
+    `backend`: "numpy", "numba", "cupy" or "cuda" (alexnet_np/backend.py); by default use_backend's, or the array's.
+    Raises ArgumentError, WeightsError (also where a file says that its network is another one), BackendError.
+    """
+    if preset is not None:
+        check_preset(preset)
+    if weights is None:
+        said = describe(preset or "torchvision", num_classes, in_channels, 1.0 if width is None else width)
+    else:
+        sizes = {"num_classes": num_classes, "in_channels": in_channels}
+        said = _described(weights, preset, None if preset is None and width == 1 else width, sizes)
+    model = build(said, dtype, seed)
+    if weights is None:
+        initialise(model.named_parameters(), model.seed)
+    else:
+        model.load_state_dict(find_weights(weights, wanted_by(model)))
+    return model if backend is None else model.to(backend)
+
+
+def _described(weights: Any, preset: str | None, width: float | None, sizes: dict[str, Any]) -> Description:
+    """The network that weights are to be loaded into: theirs, if it agrees with what is asked for."""
+    said = identify(weights, preset) if preset is None or width is None else said_of(weights)
+    if said is None and preset is not None:  # nobody says: the preset's, into which they will fit or not
+        return describe(preset, sizes["num_classes"], sizes["in_channels"], 1.0 if width is None else width)
+    assert said is not None
+    asked = {"preset": preset, "width": width, **sizes}
+    said.check_same(asked, name_of(weights), "leave that open (preset=None): the weights bring it along")
+    return said
+
+
+def build(said: Description, dtype: Any = "float32", seed: int | None = None) -> AlexNet:
+    """The network of a description, without numbers in its weights. Raises ArgumentError, DtypeError."""
+    known = PRESETS[check_preset(said.preset)]
+    features, avgpool, classifier = known.build(said.in_channels, said.num_classes, said.width)
+    features, classifier = ([said.changed(layer) for layer in part] for part in (features, classifier))
+    model = AlexNet(said.preset, features, avgpool, classifier, secrets.randbits(32) if seed is None else seed)
+    model.said = said
+    model.input_size = None if said.preprocessing is None else said.preprocessing.crop
+    return model.astype(dtype)
+
+
+def find_weights(weights: Any, wanted: Wanted) -> Mapping[str, Any]:
+    """name -> array, from a mapping, a published name or a file: those in it that fit. Raises WeightsError."""
+    from alexnet_np.weights import registry  # only now: reading files needs more than building a network
+
+    return registry.load(weights, wanted)
+
+
+def wanted_by(model: AlexNet, head: bool = True) -> Wanted:
+    """What weights have to be like to be `model`'s; without the head those of the last layer may be anything."""
+    shapes: dict[str, Shape | None] = {name: parameter.shape for name, parameter in model.named_parameters()}
+    if not head:
+        shapes |= dict.fromkeys(list(shapes)[-2:])
+    recipe = model.described().preprocessing
+    return Wanted(shapes, None if recipe is None else recipe.mode)
+
+
+def preprocess(
+    image: ImageSource,
+    *,
+    preset: str = "torchvision",
+    model: AlexNet | None = None,
+    resize_size: int | None = None,
+    crop_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    dtype: Any = "float32",
+    like_torchvision: bool = False,
+) -> np.ndarray:
+    """One image as a network's input: (3,224,224) for torchvision's, (3,227,227) BGR for Caffe's, (1,224,224) d2l's.
+
+    `image`: a path, "-" for standard input, bytes, a binary file, or a PIL image of any mode. Its shorter side is
+    resized to `resize_size` (bilinear, antialiased), the central square of `crop_size` cut out (black where the image
+    is smaller), and that normalised by `mean` and `std`, in units of the scaled pixels (0..1; 0..255 for "paper"). What
+    is None is the preset's, or that of `model`, a network that knows how its pictures were prepared: one that was
+    trained here, loaded from a file of ours, or built from a preset. `dtype`: float32 or float64.
+    The traps: the EXIF orientation is not applied, because torchvision does not apply it (call
+    `PIL.ImageOps.exif_transpose` first for an upright picture); 16-bit grey is scaled to 8 bits, with a warning,
+    and with `like_torchvision` clipped at 255 as Pillow converts it.
+    Raises ImageError, also for sides of more than about 1:1365, which the resize would grow beyond Pillow's guard;
+    ArgumentError for a preset or a number out of range; DtypeError.
+    Source: torchvision, `transforms/_presets.py`, class ImageClassification.
+    """
+    from alexnet_np.data.preprocess import prepare  # only now: a network needs no Pillow
+
+    recipe = PRESETS[check_preset(preset)].preprocessing if model is None else recipe_of(model)
+    recipe = adjusted(recipe, resize_size, crop_size, mean, std)
+    return prepare(image, recipe._replace(like_torchvision=True) if like_torchvision else recipe, dtype)
+
+
+def identify(weights: Any, preset: str | None = None) -> Description:
+    """The network of a published name, a file, a run's folder or a mapping: as the file says, or as shapes show.
+
+    `preset`: which one it should be, where several have the same shapes; it is taken at its own sizes where the shapes
+    show nothing, as those of towers in files of their own. Raises WeightsError where none fits.
+    """
+    from alexnet_np.weights import finding, registry
+
+    with _contents(weights) as contents:
+        said = _said(contents)
+        if said is not None:
+            return said
+        shapes = {name: leaf.shape for name, leaf in finding.mapping(contents).leaves.items()}
+    only = preset
+    if only is None and isinstance(weights, str) and weights in registry.names():
+        only = preset_of_weights(weights)
+    turned = {name: (*shape[:-3:-1], *shape[:-2]) for name, shape in shapes.items()}  # TensorFlow's layout
+    fits = fitting(shapes, only) or fitting(turned, only)
+    if len(fits) > 1:
+        alike = " and ".join(said.preset for said in fits)
+        raise WeightsError(
+            f"{name_of(weights)}: the weights of {alike} have the same names and shapes; they differ in layers without "
+            f"weights: say which with preset={fits[0].preset!r} or another of them"
+        )
+    found = fits[0] if fits else None
+    other = recognise(shapes) if found is None and only else None
+    if other is not None:
+        raise WeightsError(f"{name_of(weights)}: weights of {other}, not of {only}: leave the preset open (None)")
+    if found is None and preset is not None:
+        return describe(preset)
+    if found is None:
+        listed = [str(shape) for shape in shapes.values() if len(shape) > 1]
+        raise WeightsError(
+            f"{name_of(weights)}: of no known network, at any width: {only or ', '.join(PRESETS)} does not have the "
+            f"shapes {', '.join(listed[:8]) or 'of no weight'}"
+        )
+    return found
+
+
+def said_of(weights: Any) -> Description | None:
+    """The network that a file says its weights are of; None where nobody says. Raises WeightsError."""
+    if isinstance(weights, Mapping):
+        return None
+    with _contents(weights) as contents:
+        return _said(contents)
+
+
+def name_of(weights: Any) -> str:
+    return "a mapping in memory" if isinstance(weights, Mapping) else str(weights)
+
+
+def _contents(weights: Any) -> AbstractContextManager[Contents]:
+    from alexnet_np.weights import registry
+    from alexnet_np.weights.memory import contents_of
+    from alexnet_np.weights.reading import opened
+
+    if isinstance(weights, Mapping):
+        return nullcontext(contents_of(weights))
+    return opened(registry.path_of(weights))
+
+
+def _said(contents: Contents) -> Description | None:
+    """What the metadata says, if the arrays bear it out: nothing is built larger than what the file holds."""
+    from alexnet_np.weights import finding
+
+    said = described_in(contents.metadata)
+    if said is None:
+        return None
+    leaves = finding.mapping(contents).leaves
+    numbers = sum(prod(leaf.shape) for leaf in leaves.values())
+    too_large = max(said.num_classes, said.in_channels, said.width**2 * 1e7) > numbers + 1e6
+    if said.preset not in PRESETS:
+        raise WeightsError(f"says that it is of a preset {quoted(said.preset)}; there are {', '.join(PRESETS)}")
+    shapes = Counter(leaf.shape for leaf in leaves.values() if len(leaf.shape) > 1)
+    if too_large or shapes != Counter(weight_shapes(said)):
+        raise WeightsError(f"says that it is of {said}, which its weights are not: written anew by another program?")
+    return said
+
+
+def labels_of(model: AlexNet) -> list[str]:
+    """The names of a network's classes, or their numbers where nobody has named them."""
+    said = model.described()
+    if said.classes is not None:
+        return list(said.classes)
+    for names in (PRESETS[model.preset].labels(), imagenet_categories()):
+        if len(names) == model.num_classes:
+            return list(names)
+    return [f"class {i}" for i in range(model.num_classes)]
+
+
+def recipe_of(model: AlexNet) -> Preprocessing:
+    """What is done to a network's pictures. Raises ArgumentError where nobody knows."""
+    recipe = model.described().preprocessing
+    if recipe is None:
+        raise ArgumentError(
+            f"no preprocessing is known for this network of {model.in_channels} channels: prepare x, (N,"
+            f"{model.in_channels},H,W), yourself"
+        )
+    return recipe

@@ -1,0 +1,125 @@
+"""The floor plan: docs/rooms.md is what the imports are, no arrow points upwards; files and signatures stay small."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MOST_LINES, MOST_PARAMETERS = 400, 12
+WORKSHOPS = ("cpu", "gpu")  # of kernels/, rooms of their own
+FACE = "alexnet_np"  # hands names on, each looked up when it is first used
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for folder in ("alexnet_np", "kernels"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            parts = parts if folder == "alexnet_np" else ("alexnet_np", *parts)
+            found[".".join(parts).removesuffix(".__init__")] = file
+    return found
+
+
+def room(module: str) -> str:
+    _, first, *rest = module.split(".")
+    return f"{first}/{rest[0]}" if first == "kernels" and rest and rest[0] in WORKSHOPS else first
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """Of each module those of the package that it imports, wherever in it."""
+    known, found = modules(), {}
+    for module, file in known.items():
+        wanted: set[str] = set()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                wanted |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                wanted |= {name if name in known else node.module for name in names}
+        found[module] = {name for name in wanted if name in known and name not in (module, FACE)}
+    return found
+
+
+@cache
+def arrows() -> dict[str, set[str]]:
+    """Of each room those that it imports."""
+    found: dict[str, set[str]] = {room(module): set() for module in modules() if module != FACE}
+    for module, wanted in imports().items():
+        if module != FACE:
+            found[room(module)] |= {room(name) for name in wanted} - {room(module)}
+    return found
+
+
+@cache
+def drawing() -> dict[str, set[str]]:
+    """docs/rooms.md: rooms from the top down, and what an arrow leads to."""
+    block = re.search(r"```\n(.*?)```", (ROOT / "docs" / "rooms.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    lines = (line.partition(" -> ") for line in block[1].splitlines() if line.strip())
+    return {name.split()[0]: set(wanted.split()) for name, _, wanted in lines}
+
+
+def test_the_drawing_is_what_the_imports_are() -> None:
+    assert set(drawing()) == set(arrows())
+    for name, wanted in arrows().items():
+        assert drawing()[name] == wanted, f"docs/rooms.md: {name} -> {' '.join(sorted(wanted))}"
+
+
+def test_no_arrow_points_upwards() -> None:
+    floors = list(drawing())
+    upward = [(a, b) for a, wanted in drawing().items() for b in wanted if floors.index(b) < floors.index(a)]
+    assert upward == []
+
+
+def test_no_circle() -> None:
+    """Take away what imports nothing that is left, again and again: of a circle something stays."""
+    left = {module: set(wanted) for module, wanted in imports().items() if module != FACE}
+    while free := [module for module, wanted in left.items() if not wanted & left.keys()]:
+        for module in free:
+            del left[module]
+    assert left == {}
+
+
+def test_a_circle_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = "alexnet_np.layers", "alexnet_np.fusion"
+    assert one in imports()[other]
+    imports.cache_clear()
+    found = imports()
+    monkeypatch.setitem(found, one, found[one] | {other})
+    with pytest.raises(AssertionError):
+        test_no_circle()
+    imports.cache_clear()
+
+
+def sources() -> list[Path]:
+    return [
+        file for folder in ("alexnet_np", "kernels", "tests", "benchmarks") for file in (ROOT / folder).rglob("*.py")
+    ]
+
+
+def test_files_fit_on_a_few_screens() -> None:
+    long = {str(f.relative_to(ROOT)): n for f in sources() if (n := f.read_text("utf-8").count("\n")) > MOST_LINES}
+    assert long == {}
+
+
+def test_functions_take_few_arguments() -> None:
+    """But for the command line's, whose parameters are its options."""
+    many = []
+    for file in sources():
+        if (ROOT / "alexnet_np" / "cli") in file.parents:
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                given = node.args
+                count = len(given.posonlyargs + given.args + given.kwonlyargs)
+                if count > MOST_PARAMETERS:
+                    many.append((str(file.relative_to(ROOT)), node.name, count))
+    assert many == []
