@@ -17,7 +17,6 @@ from PIL import Image
 import alexnet_np as anp
 from alexnet_np import jobs, threads
 from alexnet_np.jobs import choosing, parts
-from alexnet_np.jobs.workers import in_order
 
 CAT = Path(anp.__file__).parent / "assets" / "cat.jpg"
 COUNT = 40
@@ -70,63 +69,7 @@ def copy_of(model):
 # Workers
 
 
-def test_results_come_in_order_whoever_is_slow():
-    def slow_at_first(chunk):
-        time.sleep(0.05 if chunk == 0 else 0)
-        return chunk
-
-    assert list(in_order(range(50), [slow_at_first] * 3)) == list(range(50))
-
-
-def test_a_worker_never_has_two_chunks_and_only_a_few_are_ahead():
-    busy, begun = [threading.Lock() for _ in range(2)], []
-
-    def worker(i):
-        def work(chunk):
-            assert busy[i].acquire(blocking=False)
-            time.sleep(0.001)
-            busy[i].release()
-            return chunk
-
-        return work
-
-    def chunks():
-        for i in range(40):
-            begun.append(i)
-            yield i
-
-    for done, chunk in enumerate(in_order(chunks(), [worker(0), worker(1)])):
-        assert chunk == done
-        assert len(begun) <= done + 6
-
-
-def test_a_workers_error_arrives_and_stops_the_rest():
-    seen = []
-
-    def work(chunk):
-        seen.append(chunk)
-        if chunk == 3:
-            raise ValueError("at three")
-        return chunk
-
-    results = in_order(range(1000), [work] * 2)
-    assert list(itertools.islice(results, 3)) == [0, 1, 2]
-    with pytest.raises(ValueError, match="at three"):
-        next(results)
-    assert len(seen) < 20
-
-
 # Threads and plans
-
-
-def test_kernels_run_on_one_thread_inside_alone():
-    before = threads.get_num_threads()
-    with threads.alone():
-        assert threads.get_num_threads() == 1
-        with threads.alone(), threads.parallel() as workers:
-            assert workers == 1
-        assert threads.get_num_threads() == 1
-    assert threads.get_num_threads() == before
 
 
 @pytest.mark.parametrize("preset", ["torchvision", "paper", "d2l"])

@@ -9,8 +9,6 @@ import pickle
 import subprocess
 import sys
 import threading
-from enum import Enum
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +19,6 @@ import weight_files as wf  # noqa: E402
 
 import alexnet_np as anp  # noqa: E402
 from alexnet_np.errors import WeightsError  # noqa: E402
-from alexnet_np.weights import registry  # noqa: E402
 
 WIDTH = 1 / 32  # of torchvision's network, with ten classes: the files are kilobytes
 
@@ -266,21 +263,6 @@ def test_bfloat16_is_shown_as_such(tmp_path, tensors):
     half = {name: tensor.bfloat16().float() for name, tensor in tensors.items()}
     same(load(tmp_path / "w.pth"), half)
     same(load({name: tensor.bfloat16() for name, tensor in tensors.items()}), half)
-
-
-def test_members_of_torchvisions_enum(monkeypatch, tmp_path):
-    url = registry.ENTRIES["IMAGENET1K_V1"].url
-    members = Enum("AlexNet_Weights", {"IMAGENET1K_V1": SimpleNamespace(url=url)})
-    others = Enum(
-        "ResNet18_Weights", {"IMAGENET1K_V1": SimpleNamespace(url="https://download.pytorch.org/resnet18.pth")}
-    )
-    monkeypatch.setattr(registry, "find", lambda name: tmp_path / name)
-    assert registry.path_of(members.IMAGENET1K_V1) == tmp_path / "IMAGENET1K_V1"
-    with pytest.raises(WeightsError, match="ResNet18_Weights.IMAGENET1K_V1 is not of AlexNet"):
-        registry.path_of(others.IMAGENET1K_V1)
-    for wrong in (True, 3, b"x"):
-        with pytest.raises(WeightsError, match="weights must be a published name"):
-            anp.alexnet(weights=wrong)
 
 
 # Files that somebody else writes to.
