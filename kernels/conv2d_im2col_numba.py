@@ -170,7 +170,7 @@ def _forward(
                 high = min(K, low + depth)
                 columns = matrix(scratch[worker], high - low, (last - first) * OW)
                 im2col(x[n, g * CG : (g + 1) * CG], windows, low, first, last, columns)
-                gemm(filters[g * FG : (g + 1) * FG, low:high], columns, out, 1)
+                gemm(filters[g * FG : (g + 1) * FG, low:high], columns, out, 1, TERMS)
 
 
 @parallel_kernel
@@ -189,7 +189,7 @@ def _input_gradient(
             for first in range(0, OH, rows):
                 last = min(OH, first + rows)
                 columns = matrix(scratch[worker], (high - low) * taps, (last - first) * OW)
-                gemm(weights, dy[n, g * FG : (g + 1) * FG, first * OW : last * OW], columns, 0)
+                gemm(weights, dy[n, g * FG : (g + 1) * FG, first * OW : last * OW], columns, 0, TERMS)
                 col2im(columns, windows, first, last, dx[n, g * CG + low : g * CG + high])
 
 
@@ -210,7 +210,7 @@ def _weight_gradient(
                     last = min(OH, first + rows)
                     columns = matrix(scratch[worker], high - low, (last - first) * OW)
                     im2col(x[n, g * CG : (g + 1) * CG], windows, low, first, last, columns)
-                    gemm(dy[n, g * FG : (g + 1) * FG, first * OW : last * OW], columns.T, out, 1)
+                    gemm(dy[n, g * FG : (g + 1) * FG, first * OW : last * OW], columns.T, out, 1, TERMS)
 
 
 @kernel

@@ -13,6 +13,10 @@ ROOT = Path(__file__).parents[1]
 MOST_LINES, MOST_PARAMETERS = 400, 12
 WORKSHOPS = ("cpu", "gpu")  # of kernels/, rooms of their own
 FACE = "alexnet_np"  # hands names on, each looked up when it is first used
+BY_NAME = {  # who names modules in strings: the switch, the face, what hands on to an op's array version or its module
+    "alexnet_np": "_LAZY",
+    "alexnet_np.backend": "IMPLEMENTATIONS",
+}
 
 
 @cache
@@ -123,3 +127,62 @@ def test_functions_take_few_arguments() -> None:
                 if count > MOST_PARAMETERS:
                     many.append((str(file.relative_to(ROOT)), node.name, count))
     assert many == []
+
+
+def names_in_strings(code: str) -> set[str]:
+    nodes = ast.walk(ast.parse(code))
+    return {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value in modules()}
+
+
+def test_only_the_tables_name_modules_in_strings() -> None:
+    """`importlib.import_module("alexnet_np.layers")` would be an import that no drawing shows."""
+    naming = {m for m, file in modules().items() if names_in_strings(file.read_text("utf-8")) - {FACE, m}}
+    assert naming - BY_NAME.keys() == set()
+    for module, table in BY_NAME.items():
+        assert f"\n{table} = {{" in modules()[module].read_text("utf-8")
+    assert names_in_strings("import_module('alexnet_np.layers')") == {"alexnet_np.layers"}
+
+
+def test_imports_say_where_from() -> None:
+    """No relative ones, which `imports` would not read."""
+    for module, file in modules().items():
+        nodes = ast.walk(ast.parse(file.read_text("utf-8")))
+        assert not [node.lineno for node in nodes if isinstance(node, ast.ImportFrom) and node.level], module
+
+
+def imported(file: Path) -> set[str]:
+    """The dotted names in all import statements of a file."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_the_face_is_for_those_above_everything() -> None:
+    """It loads whatever it is asked for: who imports it imports all."""
+    asking = {room(module) for module, file in modules().items() if module != FACE and asks_the_face(file)}
+    assert asking <= {"cli", "measure"}
+
+
+def asks_the_face(file: Path) -> bool:
+    """Whether it imports the package itself, or a name of it that is no module."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import) and FACE in [alias.name for alias in node.names]:
+            return True
+        if isinstance(node, ast.ImportFrom) and node.module == FACE:
+            names = {f"{FACE}.{alias.name}" for alias in node.names}
+            if any(name not in modules() for name in names):
+                return True
+    return False
+
+
+def test_nobody_imports_the_benchmarks_and_they_do_not_import_the_tests() -> None:
+    for file in [*modules().values(), *(ROOT / "tests").rglob("*.py")]:
+        assert not [name for name in imported(file) if "benchmarks" in name.split(".")], file
+    tests = {file.stem for file in (ROOT / "tests").rglob("*.py")}
+    for file in (ROOT / "benchmarks").rglob("*.py"):
+        assert not {name.split(".")[0] for name in imported(file)} & tests, file
+        assert "sys.path" not in file.read_text("utf-8"), file

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np import __version__, ops
+from alexnet_np import ops
 from alexnet_np.device import Array, beside
 from alexnet_np.errors import AlexNetError, CheckpointError
 from alexnet_np.layers import Dropout
@@ -176,7 +176,7 @@ class Run:
 def environment() -> dict[str, Any]:
     """What, beside the configuration and the data, may change the last bits of a run."""
     return {
-        "alexnet-np": __version__,
+        "alexnet-np": version("alexnet-np"),
         "numpy": version("numpy"),
         "numba": version("numba"),
         "python": ".".join(map(str, sys.version_info[:2])),

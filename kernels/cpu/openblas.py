@@ -19,7 +19,6 @@ from numba.extending import overload
 
 from alexnet_np.errors import MissingPackageError
 from alexnet_np.kernels.cpu.jit import kernel
-from alexnet_np.ops.conv2d import TERMS
 
 try:
     import scipy_openblas32
@@ -47,28 +46,28 @@ PRODUCTS = {
 }
 
 
-def gemm(a: Any, b: Any, c: Any, beta: float) -> None:
+def gemm(a: Any, b: Any, c: Any, beta: float, terms: int) -> None:
     """c = a · b + beta * c for a (M,K), b (K,N) and c (M,N) of one dtype, callable from kernels only.
 
     Each is a matrix with consecutive rows or a transposed view of one (`a.T`); c has consecutive rows. With beta = 0
-    c's old values do not count, not even NaN. Long sums are cut in pieces of TERMS, as the array operations cut them.
+    c's old values do not count, not even NaN. Sums are cut in pieces of at most `terms`, so that long ones round less.
     """
     raise NotImplementedError("gemm is for compiled kernels; in Python write a @ b")
 
 
 @overload(gemm)
-def _gemm(a: Any, b: Any, c: Any, beta: Any) -> Any:
+def _gemm(a: Any, b: Any, c: Any, beta: Any, terms: Any) -> Any:
     product = PRODUCTS[a.dtype]
     real = np.dtype(a.dtype.name).type
 
-    def call(a: Any, b: Any, c: Any, beta: Any) -> None:
+    def call(a: Any, b: Any, c: Any, beta: Any, terms: Any) -> None:
         (a_order, a_step), (b_order, b_step), (_, c_step) = order(a), order(b), order(c)
         (M, N), K = c.shape, a.shape[1]
-        for k in range(0, max(1, K), TERMS):
+        for k in range(0, max(1, K), terms):
             a_at, b_at = a.ctypes.data + k * a.strides[1], b.ctypes.data + k * b.strides[0]
-            terms, one, keep = min(TERMS, K - k), real(1), real(beta if k == 0 else 1)
+            count, one, keep = min(terms, K - k), real(1), real(beta if k == 0 else 1)
             into = c.ctypes.data
-            product(ROW_MAJOR, a_order, b_order, M, N, terms, one, a_at, a_step, b_at, b_step, keep, into, c_step)
+            product(ROW_MAJOR, a_order, b_order, M, N, count, one, a_at, a_step, b_at, b_step, keep, into, c_step)
 
     return call
 

@@ -13,12 +13,12 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
-import alexnet_np
 from alexnet_np.data.preprocess import normalise
 from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.device import array_module
@@ -64,7 +64,7 @@ def render(subjects: Sequence[Subject]) -> str:
     machine = f"{platform.machine()}, {get_num_threads()} threads"
     return template.render(
         nets=nets,
-        about={"version": alexnet_np.__version__, "machine": machine},
+        about={"version": version("alexnet-np"), "machine": machine},
         style=style,
         script=script,
         style_hash=sha256(style),
