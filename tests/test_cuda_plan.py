@@ -10,12 +10,12 @@ import copy
 import pickle
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
+from at_once import at_once
 from cuda_shim import ShimExecutor, compiler
 from cuda_shim.machines import machine_called
 from cuda_shim.plans import build, images, machine, photographs
@@ -303,11 +303,7 @@ def test_one_plan_in_several_threads(machine) -> None:
             if not np.array_equal(machine.fetch(plan(xs[i])), expected[i]):
                 wrong.append((which, turn))
 
-    threads = [threading.Thread(target=work, args=(which,)) for which in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, range(3))
     assert not wrong
 
 

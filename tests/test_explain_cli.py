@@ -4,28 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import fails, run
 
 import alexnet_np as anp
-from alexnet_np.cli.app import app
 from alexnet_np.data.garments import garments
 
 SMALL = ("--weights", "random", "--width", "0.0625")
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="alexnet")
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, (result.stdout, result.stderr)
-    return result
-
-
-def fails(*arguments):
-    result = run(*arguments, code=1)
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1
-    return result.stderr.removeprefix("alexnet: ").strip()
 
 
 def test_in_words():

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import fails, run
 
 import alexnet_np as anp
-from alexnet_np.cli.app import app
 from alexnet_np.data.preprocess import read_pixels
 from alexnet_np.layers import Identity, Sigmoid, Tanh
 from alexnet_np.presets import PRESETS
@@ -162,21 +161,6 @@ def test_without_jinja2_it_says_what_to_install(monkeypatch):
 
 
 # alexnet explore
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="alexnet")
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, (result.stdout, result.stderr)
-    return result
-
-
-def fails(*arguments):
-    result = run(*arguments, code=1)
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1
-    return result.stderr.removeprefix("alexnet: ").strip()
 
 
 def test_the_carried_network_s_page_is_small(tmp_path):

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from at_once import at_once
 
 from alexnet_np.kernels.cpu import memory
 
@@ -111,11 +112,7 @@ def test_threads_never_get_the_same_block():
             if (array[::4096] != mark).any():
                 wrong.append(mark)
 
-    workers = [threading.Thread(target=work, args=(mark,)) for mark in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    at_once(work, range(4))
     assert not wrong
 
 

@@ -4,13 +4,13 @@ import copy
 import pickle
 import subprocess
 import sys
-import threading
 import tracemalloc
 import warnings
 from unittest import mock
 
 import numpy as np
 import pytest
+from at_once import at_once
 
 import alexnet_np as anp
 from alexnet_np.data.preprocess import normalise
@@ -175,11 +175,7 @@ def test_two_plans_and_one_plan_in_two_threads():
             if not np.array_equal(plans[p](xs[i]), expected[p][i]):
                 wrong.append((p, i))
 
-    threads = [threading.Thread(target=work, args=(which,)) for which in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, range(3))
     assert not wrong
 
 

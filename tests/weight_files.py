@@ -15,27 +15,19 @@ from typing import Any
 import numpy as np
 import torch
 
+
 # torchvision's names; the shapes at width 1 and with 1000 classes are torchvision's too
-FULL = {
-    "features.0": (64, 3, 11, 11),
-    "features.3": (192, 64, 5, 5),
-    "features.6": (384, 192, 3, 3),
-    "features.8": (256, 384, 3, 3),
-    "features.10": (256, 256, 3, 3),
-    "classifier.1": (4096, 9216),
-    "classifier.4": (4096, 4096),
-    "classifier.6": (1000, 4096),
-}
-NARROW = {
-    "features.0": (2, 3, 11, 11),
-    "features.3": (3, 2, 5, 5),
-    "features.6": (4, 3, 3, 3),
-    "features.8": (3, 4, 3, 3),
-    "features.10": (2, 3, 3, 3),
-    "classifier.1": (6, 72),
-    "classifier.4": (6, 6),
-    "classifier.6": (10, 6),
-}
+def shapes(maps: tuple[int, ...], units: int, classes: int) -> dict[str, tuple[int, ...]]:
+    """By `maps` of each convolution and `units` of the two hidden dense layers."""
+    names = "features.0", "features.3", "features.6", "features.8", "features.10"
+    sizes = zip(names, maps, (3, *maps), (11, 5, 3, 3, 3), strict=False)
+    convolutions = {name: (F, C, K, K) for name, F, C, K in sizes}
+    dense = {"classifier.1": (units, 36 * maps[-1]), "classifier.4": (units, units), "classifier.6": (classes, units)}
+    return convolutions | dense
+
+
+FULL = shapes((64, 192, 384, 256, 256), 4096, 1000)
+NARROW = shapes((2, 3, 4, 3, 2), 6, 10)
 
 
 def state_dict(shapes: Mapping[str, tuple[int, ...]] = NARROW, seed: int = 0) -> OrderedDict[str, torch.Tensor]:

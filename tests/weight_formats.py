@@ -176,48 +176,30 @@ def hwio(state: State) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return result
 
 
+def _short(value: str) -> bytes:
+    return b"U" + bytes([len(value)]) + value.encode()
+
+
+def _ndarray(kind: str, order: str, flags: bytes, version: bytes, shape: bytes, contents: bytes) -> bytes:
+    """An array as Python 2 pickled it: made empty, then given its shape, dtype and contents."""
+    empty = wf.tup(wf.glob("numpy", "ndarray"), b"K\x00\x85", _short("b"))
+    made = wf.glob("numpy.core.multiarray", "_reconstruct") + empty + b"R"
+    state = wf.tup(b"K\x03", _short(order), b"N", b"N", b"N", wf.number(-1), wf.number(-1), flags)
+    dtype = wf.glob("numpy", "dtype") + wf.tup(_short(kind), b"K\x00", b"K\x01") + b"R" + state + b"b"
+    return made + wf.tup(version, shape, dtype, b"\x89", contents) + b"b"
+
+
 def guerzhoy(path: Path, state: State) -> Path:
     """bvlc_alexnet.npy: numpy.save under Python 2, of a dict name -> [weights, biases], opcode by opcode."""
 
-    def short(value: str) -> bytes:
-        return b"U" + bytes([len(value)]) + value.encode()
-
     def array(value: np.ndarray) -> bytes:
-        made = (
-            wf.glob("numpy.core.multiarray", "_reconstruct")
-            + wf.tup(wf.glob("numpy", "ndarray"), b"K\x00\x85", short("b"))
-            + b"R"
-        )
-        dtype = (
-            wf.glob("numpy", "dtype")
-            + wf.tup(short("f4"), b"K\x00", b"K\x01")
-            + b"R"
-            + wf.tup(b"K\x03", short("<"), b"N", b"N", b"N", wf.number(-1), wf.number(-1), b"K\x00")
-            + b"b"
-        )
         raw = value.astype("<f4").tobytes()
-        return (
-            made
-            + wf.tup(
-                b"K\x01", wf.tup(*map(wf.number, value.shape)), dtype, b"\x89", b"T" + struct.pack("<i", len(raw)) + raw
-            )
-            + b"b"
-        )
+        shape = b"K\x01", wf.tup(*map(wf.number, value.shape))
+        return _ndarray("f4", "<", b"K\x00", *shape, contents=b"T" + struct.pack("<i", len(raw)) + raw)
 
-    entries = b"".join(short(name) + b"](" + array(w) + array(b) + b"e" for name, (w, b) in hwio(state).items())
-    outer = (
-        wf.glob("numpy.core.multiarray", "_reconstruct")
-        + wf.tup(wf.glob("numpy", "ndarray"), b"K\x00\x85", short("b"))
-        + b"R"
-    )
-    dtype = (
-        wf.glob("numpy", "dtype")
-        + wf.tup(short("O8"), b"K\x00", b"K\x01")
-        + b"R"
-        + wf.tup(b"K\x03", short("|"), b"N", b"N", b"N", wf.number(-1), wf.number(-1), b"K?")
-        + b"b"
-    )
-    saved = b"\x80\x02" + outer + wf.tup(b"K\x01", b")", dtype, b"\x89", b"](}(" + entries + b"ue") + b"b."
+    entries = b"".join(_short(name) + b"](" + array(w) + array(b) + b"e" for name, (w, b) in hwio(state).items())
+    whole = _ndarray("O8", "|", b"K?", b"K\x01", b")", contents=b"](}(" + entries + b"ue")
+    saved = b"\x80\x02" + whole + b"."
     header = b"{'descr': '|O', 'fortran_order': False, 'shape': (), }"
     header += b" " * (-(10 + len(header) + 1) % 16) + b"\n"
     path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + saved)
