@@ -32,8 +32,48 @@ from alexnet_np.ops.local_response_norm import Geometry, by_group
 ROOTS = (0.5, 0.75)  # the beta that square roots can give; any other is left to NumPy, whose pow is vectorised
 
 
-@kernel
 def naive_compute(x: Array, geometry: Geometry) -> Array:
+    return (naive_within if geometry.region == "within" else naive_across)(x, geometry)
+
+
+def naive_gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
+    return (naive_gradients_within if geometry.region == "within" else naive_gradients_across)(dy, x, geometry)
+
+
+@kernel
+def naive_within(x: Array, geometry: Geometry) -> Array:
+    low, high, scale, beta, k = geometry.low, geometry.high, geometry.scale, geometry.beta, geometry.k
+    N, C, H, W = x.shape
+    y = np.empty_like(x)
+    for n, c, i, j in np.ndindex(N, C, H, W):
+        s = k
+        for row in range(max(0, i - low), min(H, i + high + 1)):
+            for column in range(max(0, j - low), min(W, j + high + 1)):
+                s += scale * float(x[n, c, row, column]) ** 2
+        y[n, c, i, j] = x[n, c, i, j] / s**beta
+    return y
+
+
+@kernel
+def naive_gradients_within(dy: Array, x: Array, geometry: Geometry) -> Array:
+    low, high, scale, beta, k = geometry.low, geometry.high, geometry.scale, geometry.beta, geometry.k
+    N, C, H, W = x.shape
+    dx = np.zeros(x.shape)
+    for n, c, i, j in np.ndindex(N, C, H, W):
+        s = k
+        for row in range(max(0, i - low), min(H, i + high + 1)):
+            for column in range(max(0, j - low), min(W, j + high + 1)):
+                s += scale * float(x[n, c, row, column]) ** 2
+        dx[n, c, i, j] += dy[n, c, i, j] * s**-beta
+        pull = 2 * scale * beta * float(dy[n, c, i, j]) * float(x[n, c, i, j]) * s ** (-beta - 1)
+        for row in range(max(0, i - low), min(H, i + high + 1)):
+            for column in range(max(0, j - low), min(W, j + high + 1)):
+                dx[n, c, row, column] -= pull * float(x[n, c, row, column])
+    return dx.astype(x.dtype)
+
+
+@kernel
+def naive_across(x: Array, geometry: Geometry) -> Array:
     low, high, scale, beta, k = geometry.low, geometry.high, geometry.scale, geometry.beta, geometry.k
     N, C, L = x.shape
     group = C // geometry.groups
@@ -50,7 +90,7 @@ def naive_compute(x: Array, geometry: Geometry) -> Array:
 
 
 @kernel
-def naive_gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
+def naive_gradients_across(dy: Array, x: Array, geometry: Geometry) -> Array:
     low, high, scale, beta, k = geometry.low, geometry.high, geometry.scale, geometry.beta, geometry.k
     N, C, L = x.shape
     group = C // geometry.groups
