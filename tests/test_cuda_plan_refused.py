@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cuda_shim.plans import build, images, machine, photographs
@@ -66,8 +68,8 @@ def test_wrong_compilations_are_named(machine) -> None:
     plan = anp.compile(model, max_batch=2, size=99)
     with pytest.raises(anp.ArgumentError, match="pinned_input takes 1 to 2 images, got 3"):
         plan.pinned_input(3)
-    model.preset = "mine"
-    with pytest.raises(anp.ArgumentError, match="no preprocessing is known for 'mine'; give x as float32"):
+    model.said = replace(model.described(), preprocessing=None)
+    with pytest.raises(anp.ArgumentError, match="no preprocessing is known for '.*'; give x as float32"):
         plan(photographs(1))
     with pytest.raises(anp.DtypeError, match="the model is float64; plans are float32"):
         anp.compile(model.astype("float64"))

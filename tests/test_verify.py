@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import alexnet_np as anp
-from alexnet_np.layers import AdaptiveAvgPool2d, Conv2d, LocalResponseNorm, MaxPool2d
+from alexnet_np.layers import AdaptiveAvgPool2d, Conv2d, Layer, LocalResponseNorm, MaxPool2d
 from alexnet_np.presets import PRESETS
 from alexnet_np.study.verify import (
     FLOAT32_WINOGRAD,
@@ -237,8 +237,20 @@ def test_torch_modules_compute_what_the_layers_do(layer):
 
 
 def test_what_torch_cannot_compute_is_refused():
-    with pytest.raises(anp.AlexNetError, match=r"torch has no module that computes LocalResponseNorm\(size=4"):
-        torch_module(LocalResponseNorm(4, convention="onnx"))
+    class Shift(Layer):
+        """No layer of torch's."""
+
+    with pytest.raises(anp.AlexNetError, match=r"torch has no module that computes Shift\(\)"):
+        torch_module(Shift())
+
+
+@pytest.mark.parametrize("convention", ["onnx", "paper", "matconvnet"])
+def test_windows_that_torch_does_not_have_are_summed_by_its_operations(convention):
+    layer, x = (
+        LocalResponseNorm(4, alpha=1.0, convention=convention),
+        np.random.default_rng(0).normal(size=(2, 9, 3, 3)),
+    )
+    np.testing.assert_allclose(torch_module(layer)(torch.from_numpy(x)).numpy(), layer(x), rtol=1e-12)
 
 
 def test_the_logits_of_torchs_network():

@@ -222,8 +222,10 @@ def test_an_interrupt_leaves_nothing(tmp_path, published, monkeypatch):
     assert list((tmp_path / "ours").iterdir()) == []
 
 
-def test_the_progress_bar(tmp_path, published, capsys):
+def test_the_progress_bar(tmp_path, published, capsys, monkeypatch):
+    """On a terminal; elsewhere there is none."""
     pytest.importorskip("rich")
+    monkeypatch.setenv("FORCE_COLOR", "1")
     anp.weights.download(NAME)
     shown = capsys.readouterr()
     assert shown.out == "" and registry.ENTRIES[NAME].file in shown.err

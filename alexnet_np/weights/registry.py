@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import Enum
@@ -125,7 +126,13 @@ def path_of(weights: Any) -> Path:
             f"{os.fspath(name)}: neither a run's folder nor a file nor one of the published weights "
             f"{', '.join(names())}"
         )
-    return in_run(Path(name)) if Path(name).is_dir() else Path(name)
+    run = Path(name).is_dir() and not _of_cuda_convnet(Path(name))
+    return in_run(Path(name)) if run else Path(name)
+
+
+def _of_cuda_convnet(folder: Path) -> bool:
+    """Whether it holds checkpoints named epoch.batch, as cuda-convnet's folders do."""
+    return any(re.fullmatch(r"\d+\.\d+", file.name) for file in folder.iterdir())
 
 
 def in_run(folder: Path) -> Path:

@@ -25,7 +25,7 @@ GENERATIONS = 16  # folders of other contents that stay beside ours: other versi
 
 # What machine code is made of: this folder with its workshop, and where kernels take constants from.
 KERNELS = Path(__file__).parent.parent
-CONSTANTS = ("random.py", "ops/conv2d.py")
+CONSTANTS = ("random.py", "backend.py", "ops/conv2d.py")
 
 
 def sources() -> list[Path]:

@@ -25,6 +25,7 @@ from alexnet_np.weights.source import Source
 from alexnet_np.weights.steps import Pads, Step, step
 
 SIMPLE = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softmax": "softmax", "LogSoftmax": "softmax"}
+NEIGHBOURS = ".neighbours"  # how onnx_write.py calls the ones that sum a normalisation's window: no layer's weight
 SIMPLE |= {"Flatten": "flatten", "Reshape": "flatten", "Dropout": "dropout", "GlobalAveragePool": "adaptive"}
 
 
@@ -111,6 +112,8 @@ class _Graph:
     def weights(self, node: Node) -> tuple[str, Leaf, str | None, Leaf | None] | None:
         """(name, weight, name, bias) of a layer that has constant ones."""
         if node.kind not in ("Conv", "Gemm", "MatMul") or len(node.inputs) < 2:
+            return None
+        if node.inputs[1].endswith(NEIGHBOURS):
             return None
         weight = self.constant(node.inputs[1])
         if weight is None or len(weight.shape) != (4 if node.kind == "Conv" else 2):

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np.errors import MissingPackageError, WeightsError
+from alexnet_np.weights.formats.onnx_file import NEIGHBOURS
 from alexnet_np.weights.lrn import Reach, reach
 from alexnet_np.weights.steps import Network, Step, output_size
 
@@ -147,7 +148,7 @@ class _Graph:
             n = (sees.low + sees.high + 1) ** 2
         else:
             n = 1
-            self.node("Conv", name, self.x, self.constant(f"{name}.neighbours", _neighbours(self.shape[0], sees)))
+            self.node("Conv", name, self.x, self.constant(f"{name}{NEIGHBOURS}", _neighbours(self.shape[0], sees)))
         self.node("Mul", name, self.x, self.constant(f"{name}.alpha", np.float32(sees.scale * n)))
         self.node("Add", name, self.x, self.constant(f"{name}.k", np.float32(sees.k)))
         self.node("Pow", name, self.x, self.constant(f"{name}.beta", np.float32(sees.beta)))
