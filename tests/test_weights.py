@@ -299,7 +299,7 @@ def fails(path: Path | str, *words: str) -> str:
         (b"\xef\xbb\xbf \n<html>", "web page"),
         (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 244408911\n", "git lfs pull"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(100), "alexnet.pth: "),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "Unable to synchronously open file"),
         (bytes(4096), "supported: .pth"),
         (b"PK\x03\x04" + bytes(100), "cut short or damaged"),
         (b"hello", "supported: .pth"),
