@@ -24,12 +24,15 @@ from alexnet_np.errors import (
 )
 
 if TYPE_CHECKING:
-    from alexnet_np import ops, study, weights
+    from alexnet_np import layers, ops, study, weights
     from alexnet_np.backend import available_backends, use_backend
     from alexnet_np.identity import alexnet, preprocess
     from alexnet_np.layers import no_grad
+    from alexnet_np.models import AlexNet
     from alexnet_np.plan import compile, compile_training
     from alexnet_np.study.summary import summary
+    from alexnet_np.study.verify import verify
+    from alexnet_np.study.walk import walk
     from alexnet_np.threads import get_num_threads, set_num_threads
     from alexnet_np.training.sgd import SGD
 
@@ -39,6 +42,7 @@ __version__ = "0.1.0"
 
 # name -> the module it lives in, loaded when first used, so that `import alexnet_np` stays quick
 _LAZY = {
+    "AlexNet": "alexnet_np.models",
     "SGD": "alexnet_np.training.sgd",
     "alexnet": "alexnet_np.identity",
     "available_backends": "alexnet_np.backend",
@@ -50,10 +54,13 @@ _LAZY = {
     "set_num_threads": "alexnet_np.threads",
     "summary": "alexnet_np.study.summary",
     "use_backend": "alexnet_np.backend",
+    "verify": "alexnet_np.study.verify",
+    "walk": "alexnet_np.study.walk",
 }
-_SUBMODULES = ("ops", "study", "weights")
+_SUBMODULES = ("layers", "ops", "study", "weights")
 
 __all__ = [
+    "AlexNet",
     "AlexNetError",
     "ArgumentError",
     "BackendError",
@@ -71,6 +78,7 @@ __all__ = [
     "compile",
     "compile_training",
     "get_num_threads",
+    "layers",
     "no_grad",
     "ops",
     "preprocess",
@@ -78,6 +86,8 @@ __all__ = [
     "study",
     "summary",
     "use_backend",
+    "verify",
+    "walk",
     "weights",
 ]
 

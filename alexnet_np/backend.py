@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from functools import wraps
 from types import MappingProxyType
 from typing import Any
 
+from alexnet_np.arguments import shown
 from alexnet_np.device import Array, clear_errors, count_gpus, on_gpu
 from alexnet_np.errors import BackendError, one_line
 
@@ -88,11 +90,9 @@ def check_backend(name: str) -> str:
 
     Raises BackendError naming the choices otherwise: nothing falls back silently.
     """
-    if name in _usable:
-        return name
-    if name not in BACKENDS:
-        raise BackendError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
-    reason = _why_unavailable(name)
+    if not isinstance(name, str) or name not in BACKENDS:
+        raise BackendError(f"unknown backend {shown(name)}: choose one of {', '.join(BACKENDS)}")
+    reason = None if name in _usable else _why_unavailable(name)
     if reason:
         usable = ", ".join(n for n, ok in available_backends().items() if ok is True)
         raise BackendError(f"backend {name!r} is unavailable: {reason}; usable here: {usable}")
@@ -100,14 +100,32 @@ def check_backend(name: str) -> str:
     return name
 
 
-@contextmanager
-def use_backend(name: str | None) -> Iterator[None]:
-    """Ops inside the `with` run on backend `name`; None means the array operations of the array's device."""
-    token = _chosen.set(name if name is None else check_backend(name))
-    try:
-        yield
-    finally:
-        _chosen.reset(token)
+class use_backend:  # noqa: N801 - a `with`, as torch's no_grad
+    """Ops inside the `with` run on backend `name`; None means the array operations of the array's device.
+
+    A decorator as well: `@use_backend("numba")`. Raises BackendError.
+    """
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name if name is None else check_backend(name)
+        self._tokens: list[Token[str | None]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(_chosen.set(self.name))
+
+    def __exit__(self, *exc: object) -> None:
+        _chosen.reset(self._tokens.pop())
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def run(*arguments: Any, **options: Any) -> Any:
+            with use_backend(self.name):
+                return function(*arguments, **options)
+
+        return run
+
+    def __repr__(self) -> str:
+        return f"use_backend({self.name!r})"
 
 
 @contextmanager

@@ -8,12 +8,13 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from alexnet_np.arguments import shown
 from alexnet_np.errors import AlexNetError, BackendError, DtypeError, one_line
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray
@@ -43,6 +44,16 @@ def as_array(x: Any, name: str) -> Array:
     except Exception as error:
         raise DtypeError(f"{name}: a {type(x).__name__} that cannot be read as an array: {one_line(error)}") from error
     raise DtypeError(f"{name} must be an array, got {type(x).__name__}; use numpy.asarray(..., dtype='float32')")
+
+
+def float_dtype(where: str, dtype: Any) -> np.dtype:
+    """`dtype` if it is float32 or float64, however it is named. Raises DtypeError."""
+    wanted = None
+    with suppress(Exception):  # whatever NumPy makes of something that is no dtype
+        wanted = None if dtype is None else np.dtype(dtype)
+    if wanted is None or wanted not in (np.float32, np.float64):
+        raise DtypeError(f"{where}: dtype must be float32 or float64, got {shown(dtype)}")
+    return wanted
 
 
 def to_cpu(x: Array) -> Array:

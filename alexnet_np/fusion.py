@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np import layers, ops
+from alexnet_np import ops
 from alexnet_np.backend import fused_implementation, use_backend
 from alexnet_np.device import Array
+from alexnet_np.layer import Layer
 from alexnet_np.ops.checks import gradient
+from alexnet_np.parameters import Parameter
 
 
-def units(sequence: Sequence[layers.Layer]) -> list[Any]:
+def units(sequence: Sequence[Layer]) -> list[Any]:
     """The layers in order, those that may be fused taken together."""
     taken: list[Any] = []
     rest = list(sequence)
@@ -31,11 +33,12 @@ def units(sequence: Sequence[layers.Layer]) -> list[Any]:
     return taken
 
 
-def fusible(rest: Sequence[layers.Layer]) -> int:
+def fusible(rest: Sequence[Layer]) -> int:
     """How many of the first layers run together: 3 (convolution, ReLU, max pooling), 2 (without pooling), or 0."""
     count = 0
-    for layer, kind in zip(rest, (layers.Conv2d, layers.ReLU, layers.MaxPool2d), strict=False):
-        if type(layer) is not kind or layer.hooked or layer.backend != rest[0].backend:
+    for layer, op in zip(rest, (ops.conv2d, ops.relu, ops.max_pool2d), strict=False):
+        # `op` of the class itself: a layer derived from ours may compute something else
+        if vars(type(layer)).get("op") is not op or layer.hooked or layer.backend != rest[0].backend:
             break
         count += 1
     return count if count > 1 else 0
@@ -50,7 +53,7 @@ class Fused:
         self.pool: Any = self.layers[2] if len(self.layers) > 2 else None
         self.backend = self.conv.backend
 
-    def parameters(self) -> Iterator[layers.Parameter]:
+    def parameters(self) -> Iterator[Parameter]:
         return chain.from_iterable(layer.parameters() for layer in self.layers)
 
     def __call__(self, x: Array) -> Array:
@@ -62,7 +65,7 @@ class Fused:
                 return x
             return self._forward(together, x)
 
-    def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = True) -> Array | None:
+    def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = False) -> Array | None:
         with nullcontext() if self.backend is None else use_backend(self.backend):
             caches = [layer.kept() for layer in self.layers]
             together = kernel(caches[0].x)
@@ -71,7 +74,7 @@ class Fused:
             dx = self._gradients(together, dy, input_grad, *caches)
         if not retain_graph:
             for layer in self.layers:
-                layer.keep(None)
+                layer.spend()
         return dx
 
     def _forward(self, together: Any, x: Array) -> Array:

@@ -15,19 +15,19 @@ from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from alexnet_np import arguments
 from alexnet_np.data.labels import imagenet_categories
 from alexnet_np.data.recipe import Preprocessing, adjusted
 from alexnet_np.description import Description, described_in
 from alexnet_np.errors import ArgumentError, WeightsError
 from alexnet_np.initialisation import initialise
-from alexnet_np.models import AlexNet
+from alexnet_np.models import AlexNet, check_model
 from alexnet_np.text import quoted
 from alexnet_np.weights.fitting import Wanted
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from alexnet_np.data.preprocess import ImageSource
     from alexnet_np.weights.leaves import Contents
 
 
@@ -91,7 +91,8 @@ def build(said: Description, dtype: Any = "float32", seed: int | None = None) ->
     known = PRESETS[check_preset(said.preset)]
     features, avgpool, classifier = known.build(said.in_channels, said.num_classes, said.width)
     features, classifier = ([said.changed(layer) for layer in part] for part in (features, classifier))
-    model = AlexNet(said.preset, features, avgpool, classifier, secrets.randbits(32) if seed is None else seed)
+    number = secrets.randbits(32) if seed is None else arguments.seed("alexnet", seed)
+    model = AlexNet(said.preset, features, avgpool, classifier, number)
     model.said = said
     model.input_size = None if said.preprocessing is None else said.preprocessing.crop
     return model.astype(dtype)
@@ -114,7 +115,7 @@ def wanted_by(model: AlexNet, head: bool = True) -> Wanted:
 
 
 def preprocess(
-    image: ImageSource,
+    image: Any,
     *,
     preset: str = "torchvision",
     model: AlexNet | None = None,
@@ -127,11 +128,13 @@ def preprocess(
 ) -> np.ndarray:
     """One image as a network's input: (3,224,224) for torchvision's, (3,227,227) BGR for Caffe's, (1,224,224) d2l's.
 
-    `image`: a path, "-" for standard input, bytes, a binary file, or a PIL image of any mode. Its shorter side is
-    resized to `resize_size` (bilinear, antialiased), the central square of `crop_size` cut out (black where the image
-    is smaller), and that normalised by `mean` and `std`, in units of the scaled pixels (0..1; 0..255 for "paper"). What
-    is None is the preset's, or that of `model`, a network that knows how its pictures were prepared: one that was
-    trained here, loaded from a file of ours, or built from a preset. `dtype`: float32 or float64.
+    `image`: a path, "-" for standard input, bytes, a binary file, a PIL image of any mode, or an array of bytes (H,W),
+    (H,W,3) or (3,H,W), torch's too. A list of images, or an array (N,...) of them, gives a batch (N,3,224,224).
+    The shorter side is resized to `resize_size` (bilinear, antialiased), the central square of `crop_size` cut out
+    (black where the image is smaller), and that normalised by `mean` and `std`, in units of the scaled pixels (0..1;
+    0..255 for "paper"). What is None is the preset's, or that of `model`, a network that knows how its pictures were
+    prepared: one that was trained here, loaded from a file of ours, or built from a preset.
+    `dtype`: float32 or float64.
     The traps: the EXIF orientation is not applied, because torchvision does not apply it (call
     `PIL.ImageOps.exif_transpose` first for an upright picture); 16-bit grey is scaled to 8 bits, with a warning,
     and with `like_torchvision` clipped at 255 as Pillow converts it.
@@ -139,11 +142,18 @@ def preprocess(
     ArgumentError for a preset or a number out of range; DtypeError.
     Source: torchvision, `transforms/_presets.py`, class ImageClassification.
     """
-    from alexnet_np.data.preprocess import prepare  # only now: a network needs no Pillow
+    from alexnet_np.data.pictures import as_picture, several  # only now: a network needs no Pillow
+    from alexnet_np.data.preprocess import prepare
 
-    recipe = PRESETS[check_preset(preset)].preprocessing if model is None else recipe_of(model)
+    known = PRESETS[check_preset(preset)].preprocessing
+    recipe = known if model is None else recipe_of(check_model("preprocess", model))
     recipe = adjusted(recipe, resize_size, crop_size, mean, std)
-    return prepare(image, recipe._replace(like_torchvision=True) if like_torchvision else recipe, dtype)
+    if arguments.flag("preprocess", "like_torchvision", like_torchvision):
+        recipe = recipe._replace(like_torchvision=True)
+    images = several(image)
+    if images is None:
+        return prepare(as_picture(image), recipe, dtype)
+    return np.stack([prepare(as_picture(each), recipe, dtype) for each in images])
 
 
 def identify(weights: Any, preset: str | None = None) -> Description:

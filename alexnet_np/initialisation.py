@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alexnet_np.errors import ArgumentError
-from alexnet_np.layers import Parameter
+from alexnet_np.parameters import Parameter
 from alexnet_np.random import generator
 
 # Layers whose biases the paper starts above 0, so that their ReLUs see positive inputs at once.

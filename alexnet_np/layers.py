@@ -1,150 +1,53 @@
-"""Layers: an op's hyper-parameters, its parameters and their gradients, and hooks. No math: that is alexnet_np/ops."""
+"""Every kind of layer: an op's hyper-parameters and, where it has them, its parameters. No math: that is in ops."""
 
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
-from alexnet_np import ops
-from alexnet_np.backend import use_backend
+from alexnet_np import arguments, ops
 from alexnet_np.device import Array
-from alexnet_np.errors import AlexNetError, ArgumentError, ShapeError
-from alexnet_np.hooks import Hookable
+from alexnet_np.errors import ArgumentError, ShapeError
+from alexnet_np.initialisation import initialise
+from alexnet_np.layer import Layer, Shape, no_grad, stand_in
+from alexnet_np.parameters import Parameter
+from alexnet_np.sequential import Sequential
 
-Shape = tuple[int, ...]
+__all__ = ["AdaptiveAvgPool2d", "Conv2d", "Dropout", "Flatten", "Identity", "Layer", "Linear", "LocalResponseNorm",
+           "MaxPool2d", "Parameter", "ReLU", "Sequential", "Shape", "Sigmoid", "Tanh", "WeightedLayer", "no_grad",
+           "stand_in", "unfilled"]  # fmt: skip
 
-_grad_enabled: ContextVar[bool] = ContextVar("alexnet_np_grad_enabled", default=True)
+_filling: ContextVar[bool] = ContextVar("alexnet_np_filling", default=True)
 
 
 @contextmanager
-def no_grad() -> Iterator[None]:
-    """Forward passes inside keep nothing for backward, as torch.no_grad."""
-    token = _grad_enabled.set(False)
+def unfilled() -> Iterator[None]:
+    """Layers made inside hold zeros, not random numbers: for whoever fills them right after, or only looks at them."""
+    token = _filling.set(False)
     try:
         yield
     finally:
-        _grad_enabled.reset(token)
-
-
-class Parameter:
-    """An array that training changes: `data`, its gradient `grad` (None until a backward), and `requires_grad`."""
-
-    def __init__(self, data: Array, fan_in: int) -> None:
-        self.data = data
-        self.grad: Array | None = None
-        self.requires_grad = True
-        self.fan_in = fan_in  # inputs that one output sums over: what initialisation scales by
-
-    @property
-    def shape(self) -> Shape:
-        return self.data.shape
-
-    def accumulate(self, gradient: Array | None) -> None:
-        """Add to `grad`, as torch does. The first gradient is kept as it is: ops return arrays of their own."""
-        if gradient is not None:
-            self.grad = gradient if self.grad is None else self.grad + gradient
-
-    def __repr__(self) -> str:
-        return f"Parameter{self.shape} {self.data.dtype}{'' if self.requires_grad else ', frozen'}"
-
-
-class Layer(Hookable):
-    """One step of a network. Subclasses name their op and its arguments.
-
-    No layer ever writes into an array it was given or has handed out, so what a hook keeps stays as it was.
-    """
-
-    op: Any = None  # the module in alexnet_np/ops
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.training = True
-        self.backend: str | None = None  # None: the one chosen by use_backend, else the array operations
-        self._cache: Any = None
-
-    def __call__(self, x: Array) -> Array:
-        with nullcontext() if self.backend is None else use_backend(self.backend):
-            y, cache = self.forward(x)
-        self.keep(cache)
-        return self.hooked_output(x, y)
-
-    def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = True) -> Array | None:
-        """Add this layer's parameter gradients to their `.grad`; return dx, or None if it was not asked for.
-
-        It may be called again for another dy: what forward kept stays until the next forward. With retain_graph=False
-        it is dropped here, as torch does by default, which leaves a training step its memory for the next gradients.
-        """
-        self.kept()
-        with nullcontext() if self.backend is None else use_backend(self.backend):
-            dx = self.gradients(dy, input_grad)
-        if not retain_graph:
-            self.keep(None)
-        return self.hooked_gradient(dx, dy)
-
-    def keep(self, cache: Any) -> None:
-        """Hold `cache`, what forward leaves for backward, unless gradients are off."""
-        self._cache = cache if _grad_enabled.get() else None
-
-    def kept(self) -> Any:
-        """What forward left for backward. Raises AlexNetError if there is nothing."""
-        if self._cache is None:
-            raise AlexNetError(f"{self!r}: backward needs a forward first, outside no_grad()")
-        return self._cache
-
-    def forward(self, x: Array) -> tuple[Array, Any]:
-        return self.op.forward(x, **self.arguments())
-
-    def gradients(self, dy: Array, input_grad: bool) -> Array | None:
-        """dx from the op's backward."""
-        return self.op.backward(dy, self._cache)
-
-    def arguments(self) -> dict[str, Any]:
-        """The op's keyword arguments."""
-        return {}
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """The shape of the output for an input of `shape`. Raises ShapeError where the input does not fit."""
-        return shape
-
-    def macs(self, shape: Shape) -> int:
-        """Multiply-accumulates for an input of `shape`: those of convolutions and dense layers, as is customary."""
-        return 0
-
-    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-        """(name, layer) for every layer that is not a container, in the order they run."""
-        yield prefix, self
-
-    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """(name, parameter) for every layer inside, in the order they run, weight before bias."""
-        for name, layer in self.leaves(prefix):
-            if isinstance(layer, WeightedLayer):
-                yield from layer.named_parameters(name)
-
-    def parameters(self) -> Iterator[Parameter]:
-        return (parameter for _, parameter in self.named_parameters())
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.arguments().items())})"
-
-
-def stand_in(shape: Shape) -> Array:
-    """An array of `shape` that takes no memory, for asking an op about shapes."""
-    return np.broadcast_to(np.float32(0), shape)
+        _filling.reset(token)
 
 
 class WeightedLayer(Layer):
-    """A layer with a weight and perhaps a bias, which its op takes after x."""
+    """A layer with a weight and perhaps a bias, which its op takes after x. They start as torch's do."""
 
-    def __init__(self, weight_shape: Shape, fan_in: int, bias: bool) -> None:
+    def __init__(self, weight_shape: Shape, fan_in: int, bias: bool, seed: int | None) -> None:
         super().__init__()
-        # Zeros until whoever builds the network fills them (alexnet_np/initialisation.py, or a weight file).
+        name = type(self).__name__
+        has_bias = arguments.flag(name, "bias", bias)
+        arguments.room(name, "the weight", weight_shape)
         self.weight = Parameter(np.zeros(weight_shape, np.float32), fan_in)
-        self.bias = Parameter(np.zeros(weight_shape[0], np.float32), fan_in) if bias else None
+        self.bias = Parameter(np.zeros(weight_shape[0], np.float32), fan_in) if has_bias else None
+        if _filling.get():
+            initialise(self.named_parameters(), secrets.randbits(32) if seed is None else arguments.seed(name, seed))
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         dot = f"{prefix}." if prefix else ""
@@ -152,7 +55,7 @@ class WeightedLayer(Layer):
         if self.bias is not None:
             yield f"{dot}bias", self.bias
 
-    def forward(self, x: Array) -> tuple[Array, Any]:
+    def compute(self, x: Array) -> tuple[Array, Any]:
         bias = None if self.bias is None else self.bias.data
         return self.op.forward(x, self.weight.data, bias, **self.arguments())
 
@@ -186,12 +89,19 @@ class Conv2d(WeightedLayer):
         dilation: Any = 1,
         groups: int = 1,
         bias: bool = True,
+        *,
+        seed: int | None = None,
     ) -> None:
+        given = {"in_channels": in_channels, "out_channels": out_channels, "groups": groups}
+        for name, value in given.items():
+            arguments.integer("Conv2d", name, value, 1)
         if in_channels % groups or out_channels % groups:
             raise ArgumentError(f"Conv2d: channels {in_channels}, {out_channels} must be multiples of groups={groups}")
-        KH, KW = ops.checks.pair("Conv2d", "kernel_size", kernel_size, 1)
+        KH, KW = arguments.pair("Conv2d", "kernel_size", kernel_size, 1)
+        steps, spread = arguments.pair("Conv2d", "stride", stride, 1), arguments.pair("Conv2d", "dilation", dilation, 1)
+        ops.conv2d.find_padding(padding, (KH, KW), steps, spread)
         CG = in_channels // groups
-        super().__init__((out_channels, CG, KH, KW), CG * KH * KW, bias)
+        super().__init__((out_channels, CG, KH, KW), CG * KH * KW, bias, seed)
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
     def arguments(self) -> dict[str, Any]:
@@ -216,8 +126,9 @@ class Linear(WeightedLayer):
 
     op = ops.linear
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        super().__init__((out_features, in_features), in_features, bias)
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, seed: int | None = None) -> None:
+        inputs = arguments.integer("Linear", "in_features", in_features, 1)
+        super().__init__((arguments.integer("Linear", "out_features", out_features, 1), inputs), inputs, bias, seed)
 
     @property
     def in_features(self) -> int:
@@ -248,6 +159,7 @@ class MaxPool2d(Layer):
         self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
     ) -> None:
         super().__init__()
+        ops.max_pool2d.find_windows(kernel_size, stride, padding, dilation, ceil_mode)
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.dilation, self.ceil_mode = dilation, ceil_mode
 
@@ -270,6 +182,7 @@ class AdaptiveAvgPool2d(Layer):
 
     def __init__(self, output_size: Any) -> None:
         super().__init__()
+        ops.adaptive_avg_pool2d.find_output(output_size, (1, 1))
         self.output_size = output_size
 
     def arguments(self) -> dict[str, Any]:
@@ -300,7 +213,7 @@ class Sigmoid(Layer):
 class Identity(Layer):
     """y = x. Stands where a layer was taken out, so that the others keep their names."""
 
-    def forward(self, x: Array) -> tuple[Array, Any]:
+    def compute(self, x: Array) -> tuple[Array, Any]:
         return x, x
 
     def gradients(self, dy: Array, input_grad: bool) -> Array:
@@ -323,6 +236,7 @@ class LocalResponseNorm(Layer):
         groups: int = 1,
     ) -> None:
         super().__init__()
+        ops.local_response_norm.find_geometry(size, alpha, beta, k, convention, region, groups)
         self.size, self.alpha, self.beta, self.k, self.convention = size, alpha, beta, k, convention
         self.region, self.groups = region, groups
 
@@ -340,12 +254,12 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5, seed: int = 0) -> None:
         super().__init__()
-        self.p, self.seed, self.calls = p, seed, 0
+        self.p, self.seed, self.calls = arguments.number("Dropout", "p", p, 0, 1), arguments.seed("Dropout", seed), 0
 
     def arguments(self) -> dict[str, Any]:
         return {"p": self.p}
 
-    def forward(self, x: Array) -> tuple[Array, Any]:
+    def compute(self, x: Array) -> tuple[Array, Any]:
         if not self.training:
             return self.op.forward(x, p=self.p, training=False)
         seed = (self.seed & 0xFFFFFFFF) << 32 | self.calls & 0xFFFFFFFF
@@ -360,7 +274,8 @@ class Flatten(Layer):
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
-        self.start_dim, self.end_dim = start_dim, end_dim
+        self.start_dim = arguments.integer("Flatten", "start_dim", start_dim)
+        self.end_dim = arguments.integer("Flatten", "end_dim", end_dim)
 
     def arguments(self) -> dict[str, Any]:
         return {"start_dim": self.start_dim, "end_dim": self.end_dim}

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from alexnet_np import arguments
 from alexnet_np.backend import BACKENDS, check_backend
 from alexnet_np.description import Description
-from alexnet_np.device import Array, as_array, on_gpu, to_cpu, to_gpu
+from alexnet_np.device import Array, as_array, beside, float_dtype, on_gpu, to_cpu, to_gpu
 from alexnet_np.errors import ArgumentError, DtypeError, ShapeError, WeightsError
-from alexnet_np.initialisation import initialise
-from alexnet_np.layers import Conv2d, Dropout, Flatten, Layer, Linear, Shape
+from alexnet_np.layer import Layer, Shape, check_layer
+from alexnet_np.layers import Conv2d, Dropout, Flatten, Linear, WeightedLayer
 from alexnet_np.outline import steps_of
 from alexnet_np.sequential import Sequential
 from alexnet_np.weights import seal
 from alexnet_np.weights.fitting import match
 from alexnet_np.weights.steps import Network
 
+LARGEST = 1024  # the sides of an image that are tried, to find the smallest that will do
+
+PARTS = ("features", "avgpool", "classifier")  # as torchvision's; flatten, which it does in between, stays as it is
+
 
 class AlexNet(Layer):
-    """features -> avgpool -> flatten -> classifier, with torchvision's attribute and parameter names."""
+    """features -> avgpool -> flatten -> classifier, with torchvision's attribute and parameter names.
+
+    Each part may be replaced by any other layer, `Sequential` or not; Identity() stands for one that is taken out.
+    """
+
+    features: Any
+    avgpool: Any
+    classifier: Any
 
     def __init__(self, preset: str, features: list[Layer], avgpool: Layer, classifier: list[Layer], seed: int) -> None:
         super().__init__()
@@ -34,6 +48,17 @@ class AlexNet(Layer):
             if isinstance(layer, Dropout):
                 layer.seed = (seed * 1_000_003 + i) & 0xFFFFFFFF
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in PARTS:
+            for layer in check_layer(f"model.{name}", value).modules():
+                layer.backend = layer.backend or self.backend
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in PARTS:
+            raise ArgumentError(f"model.{name} cannot be deleted; put layers.Identity() in its place")
+        super().__delattr__(name)
+
     def described(self) -> Description:
         """What it is, beside its numbers: what is written into a file of its weights."""
         said = self.said or Description(self.preset, self.num_classes, self.in_channels)
@@ -45,37 +70,41 @@ class AlexNet(Layer):
 
     @property
     def num_classes(self) -> int:
-        return self._last().out_features
+        """Of the output: the units of the last dense layer. Raises ArgumentError where there is none."""
+        return self._last("num_classes").out_features
 
     @property
     def dtype(self) -> Any:
-        return self._first().weight.data.dtype
+        return self._first().weight.dtype
+
+    def _weighted(self) -> list[WeightedLayer]:
+        return [layer for _, layer in self.leaves() if isinstance(layer, WeightedLayer)]
 
     def _first(self) -> Conv2d:
-        first = self.features[0]
-        assert isinstance(first, Conv2d)  # every preset begins with one
+        first = next(iter(self._weighted()), None)
+        if not isinstance(first, Conv2d):
+            raise ArgumentError(f"model: its first layer must be a Conv2d, this one's is {first!r}; put one there")
         return first
 
-    def _last(self) -> Linear:
-        last = self.classifier[-1]
-        assert isinstance(last, Linear)  # every preset ends in one
+    def _last(self, what: str) -> Linear:
+        last = next(reversed(self._weighted()), None)
+        if not isinstance(last, Linear):
+            raise ArgumentError(f"model: {what} is of the last dense layer, and this network has none; append a Linear")
         return last
 
-    def __call__(self, x: Any) -> Array:
+    def forward(self, x: Any) -> Array:
         """x (N,C,H,W) -> logits (N, num_classes). Raises ShapeError; where x is too small it names the least size."""
-        x = as_array(x, "model: x")
-        self.check_input(x)
-        return self.hooked_output(x, Sequential(self._parts())(x))
+        x = self.check_input(x)
+        return Sequential(self._parts()).forward(x)
 
-    def backward(self, dlogits: Any, input_grad: bool = True, retain_graph: bool = True) -> Array | None:
-        """Add every parameter's gradient to its `.grad`; return dx, the gradient of the input.
+    def backward(self, dy: Any, input_grad: bool = True, retain_graph: bool = False) -> Array | None:
+        """Add every parameter's gradient to its `.grad`; return dx, the gradient of the input, for `dy` of the logits.
 
-        With input_grad=False dx is not computed (training does not need it), and None is returned. With
-        retain_graph=False what forward kept is dropped on the way, and another backward needs another forward.
+        With input_grad=False dx is not computed (training does not need it), and None is returned. What forward kept
+        is dropped on the way, as in torch; with retain_graph=True it stays, and backward may be called again.
         """
-        dlogits = as_array(dlogits, "model: dlogits")
-        dx = Sequential(self._parts()).backward(dlogits, input_grad, retain_graph)
-        return self.hooked_gradient(dx, dlogits)
+        dy = as_array(dy, "model: dy")
+        return self.hooked_gradient(Sequential(self._parts()).backward(dy, input_grad, retain_graph), dy)
 
     def as_network(self, size: int | None = None) -> Network:
         """The network as plain data, in testing, for input of `size` x `size`: what other programs' files are made of.
@@ -95,35 +124,67 @@ class AlexNet(Layer):
     def _parts(self) -> list[Layer]:
         return [self.features, self.avgpool, self.flatten, self.classifier]
 
-    def check_input(self, x: Array) -> None:
-        """Raises ShapeError unless x is (N,C,H,W), with the network's channels, and large enough."""
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
+    def check_input(self, x: Any) -> Array:
+        """`x` as an array. Raises DtypeError, ShapeError: not (N,C,H,W), or of other channels, or too small."""
+        if isinstance(x, list | tuple | str | bytes | os.PathLike) or hasattr(x, "convert"):
+            self._refuse_pictures(x)
+        x = as_array(x, "model: x")
+        C, shape = self.in_channels, x.shape
+        if x.dtype == np.uint8:
+            raise DtypeError(f"model: x holds bytes, as pictures do; {self._prepared(x.ndim == 3)}")
+        if x.ndim in (3, 4) and shape[-1] == C != shape[-3]:
+            raise ShapeError(
+                f"model: x must be (N,{C},H,W), got shape {shape}, channels last; give it numpy.moveaxis(x, -1, -3)"
+                f"{'[None]' if x.ndim == 3 else ''}"
+            )
+        if x.ndim != 4 or shape[1] != C:
             hint = "; add the batch axis with x[None]" if x.ndim == 3 else ""
-            raise ShapeError(f"model: x must be (N,{self.in_channels},H,W), got shape {x.shape}{hint}")
-        self.check_size(x.shape)
+            raise ShapeError(f"model: x must be (N,{C},H,W), got shape {shape}{hint}")
+        self.check_size(shape)
+        return x
+
+    def _refuse_pictures(self, x: Any) -> None:
+        """Raises DtypeError for pictures and paths, and for lists of anything, with the call that makes an input."""
+        several = isinstance(x, list | tuple)
+        first = next(iter(x), None) if several else x
+        kind = f"a {type(x).__name__} of {type(first).__name__}" if several else f"a {type(x).__name__}"
+        if isinstance(first, str | bytes | os.PathLike) or hasattr(first, "convert") or _holds_bytes(first):
+            raise DtypeError(f"model: x is {kind}, pictures that are not prepared; {self._prepared(not several)}")
+        if hasattr(first, "shape"):
+            raise DtypeError(f"model: x is {kind}; make one array of them: numpy.stack(x)")
+
+    def _prepared(self, one: bool) -> str:
+        """What to call on pictures."""
+        model = "" if self.preset == "torchvision" else ", model=model"
+        return f"give it anp.preprocess(x{model}){'[None]' if one else ''}"
 
     def check_size(self, shape: Shape) -> None:
-        """Raises ShapeError where images of `shape` (N,C,H,W) are too small, naming the smallest input."""
+        """Raises ShapeError where an input of `shape` (N,C,H,W) is too small, naming the least size."""
         try:
-            self.features.output_shape(shape)
+            Sequential([self.features, self.avgpool]).output_shape(shape)
         except ShapeError:
             least = self.smallest_input()
+            if least is None or len(shape) != 4 or min(shape[2:]) >= least:
+                raise
             size = f"{shape[2]}x{shape[3]}"
             raise ShapeError(
                 f"model: {size} is too small for {self.preset!r}: the smallest input is {least}x{least}"
             ) from None
 
-    def smallest_input(self) -> int:
-        """The smallest side of a square image that leaves every layer something to work on (63 for torchvision's)."""
-        size = 1
-        while True:
-            try:
+    def smallest_input(self) -> int | None:
+        """The smallest side of a square image that leaves every layer something to work on (63 for torchvision's).
+
+        None where no size will do: the layers do not fit together.
+        """
+        for size in range(1, LARGEST):
+            with suppress(ShapeError):
                 self.features.output_shape((1, self.in_channels, size, size))
                 return size
-            except ShapeError:
-                size += 1
+        return None
 
     def output_shape(self, shape: Shape) -> Shape:
+        """(N, num_classes) for an input of `shape`. Raises ShapeError; for one too small it names the least."""
+        self.check_size(shape)
         return Sequential(self._parts()).output_shape(shape)
 
     def macs(self, shape: Shape) -> int:
@@ -136,24 +197,12 @@ class AlexNet(Layer):
         yield f"{dot}flatten", self.flatten
         yield from self.classifier.leaves(f"{dot}classifier")
 
-    def _layers(self) -> Iterable[Layer]:
-        return [self, self.features, self.classifier, *(layer for _, layer in self.leaves())]
-
-    def train(self, mode: bool = True) -> AlexNet:
-        """Switch dropout on (and nothing else: there is nothing else)."""
-        for layer in self._layers():
-            layer.training = mode
-        return self
-
-    def eval(self) -> AlexNet:
-        return self.train(False)
-
-    def zero_grad(self) -> None:
-        for parameter in self.parameters():
-            parameter.grad = None
+    def named_children(self) -> Iterator[tuple[str, Layer]]:
+        return ((name, getattr(self, name)) for name in PARTS)
 
     def freeze(self, prefix: str) -> AlexNet:
         """requires_grad = False for every parameter whose name starts with `prefix`, e.g. "features"."""
+        prefix = arguments.text("freeze", "prefix", prefix)
         frozen = [p for name, p in self.named_parameters() if name.startswith(prefix)]
         if not frozen:
             raise ArgumentError(f"freeze: no parameter is named {prefix!r}...; names are like 'features.0.weight'")
@@ -163,15 +212,24 @@ class AlexNet(Layer):
 
     def replace_head(self, num_classes: int, seed: int | None = None) -> AlexNet:
         """A fresh last layer of `num_classes` outputs, for fine-tuning; everything else stays."""
-        if num_classes < 1:
-            raise ArgumentError(f"replace_head: num_classes must be positive, got {num_classes}")
-        head = Linear(self._last().in_features, num_classes)
-        initialise(head.named_parameters(), self.seed + 1 if seed is None else seed)
-        dtype, backend = self.dtype, self.backend
-        self.classifier.layers[-1] = head
-        head.training = self.training
-        self.astype(dtype)
-        return self if backend is None else self.to(backend)
+        classes = arguments.integer("replace_head", "num_classes", num_classes, 1)
+        old = self._last("the head")
+        *_, (name, last) = self.leaves()
+        if last is not old:
+            raise ArgumentError(
+                f"replace_head: the last layer, {name}, is {last!r} and no Linear; "
+                f"append one: model.classifier.append(layers.Linear({old.out_features}, {classes}))"
+            )
+        head = Linear(old.in_features, classes, seed=(self.seed + 1) % 2**64 if seed is None else seed)
+        for parameter in head.parameters():
+            parameter.data = beside(parameter.data.astype(self.dtype, copy=False), old.weight.data)
+        head.training, head.backend = self.training, old.backend
+        holder = next(layer for layer in self.modules() if any(child is old for child in layer.children()))
+        if isinstance(holder, Sequential):
+            holder[holder.index(old)] = head
+        else:
+            self.classifier = head
+        return self
 
     def state_dict(self) -> dict[str, Array]:
         """name -> array, in torchvision's order. The arrays are the network's own, not copies."""
@@ -182,6 +240,8 @@ class AlexNet(Layer):
 
         With strict, both must be empty. Raises WeightsError listing what is missing, unexpected or of a wrong shape.
         """
+        mapping = arguments.mapping("load_state_dict", "the state", mapping, "a mapping name -> array")
+        strict = arguments.flag("load_state_dict", "strict", strict)
         parameters = dict(self.named_parameters())
         missing, unexpected = match(mapping, {name: p.shape for name, p in parameters.items()}, strict)
         for name, parameter in parameters.items():
@@ -195,12 +255,7 @@ class AlexNet(Layer):
 
     def astype(self, dtype: Any) -> AlexNet:
         """Convert the parameters to "float32" or "float64", in place; gradients are dropped."""
-        try:
-            wanted = np.dtype(dtype)
-        except TypeError:
-            wanted = None
-        if wanted not in (np.float32, np.float64):
-            raise DtypeError(f"model: dtype must be 'float32' or 'float64', got {dtype!r}")
+        wanted = float_dtype("model", dtype)
         for parameter in self.parameters():
             parameter.data = parameter.data.astype(wanted, copy=False)
             parameter.grad = None
@@ -215,11 +270,19 @@ class AlexNet(Layer):
         placed = [move(parameter.data) for parameter in self.parameters()]  # all of them, or an error before any
         for parameter, data in zip(self.parameters(), placed, strict=True):
             parameter.data, parameter.grad = data, None
-        for layer in self._layers():
+        for layer in (*self.modules(), self.flatten):
             layer.backend = backend
         return self
 
     def __repr__(self) -> str:
-        parts = [("features", self.features), ("avgpool", self.avgpool), ("classifier", self.classifier)]
-        lines = [f"  ({name}): " + repr(part).replace("\n", "\n  ") for name, part in parts]
+        lines = [f"  ({name}): " + repr(part).replace("\n", "\n  ") for name, part in self.named_children()]
         return "\n".join([f"AlexNet({self.preset!r},", *lines, ")"])
+
+
+def _holds_bytes(x: Any) -> bool:
+    return str(getattr(x, "dtype", "")).removeprefix("torch.") == "uint8"
+
+
+def check_model(where: str, model: Any) -> AlexNet:
+    """`model` if it is a network. Raises ArgumentError."""
+    return arguments.instance(where, "model", model, AlexNet, "a network, as anp.alexnet(...) makes it")

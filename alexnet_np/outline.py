@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from alexnet_np.arguments import pair
 from alexnet_np.errors import ArgumentError
 from alexnet_np.layers import (
     AdaptiveAvgPool2d,
@@ -23,7 +24,6 @@ from alexnet_np.layers import (
     Sigmoid,
     Tanh,
 )
-from alexnet_np.ops.checks import pair
 from alexnet_np.ops.conv2d import find_padding
 from alexnet_np.weights.steps import Pads, Step, square, step
 

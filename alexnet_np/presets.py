@@ -16,17 +16,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isclose
-from typing import TYPE_CHECKING
 
-from alexnet_np import networks
+from alexnet_np import arguments, networks
 from alexnet_np.data.labels import FASHION_MNIST, imagenet_categories
 from alexnet_np.data.recipe import Preprocessing, with_channels
 from alexnet_np.description import Description
 from alexnet_np.errors import ArgumentError
-from alexnet_np.layers import Layer, LocalResponseNorm, MaxPool2d, WeightedLayer
-
-if TYPE_CHECKING:
-    pass
+from alexnet_np.layers import Layer, LocalResponseNorm, MaxPool2d, WeightedLayer, unfilled
 
 Shape = tuple[int, ...]
 
@@ -49,11 +45,13 @@ class Preset:
 
     def build(self, channels: int, classes: int, width: float = 1.0) -> networks.Layers:
         """The layers, their hidden widths scaled by `width`. Raises ArgumentError where nothing would be left."""
-        if channels < 1 or classes < 1 or not width > 0:
-            raise ArgumentError(
-                f"in_channels ({channels}), num_classes ({classes}) and width ({width}) must be positive"
+        channels = arguments.integer("alexnet", "in_channels", channels, 1)
+        classes = arguments.integer("alexnet", "num_classes", classes, 1)
+        width = arguments.above("alexnet", "width", width)
+        with unfilled():
+            return self.network(
+                channels, classes, lambda full: max(1, round(full * width / self.multiple)) * self.multiple
             )
-        return self.network(channels, classes, lambda full: max(1, round(full * width / self.multiple)) * self.multiple)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -173,8 +171,8 @@ PRESETS = {
 
 def check_preset(name: str) -> str:
     """`name` if it is a preset's. Raises ArgumentError naming the choices otherwise."""
-    if name not in PRESETS:
-        raise ArgumentError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ArgumentError(f"unknown preset {arguments.shown(name)}: choose one of {', '.join(PRESETS)}")
     return name
 
 
@@ -183,8 +181,9 @@ def describe(
 ) -> Description:
     """The record of a preset, at the preset's sizes where none are given."""
     known = PRESETS[check_preset(preset)]
-    channels = known.channels if in_channels is None else in_channels
-    classes = known.classes if num_classes is None else num_classes
+    channels = known.channels if in_channels is None else arguments.integer("alexnet", "in_channels", in_channels, 1)
+    classes = known.classes if num_classes is None else arguments.integer("alexnet", "num_classes", num_classes, 1)
+    width = arguments.above("alexnet", "width", width)
     return Description(preset, classes, channels, width, preprocessing=with_channels(known.preprocessing, channels))
 
 

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import overload
+from collections.abc import Iterable, Iterator, MutableSequence
+from typing import Any, overload
 
 from alexnet_np import fusion
 from alexnet_np.device import Array
-from alexnet_np.layers import Layer, Shape
+from alexnet_np.errors import ArgumentError
+from alexnet_np.layer import Layer, Shape, check_layer
 
 
-class Sequential(Layer):
-    """Layers one after another. An index gives a layer, a slice a Sequential of the same layers."""
+class Sequential(Layer, MutableSequence[Layer]):
+    """Layers one after another: `Sequential([a, b])`, or `Sequential(a, b)` as torch has it.
 
-    def __init__(self, layers: Iterable[Layer]) -> None:
+    A list of them: an index gives a layer, a slice a Sequential of the same layers; they are replaced, appended,
+    inserted and deleted as in a list. A layer that comes in runs on the container's backend, unless it has its own.
+    """
+
+    def __init__(self, *layers: Layer | Iterable[Layer]) -> None:
         super().__init__()
-        self.layers = list(layers)
+        given: Any = layers
+        if len(layers) == 1 and not isinstance(layers[0], Layer):
+            given = layers[0]
+        elif len(layers) == 1 and isinstance(layers[0], Sequential):
+            given = list(layers)  # one layer, which happens to hold others
+        if not hasattr(given, "__iter__") or isinstance(given, str | bytes | dict):
+            raise ArgumentError(f"Sequential: give layers, or a list of them, got a {type(given).__name__}")
+        self.layers = [check_layer("Sequential", layer) for layer in given]
 
-    def __call__(self, x: Array) -> Array:
-        y = x
+    def forward(self, x: Any) -> Array:
         for unit in fusion.units(self.layers):
-            y = unit(y)
-        return self.hooked_output(x, y)
+            x = unit(x)
+        return x
 
-    def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = True) -> Array | None:
-        """Backward through every layer; stops where nothing earlier needs a gradient."""
+    def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = False) -> Array | None:
+        """Backward through every layer; stops where nothing earlier needs a gradient. See Layer.backward."""
         units = fusion.units(self.layers)
         trainable = [any(p.requires_grad for p in unit.parameters()) for unit in units]
         gradient: Array | None = dy
         for i in reversed(range(len(units))):
             needed = input_grad or any(trainable[:i])
             if not (needed or trainable[i]):
+                if not retain_graph:
+                    for _, leaf in self.leaves():
+                        leaf.spend()
                 return None
             gradient = units[i].backward(gradient, needed, retain_graph)
         return self.hooked_gradient(gradient, dy)
@@ -50,12 +64,41 @@ class Sequential(Layer):
         for i, layer in enumerate(self.layers):
             yield from layer.leaves(f"{prefix}.{i}" if prefix else str(i))
 
+    def named_children(self) -> Iterator[tuple[str, Layer]]:
+        return ((str(i), layer) for i, layer in enumerate(self.layers))
+
     @overload
     def __getitem__(self, index: int) -> Layer: ...
     @overload
     def __getitem__(self, index: slice) -> Sequential: ...
-    def __getitem__(self, index: int | slice) -> Layer:
-        return Sequential(self.layers[index]) if isinstance(index, slice) else self.layers[index]
+    def __getitem__(self, index: Any) -> Layer:
+        found = self.layers[self._place(index)]
+        return Sequential(found) if isinstance(found, list) else found
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        place = self._place(index)
+        if isinstance(place, slice):
+            self.layers[place] = [self._taken(layer) for layer in value]
+        else:
+            self.layers[place] = self._taken(value)
+
+    def __delitem__(self, index: Any) -> None:
+        del self.layers[self._place(index)]
+
+    def insert(self, index: int, value: Layer) -> None:
+        self.layers.insert(index, self._taken(value))
+
+    def _place(self, index: Any) -> Any:
+        """`index`, as a list takes it. Raises ArgumentError for what is none; IndexError, as a list does, outside."""
+        if not isinstance(index, slice) and not hasattr(index, "__index__"):
+            raise ArgumentError(f"Sequential: an index must be an int or a slice, got {index!r}")
+        return index
+
+    def _taken(self, layer: Any) -> Layer:
+        """A layer that comes in."""
+        for inside in check_layer("Sequential", layer).modules():
+            inside.backend = inside.backend or self.backend
+        return layer
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
@@ -64,5 +107,5 @@ class Sequential(Layer):
         return len(self.layers)
 
     def __repr__(self) -> str:
-        lines = [f"  ({i}): {layer!r}" for i, layer in enumerate(self.layers)]
+        lines = [f"  ({i}): " + repr(layer).replace("\n", "\n  ") for i, layer in enumerate(self.layers)]
         return "\n".join(["Sequential(", *lines, ")"])

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import cuda_shim
@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_np.backend import BACKENDS, IMPLEMENTATIONS, available_backends, computing, use_backend
+from alexnet_np.backend import BACKENDS, IMPLEMENTATIONS, available_backends, use_backend
 from alexnet_np.device import array_module
 from alexnet_np.kernels import variants
 
@@ -255,11 +255,19 @@ def using(op: ModuleType, implementation: str) -> Iterator[None]:
         with variants.using(variant):
             yield
         return
-    module: Any = import_module(variant.module)
-    forward, backward = (getattr(module, function).py_func for function in variant.functions)
-    uncompiled = SimpleNamespace(compute=forward, gradients=backward)
-    with computing(name, uncompiled):
+    with uncompiled(import_module(variant.module)), variants.using(variant):
         yield
+
+
+@contextmanager
+def uncompiled(module: ModuleType) -> Iterator[None]:
+    """Every compiled function of `module` as the Python it is written in."""
+    compiled = {name: function for name, function in vars(module).items() if hasattr(function, "py_func")}
+    try:
+        vars(module).update({name: function.py_func for name, function in compiled.items()})
+        yield
+    finally:
+        vars(module).update(compiled)
 
 
 def device_of(implementation: str) -> str:

@@ -30,4 +30,4 @@ def gradients(model, x, dlogits):
     """(logits, dx, every parameter's gradient) of a fresh backward."""
     model.zero_grad()
     logits = model(x)
-    return logits, model.backward(dlogits), {name: p.grad for name, p in model.named_parameters()}
+    return logits, model.backward(dlogits, retain_graph=True), {name: p.grad for name, p in model.named_parameters()}

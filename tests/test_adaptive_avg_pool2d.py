@@ -63,7 +63,7 @@ def test_the_identity_is_a_copy(rng, size):
     [
         ((9, 8), 3, ShapeError, r"x must be \(N,C,H,W\) or \(C,H,W\), got shape \(9, 8\)"),
         ((1, 3, 0, 8), 3, ShapeError, "empty side"),
-        ((1, 3, 9, 8), -1, ArgumentError, "must not be negative"),
+        ((1, 3, 9, 8), -1, ArgumentError, "output_size must be at least 0"),
         ((1, 3, 9, 8), 2.5, ArgumentError, "an int or a pair of ints or None, got 2.5"),
         ((1, 3, 9, 8), (1, 2, 3), ArgumentError, "an int or a pair of ints or None"),
     ],

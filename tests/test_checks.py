@@ -6,8 +6,8 @@ import torch
 from oracles import refused
 
 from alexnet_np import ops
+from alexnet_np.arguments import pair
 from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
-from alexnet_np.ops.checks import pair
 
 # op: its float arrays, then everything else
 CALLS = {

@@ -129,12 +129,12 @@ def test_a_backward_hook_sees_dx_and_dy_and_can_replace_dx(net):
     net(random(2, 4))
     dy = random(2, 3)
     net[2].register_full_backward_hook(lambda layer, dx, dy: seen.update(dx=dx, dy=dy))
-    dx = net.backward(dy)
+    dx = net.backward(dy, retain_graph=True)
     np.testing.assert_array_equal(seen["dy"], dy)
     np.testing.assert_allclose(seen["dx"], dy @ net[2].weight.data, rtol=1e-5)
 
     handle = net[1].register_full_backward_hook(lambda layer, dx, dy: np.zeros_like(dx))
-    assert not net.backward(dy).any()
+    assert not net.backward(dy, retain_graph=True).any()
     handle.remove()
     np.testing.assert_array_equal(net.backward(dy), dx)
 
@@ -155,7 +155,7 @@ def test_a_backward_hook_on_a_container_has_the_containers_gradients(net):
 def test_gradients_accumulate_as_torch_has_it(net):
     x, dy = random(2, 4), random(2, 3)
     net(x)
-    net.backward(dy)
+    net.backward(dy, retain_graph=True)
     once = [p.grad.copy() for p in net.parameters()]
     net.backward(dy)
     for parameter, gradient in zip(net.parameters(), once, strict=True):
@@ -169,7 +169,7 @@ def test_backward_stops_where_nothing_earlier_needs_a_gradient(net):
     for parameter in net[0].parameters():
         parameter.requires_grad = False
     net(random(2, 4))
-    assert net.backward(random(2, 3), input_grad=False) is None
+    assert net.backward(random(2, 3), input_grad=False, retain_graph=True) is None
     assert reached == [net[2]]
     assert [p.grad is None for p in net.parameters()] == [True, True, False, False]
     assert net.backward(random(2, 3)) is not None  # dx was asked for: through the frozen layer, which gets no gradient

@@ -201,9 +201,11 @@ def test_wrong_inputs_are_refused_in_one_line():
     model = narrow()
     with pytest.raises(anp.ShapeError, match=r"x must be \(N,3,H,W\), got shape \(3, 67, 67\); .* x\[None\]"):
         model(random_input(model)[0])
-    with pytest.raises(anp.ShapeError, match=r"x must be \(N,3,H,W\), got shape \(2, 67, 67, 3\)"):
+    with pytest.raises(
+        anp.ShapeError, match=r"got shape \(2, 67, 67, 3\), channels last; give it numpy\.moveaxis\(x, -1, -3\)$"
+    ):
         model(random_input(model).transpose(0, 2, 3, 1))
-    with pytest.raises(anp.DtypeError, match="uint8"):
+    with pytest.raises(anp.DtypeError, match=r"x holds bytes, as pictures do; give it anp\.preprocess\(x\)$"):
         model(np.zeros((1, 3, 67, 67), "uint8"))
     with pytest.raises(anp.DtypeError, match="float64"):
         model(random_input(model).astype("float64"))
@@ -232,12 +234,12 @@ def test_custom_classes_channels_and_width(preset):
     ("options", "message"),
     [
         ({"preset": "vgg"}, "unknown preset 'vgg': choose one of torchvision"),
-        ({"num_classes": 0}, "num_classes .0."),
-        ({"in_channels": -1}, "in_channels .-1."),
-        ({"width": 0}, "width .0."),
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ({"in_channels": -1}, "in_channels must be at least 1, got -1"),
+        ({"width": 0}, "width must be positive, got 0.0"),
         ({"backend": "tpu"}, "unknown backend 'tpu': choose one of"),
-        ({"dtype": "float16"}, "dtype must be 'float32' or 'float64', got 'float16'"),
-        ({"dtype": "nonsense"}, "dtype must be 'float32' or 'float64', got 'nonsense'"),
+        ({"dtype": "float16"}, "dtype must be float32 or float64, got 'float16'"),
+        ({"dtype": "nonsense"}, "dtype must be float32 or float64, got 'nonsense'"),
     ],
 )
 def test_wrong_options_are_named(options, message):

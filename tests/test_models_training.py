@@ -88,7 +88,7 @@ def test_replace_head(dtype):
     )
     model.backward(np.ones((2, 5), dtype))
     assert model.classifier[6].weight.grad.shape == (5, 256)
-    with pytest.raises(anp.ArgumentError, match="num_classes must be positive, got 0"):
+    with pytest.raises(anp.ArgumentError, match="num_classes must be at least 1, got 0"):
         model.replace_head(0)
 
 

@@ -93,7 +93,7 @@ def test_no_circle() -> None:
 
 
 def test_a_circle_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = "alexnet_np.layers", "alexnet_np.fusion"
+    one, other = "alexnet_np.layer", "alexnet_np.fusion"
     assert one in imports()[other]
     imports.cache_clear()
     found = imports()

@@ -20,8 +20,9 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from alexnet_np import device
 from alexnet_np.data.recipe import Preprocessing
-from alexnet_np.errors import DtypeError, ImageError, one_line
+from alexnet_np.errors import ImageError, one_line
 
 ImageSource = str | os.PathLike | bytes | IO[bytes] | Image.Image
 
@@ -46,9 +47,7 @@ def prepare(image: ImageSource, recipe: Preprocessing, dtype: Any = "float32") -
 
 def float_dtype(dtype: Any) -> np.dtype:
     """`dtype` if it is float32 or float64."""
-    if dtype not in ("float32", "float64", np.float32, np.float64):
-        raise DtypeError(f"dtype must be float32 or float64, got {dtype!r}")
-    return np.dtype(dtype)
+    return device.float_dtype("images", dtype)
 
 
 def read_pixels(source: ImageSource, recipe: Preprocessing) -> np.ndarray:

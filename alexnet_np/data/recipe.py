@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from alexnet_np import arguments
 from alexnet_np.errors import ArgumentError
 
 
@@ -59,14 +60,13 @@ def adjusted(
 ) -> Preprocessing:
     """`recipe` with whatever is given here in place of its own. Raises ArgumentError for a number out of range."""
     given: dict[str, Any] = {
-        "resize": resize_size,
-        "crop": crop_size,
-        "mean": mean if mean is None else tuple(mean),
-        "std": std if std is None else tuple(std),
+        "resize": None if resize_size is None else positive("resize_size", resize_size),
+        "crop": None if crop_size is None else positive("crop_size", crop_size),
+        "mean": None if mean is None else _numbers("mean", mean),
+        "std": None if std is None else _numbers("std", std),
     }
     recipe = recipe._replace(**{name: value for name, value in given.items() if value is not None})
-    positive("resize_size", recipe.resize)
-    positive("crop_size", recipe.crop)
+    arguments.room("preprocess", "an image of that crop_size", recipe.shape)
     if len(recipe.mean) != recipe.channels or len(recipe.std) != recipe.channels or 0 in recipe.std:
         raise ArgumentError(
             f"mean and std must hold {recipe.channels} numbers, no std 0, got {recipe.mean} and {recipe.std}"
@@ -76,6 +76,12 @@ def adjusted(
 
 def positive(name: str, value: int) -> int:
     """`value` if it is a positive int."""
-    if not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{name} must be a positive int, got {value!r}")
-    return value
+    try:
+        return arguments.integer("", name, value, 1)
+    except ArgumentError:
+        raise ArgumentError(f"{name} must be a positive int, got {arguments.shown(value)}") from None
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    found = arguments.items("preprocess", name, values, "a list of numbers, one a channel")
+    return tuple(arguments.number("preprocess", name, value) for value in found)

@@ -71,7 +71,7 @@ def eager_step(model: AlexNet) -> Callable[[Array, Array], Array]:
         with use_backend(backend):
             loss, cache = ops.cross_entropy.forward(logits, target)
             dlogits = ops.cross_entropy.backward(1.0, cache)
-        model.backward(dlogits, input_grad=False, retain_graph=False)
+        model.backward(dlogits, input_grad=False)
         optimizer.step()
         return loss
 

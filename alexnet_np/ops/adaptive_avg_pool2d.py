@@ -10,20 +10,23 @@ exact bounds.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from alexnet_np.arguments import integer, room, shown
 from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module
 from alexnet_np.errors import ArgumentError, ShapeError
-from alexnet_np.ops.checks import batched, float_arrays, gradient
+from alexnet_np.ops.checks import batched, brief, cached, float_arrays, gradient
 
 
 class Cache(NamedTuple):
     x: Array
     output: tuple[int, int]
     unbatched: bool
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 def forward(x: Any, output_size: Any) -> tuple[Array, Cache]:
@@ -36,13 +39,14 @@ def forward(x: Any, output_size: Any) -> tuple[Array, Cache]:
     if min(x.shape[2:]) < 1:
         raise ShapeError(f"adaptive_avg_pool2d: x has an empty side: {x.shape}")
     output = find_output(output_size, x.shape[2:])
+    room("adaptive_avg_pool2d", "y", (*x.shape[:2], *output), x.dtype.itemsize)
     y = implementation("adaptive_avg_pool2d", x).compute(x, output)
     return (y[0] if unbatched else y), Cache(x, output, unbatched)
 
 
 def backward(dy: Any, cache: Cache) -> Array:
     """dx[p] = sum over the windows that hold pixel p of dy / (pixels in that window)."""
-    x, output, unbatched = cache
+    x, output, unbatched = cached("adaptive_avg_pool2d", cache, Cache)
     shape = (*x.shape[:2], *output)
     dy = gradient("adaptive_avg_pool2d", dy, shape[1:] if unbatched else shape, x)
     dx = implementation("adaptive_avg_pool2d", x).gradients(dy[None] if unbatched else dy, x.shape)
@@ -80,13 +84,11 @@ def windows(size: tuple[int, ...], output: tuple[int, ...]) -> Iterator[tuple[Wi
 
 
 def find_output(output_size: Any, size: tuple[int, ...]) -> tuple[int, int]:
+    op, name = "adaptive_avg_pool2d", "output_size"
     sides = tuple(output_size) if isinstance(output_size, tuple | list) else (output_size, output_size)
-    try:
-        height, width = (have if want is None else operator.index(want) for want, have in zip(sides, size, strict=True))
-    except (TypeError, ValueError):
-        raise ArgumentError(
-            f"adaptive_avg_pool2d: output_size must be an int or a pair of ints or None, got {output_size!r}"
-        ) from None
-    if min(height, width) < 0:
-        raise ArgumentError(f"adaptive_avg_pool2d: output_size must not be negative, got {output_size!r}")
+    if len(sides) != 2 or any(not (want is None or hasattr(want, "__index__")) for want in sides):
+        raise ArgumentError(f"{op}: {name} must be an int or a pair of ints or None, got {shown(output_size)}")
+    height, width = (
+        have if want is None else integer(op, name, want, 0) for want, have in zip(sides, size, strict=True)
+    )
     return height, width

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 
+from alexnet_np import arguments
 from alexnet_np.device import Array, as_array, on_gpu
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
+
+Needs = tuple[bool, bool, bool]  # which of dx, dweight, dbias the caller wants
 
 
 def float_arrays(op: str, optional: str = "", **arrays: Any) -> list[Array]:
@@ -35,32 +37,42 @@ def gradient(op: str, dy: Any, shape: tuple[int, ...], like: Array) -> Array:
     return dy
 
 
-def integer(op: str, name: str, value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise ArgumentError(f"{op}: {name} must be an int, got {value!r}") from None
+def cached(op: str, cache: Any, kind: type) -> Any:
+    """`cache` if it is what the op's forward returned: a `kind`, or an array. Raises ArgumentError."""
+    if isinstance(cache, kind) or (kind is object and hasattr(cache, "dtype")):
+        return cache
+    raise ArgumentError(
+        f"{op} backward: cache must be what {op}.forward returned beside y, got a {type(cache).__name__}; "
+        f"y, cache = {op}.forward(...)"
+    )
 
 
-def pair(op: str, name: str, value: Any, least: int) -> tuple[int, int]:
-    """An int or a pair of ints, each at least `least`, as (for the height, for the width)."""
-    values = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(values) == 1:
-        values *= 2
-    try:
-        height, width = (operator.index(v) for v in values)
-    except (TypeError, ValueError):
-        raise ArgumentError(f"{op}: {name} must be an int or a pair of ints, got {value!r}") from None
-    if min(height, width) < least:
-        raise ArgumentError(f"{op}: {name} must be at least {least}, got {value!r}")
-    return height, width
+def wanted(op: str, needs: Any) -> Needs:
+    """Which of dx, dweight and dbias to compute, as three flags. Raises ArgumentError."""
+    flags = arguments.items(f"{op} backward", "needs", needs, "three flags: of dx, dweight and dbias")
+    if len(flags) != 3:
+        raise ArgumentError(f"{op} backward: needs must be three flags, of dx, dweight and dbias, got {len(flags)}")
+    dx, dweight, dbias = (arguments.flag(f"{op} backward", "needs", each) for each in flags)
+    return dx, dweight, dbias
+
+
+def brief(cache: Any) -> str:
+    """The repr of a cache: arrays by dtype and shape, everything on one line."""
+    parts = []
+    for name, value in cache._asdict().items():
+        array = hasattr(value, "dtype") and hasattr(value, "shape")
+        parts.append(f"{name}={f'{value.dtype}{value.shape}' if array else repr(value)}")
+    return f"{type(cache).__module__.rpartition('.')[2]}.{type(cache).__name__}({', '.join(parts)})"
 
 
 def axis(op: str, dim: int, rank: int) -> int:
     """`dim` counted from the front; -1 is the last axis."""
-    if not -rank <= integer(op, "dim", dim) < rank:
-        raise ArgumentError(f"{op}: dim {dim} is out of range for an array of rank {rank}")
-    return dim % rank
+    place = arguments.integer(op, "dim", dim)
+    if not -rank <= place < rank:
+        raise ArgumentError(
+            f"{op}: dim {place} is out of range for an array of rank {rank}; it is {-rank} to {rank - 1}"
+        )
+    return place % rank
 
 
 def batched(op: str, x: Array) -> tuple[Array, bool]:

@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from alexnet_np.arguments import integer, pair
+from alexnet_np.arguments import room as check_room
 from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module
 from alexnet_np.errors import ArgumentError, ShapeError
-from alexnet_np.ops.checks import batched, float_arrays, gradient, integer, pair
+from alexnet_np.ops.checks import Needs, batched, brief, cached, float_arrays, gradient, wanted
 
-Needs = tuple[bool, bool, bool]  # which of dx, dweight, dbias the caller wants
 Gradients = tuple[Array | None, Array | None, Array | None]
 
 COLUMN_BYTES = 32 << 20  # im2col works on slices of the batch whose columns fit in this, never on all of it
@@ -46,6 +47,9 @@ class Cache(NamedTuple):
     geometry: Geometry
     unbatched: bool
 
+    def __repr__(self) -> str:
+        return brief(self)
+
 
 def forward(
     x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
@@ -70,6 +74,10 @@ def checked(
     x, weight, bias = float_arrays("conv2d", "bias", x=x, weight=weight, bias=bias)
     x, unbatched = batched("conv2d", x)
     geometry = find_geometry(x, weight, bias, stride, padding, dilation, groups)
+    top, bottom, left, right = geometry.padding
+    N, C, H, W = x.shape
+    check_room("conv2d", "the padded x", (N, C, H + top + bottom, W + left + right), x.dtype.itemsize)
+    check_room("conv2d", "y", (N, len(weight), *geometry.output), x.dtype.itemsize)
     return bias, Cache(x, weight, bias is not None, geometry, unbatched)
 
 
@@ -78,11 +86,12 @@ def backward(dy: Any, cache: Cache, needs: Needs = (True, True, True)) -> Gradie
 
     dx = col2im(weightᵀ · dy);  dweight = sum over n of dy · im2col(x)ᵀ;  dbias = sum over n,i,j of dy.
     """
-    x, weight, has_bias, geometry, unbatched = cache
+    x, weight, has_bias, geometry, unbatched = cached("conv2d", cache, Cache)
     shape = (len(x), len(weight), *geometry.output)
     dy = gradient("conv2d", dy, shape[1:] if unbatched else shape, x)
     dy = dy[None] if unbatched else dy
-    needs = (needs[0], needs[1], needs[2] and has_bias)
+    dx_wanted, dweight_wanted, dbias_wanted = wanted("conv2d", needs)
+    needs = (dx_wanted, dweight_wanted, dbias_wanted and has_bias)
     dx, dweight, dbias = implementation("conv2d", x).gradients(dy, x, weight, geometry, needs)
     return (dx[0] if unbatched and dx is not None else dx), dweight, dbias
 
@@ -185,9 +194,7 @@ def find_geometry(
         raise ShapeError(f"conv2d: weight must be (F,C/groups,KH,KW), got shape {weight.shape}")
     F, CG, KH, KW = weight.shape
     C, H, W = x.shape[1:]
-    groups = integer("conv2d", "groups", groups)
-    if groups < 1:
-        raise ArgumentError(f"conv2d: groups must be at least 1, got {groups}")
+    groups = integer("conv2d", "groups", groups, 1)
     if F % groups or CG * groups != C:
         raise ShapeError(
             f"conv2d: weight {weight.shape} with groups={groups} takes {CG * groups} channels and a multiple of "
@@ -213,9 +220,9 @@ def find_padding(
     padding: Any, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
 ) -> tuple[int, int, int, int]:
     """`padding` as (top, bottom, left, right)."""
-    if padding == "valid":
+    if isinstance(padding, str) and padding == "valid":
         return 0, 0, 0, 0
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         if stride != (1, 1):
             raise ArgumentError(f"conv2d: padding='same' needs stride 1, got {stride}")
         total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from alexnet_np.arguments import integer, number, shown
 from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module, as_array, beside, on_gpu
 from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
 from alexnet_np.ops import log_softmax
-from alexnet_np.ops.checks import float_arrays, gradient
+from alexnet_np.ops.checks import brief, cached, float_arrays, gradient
 
 
 class Cache(NamedTuple):
@@ -35,6 +36,9 @@ class Cache(NamedTuple):
     reduction: str
     loss_shape: tuple[int, ...]
     logits_shape: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 def forward(
@@ -51,11 +55,15 @@ def forward(
     `reduction`: "mean", "sum" or "none". Raises ShapeError, DtypeError, ArgumentError.
     """
     logits, weight = float_arrays("cross_entropy", "weight", logits=logits, weight=weight)
+    if isinstance(target, list | tuple | int):
+        raise DtypeError(
+            f"cross_entropy: target must be an array, got {type(target).__name__}; use numpy.asarray(target)"
+        )
     target = as_array(target, "cross_entropy: target")
-    if reduction not in ("mean", "sum", "none"):
-        raise ArgumentError(f"cross_entropy: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ArgumentError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing}")
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
+        raise ArgumentError(f"cross_entropy: reduction must be 'mean', 'sum' or 'none', got {shown(reduction)}")
+    label_smoothing = number("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
+    ignore_index = integer("cross_entropy", "ignore_index", ignore_index, most=2**63 - 1)
     if logits.ndim < 1:
         raise ShapeError("cross_entropy: logits must be (C,), (N,C) or (N,C,d1,...), got a scalar")
     C = logits.shape[0 if logits.ndim == 1 else 1]
@@ -67,6 +75,10 @@ def forward(
             raise ShapeError(f"cross_entropy: target has shape {target.shape}, logits {logits.shape} need {rows_shape}")
         make = index_coefficients
     else:
+        if target.shape == rows_shape != logits.shape and target.dtype.kind == "f":
+            raise DtypeError(
+                f"cross_entropy: target holds {target.dtype}; class indices are ints: target.astype('int64')"
+            )
         (target,) = float_arrays("cross_entropy", target=target)
         if target.dtype != logits.dtype:
             raise DtypeError(f"cross_entropy: logits are {logits.dtype} but target is {target.dtype}; use one dtype")
@@ -91,9 +103,9 @@ def forward(
 
 def backward(dy: Any, cache: Cache) -> Array:
     """dlogits for dy of the loss's shape (1.0 for the gradient of a mean or a sum)."""
-    logits, coefficients, divisor, reduction, loss_shape, logits_shape = cache
+    logits, coefficients, divisor, reduction, loss_shape, logits_shape = cached("cross_entropy", cache, Cache)
     xp = array_module(logits)
-    dy = xp.asarray(dy, logits.dtype) if np.isscalar(dy) else dy
+    dy = xp.asarray(number("cross_entropy backward", "dy", dy), logits.dtype) if np.isscalar(dy) else dy
     dy = gradient("cross_entropy", dy, loss_shape, logits)
     if reduction == "none":
         N, _, L = logits.shape

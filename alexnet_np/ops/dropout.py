@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from alexnet_np.arguments import flag, number
+from alexnet_np.arguments import seed as check_seed
 from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module, as_array
-from alexnet_np.errors import ArgumentError, ShapeError
-from alexnet_np.ops.checks import float_arrays, gradient, integer
+from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
+from alexnet_np.ops.checks import brief, cached, float_arrays, gradient
 from alexnet_np.random import uniform
 
 
@@ -22,6 +24,9 @@ class Cache(NamedTuple):
     x: Array
     mask: Array | None  # boolean, of x's shape; None where dropout did nothing
     p: float
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 def forward(
@@ -33,16 +38,18 @@ def forward(
     Raises ArgumentError, ShapeError, DtypeError.
     """
     (x,) = float_arrays("dropout", x=x)
-    if not 0.0 <= p <= 1.0:
-        raise ArgumentError(f"dropout: p must be between 0 and 1, got {p}")
+    p, training = number("dropout", "p", p, 0, 1), flag("dropout", "training", training)
     if not training or (p == 0.0 and mask is None):
         return x.copy(), Cache(x, None, p)
     if mask is not None:
-        mask = as_array(mask, "dropout: mask").astype(bool)
+        mask = as_array(mask, "dropout: mask")
         if mask.shape != x.shape:
             raise ShapeError(f"dropout: mask has shape {mask.shape}, x has {x.shape}")
+        if mask.dtype.kind not in "biuf":
+            raise DtypeError(f"dropout: mask holds {mask.dtype}, not numbers; True (or not 0) keeps a unit")
+        mask = mask.astype(bool)
     elif seed is not None:
-        mask = implementation("dropout", x).draw_mask(x, p, integer("dropout", "seed", seed))
+        mask = implementation("dropout", x).draw_mask(x, p, check_seed("dropout", seed))
     else:
         raise ArgumentError("dropout: in training give seed=<int> or mask=<array of x's shape>")
     return implementation("dropout", x).compute(x, mask, p), Cache(x, mask, p)
@@ -50,7 +57,7 @@ def forward(
 
 def backward(dy: Any, cache: Cache) -> Array:
     """dx = dy * mask / (1 - p), and dy in evaluation."""
-    x, mask, p = cache
+    x, mask, p = cached("dropout", cache, Cache)
     dy = gradient("dropout", dy, x.shape, x)
     return dy.copy() if mask is None else implementation("dropout", x).compute(dy, mask, p)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from alexnet_np.device import Array
 from alexnet_np.errors import ArgumentError
-from alexnet_np.ops.checks import axis, float_arrays, gradient
+from alexnet_np.ops.checks import axis, cached, float_arrays, gradient
 
 
 def forward(x: Any, start_dim: int = 1, end_dim: int = -1) -> tuple[Array, Array]:
@@ -25,5 +25,5 @@ def forward(x: Any, start_dim: int = 1, end_dim: int = -1) -> tuple[Array, Array
 
 def backward(dy: Any, cache: Array) -> Array:
     """dx is dy in x's shape."""
-    (dy,) = float_arrays("flatten backward", dy=dy)
+    (dy,), cache = float_arrays("flatten backward", dy=dy), cached("flatten", cache, object)
     return gradient("flatten", dy.reshape(cache.shape) if dy.size == cache.size else dy, cache.shape, cache)

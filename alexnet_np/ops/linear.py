@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module
 from alexnet_np.errors import ShapeError
-from alexnet_np.ops.checks import float_arrays, gradient
+from alexnet_np.ops.checks import Needs, brief, cached, float_arrays, gradient, wanted
 
-Needs = tuple[bool, bool, bool]  # which of dx, dweight, dbias the caller wants
 Gradients = tuple[Array | None, Array | None, Array | None]
 
 
@@ -21,6 +20,9 @@ class Cache(NamedTuple):
     x: Array
     weight: Array
     has_bias: bool
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 def forward(x: Any, weight: Any, bias: Any = None) -> tuple[Array, Cache]:
@@ -39,10 +41,11 @@ def forward(x: Any, weight: Any, bias: Any = None) -> tuple[Array, Cache]:
 
 def backward(dy: Any, cache: Cache, needs: Needs = (True, True, True)) -> Gradients:
     """dx = dy · weight;  dweight = dyᵀ · x;  dbias = sum of dy over the rows. Those not in `needs` are None."""
-    x, weight, has_bias = cache
+    x, weight, has_bias = cached("linear", cache, Cache)
     dy = gradient("linear", dy, (*x.shape[:-1], *weight.shape[:-1]), x)
     rows, matrix = as_rows(x), as_matrix(weight)
-    needs = (needs[0], needs[1], needs[2] and has_bias)
+    dx_wanted, dweight_wanted, dbias_wanted = wanted("linear", needs)
+    needs = (dx_wanted, dweight_wanted, dbias_wanted and has_bias)
     dx, dweight, dbias = implementation("linear", x).gradients(dy.reshape(len(rows), len(matrix)), rows, matrix, needs)
     return (
         None if dx is None else dx.reshape(x.shape),

@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
+from alexnet_np.arguments import integer, number, shown
 from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module
 from alexnet_np.errors import ArgumentError, ShapeError
-from alexnet_np.ops.checks import float_arrays, gradient, integer
+from alexnet_np.ops.checks import brief, cached, float_arrays, gradient
 
 Region = Literal["across", "within"]
 REGIONS = ("across", "within")
@@ -65,6 +66,9 @@ class Cache(NamedTuple):
     x: Array
     geometry: Geometry
 
+    def __repr__(self) -> str:
+        return brief(self)
+
 
 def forward(
     x: Any,
@@ -96,7 +100,7 @@ def forward(
 
 def backward(dy: Any, cache: Cache) -> Array:
     """dx of the formula above, for dy of x's shape."""
-    x, geometry = cache
+    x, geometry = cached("local_response_norm", cache, Cache)
     dy = gradient("local_response_norm", dy, x.shape, x)
     flat_dy, flat_x = _as_computed(dy, geometry), _as_computed(x, geometry)
     return implementation("local_response_norm", x).gradients(flat_dy, flat_x, geometry).reshape(x.shape)
@@ -158,20 +162,17 @@ def find_geometry(
     region: Region = "across",
     groups: int = 1,
 ) -> Geometry:
-    if convention not in CONVENTIONS:
-        raise ArgumentError(
-            f"local_response_norm: unknown convention {convention!r}; choose one of {', '.join(CONVENTIONS)}"
-        )
-    if region not in REGIONS:
-        raise ArgumentError(f"local_response_norm: region must be 'across' or 'within', got {region!r}")
-    size, groups = (integer("local_response_norm", name, n) for name, n in (("size", size), ("groups", groups)))
-    for name, number in (("size", size), ("groups", groups)):
-        if number < 1:
-            raise ArgumentError(f"local_response_norm: {name} must be at least 1, got {number}")
+    op = "local_response_norm"
+    if not isinstance(convention, str) or convention not in CONVENTIONS:
+        raise ArgumentError(f"{op}: unknown convention {shown(convention)}; choose one of {', '.join(CONVENTIONS)}")
+    if not isinstance(region, str) or region not in REGIONS:
+        raise ArgumentError(f"{op}: region must be 'across' or 'within', got {shown(region)}")
+    size, groups = integer(op, "size", size, 1), integer(op, "groups", groups, 1)
+    alpha, beta, k = number(op, "alpha", alpha), number(op, "beta", beta), number(op, "k", k)
     if convention in ODD_ONLY and size % 2 == 0:
-        raise ArgumentError(f"local_response_norm: {convention} takes odd sizes only, got {size}")
+        raise ArgumentError(f"{op}: {convention} takes odd sizes only, got {size}")
     if convention == "caffe" and region == "within" and k != 1:
-        raise ArgumentError(f"local_response_norm: within maps Caffe ignores k and takes 1, got {k}; give k=1")
+        raise ArgumentError(f"{op}: within maps Caffe ignores k and takes 1, got {k:g}; give k=1")
     divided, below, above = CONVENTIONS[convention]
     window = (size if region == "across" else size * size) if divided else 1
     return Geometry(below(size), above(size), alpha / window, beta, k, groups, region)
@@ -187,7 +188,8 @@ def convert(
     """
     want = find_geometry(size, alpha, beta, k, source, region)
     window = size if region == "across" else size * size
-    moved = want.scale * (window if CONVENTIONS[target][0] else 1) if target in CONVENTIONS else alpha
+    known = isinstance(target, str) and target in CONVENTIONS
+    moved = want.scale * (window if CONVENTIONS[target][0] else 1) if known else alpha
     have = find_geometry(size, moved, beta, k, target, region)
     if (have.low, have.high) != (want.low, want.high):
         raise ArgumentError(

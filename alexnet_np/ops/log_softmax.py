@@ -10,7 +10,7 @@ from typing import Any
 
 from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module
-from alexnet_np.ops.checks import axis, float_arrays, gradient
+from alexnet_np.ops.checks import axis, cached, float_arrays, gradient
 from alexnet_np.ops.softmax import Cache
 
 
@@ -24,7 +24,7 @@ def forward(x: Any, dim: int = -1) -> tuple[Array, Cache]:
 
 def backward(dy: Any, cache: Cache) -> Array:
     """dx = dy - exp(y) * sum over the axis of dy."""
-    y, dim = cache
+    y, dim = cached("log_softmax", cache, Cache)
     dy = gradient("log_softmax", dy, y.shape, y)
     rank1 = y.shape or (1,)
     return implementation("log_softmax", y).gradients(dy.reshape(rank1), y.reshape(rank1), dim).reshape(y.shape)

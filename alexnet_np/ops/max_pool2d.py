@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from alexnet_np.arguments import flag, pair
+from alexnet_np.arguments import room as check_room
 from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module
 from alexnet_np.errors import ArgumentError, ShapeError
-from alexnet_np.ops.checks import batched, float_arrays, gradient, pair
+from alexnet_np.ops.checks import batched, brief, cached, float_arrays, gradient
 
 
 class Geometry(NamedTuple):
@@ -35,6 +37,9 @@ class Cache(NamedTuple):
     geometry: Geometry
     unbatched: bool
 
+    def __repr__(self) -> str:
+        return brief(self)
+
 
 def forward(
     x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
@@ -47,13 +52,15 @@ def forward(
     (x,) = float_arrays("max_pool2d", x=x)
     x, unbatched = batched("max_pool2d", x)
     geometry = find_geometry(x, kernel_size, stride, padding, dilation, ceil_mode)
+    padded = (*x.shape[:2], *padded_size(x.shape[2], x.shape[3], geometry))
+    check_room("max_pool2d", "the padded x", padded, x.dtype.itemsize)
     y, switches = implementation("max_pool2d", x).compute(x, geometry)
     return (y[0] if unbatched else y), Cache(x, switches, geometry, unbatched)
 
 
 def backward(dy: Any, cache: Cache) -> Array:
     """dx[p] = sum of dy over the outputs whose switch points at pixel p."""
-    x, switches, geometry, unbatched = cache
+    x, switches, geometry, unbatched = cached("max_pool2d", cache, Cache)
     shape = switches.shape
     dy = gradient("max_pool2d", dy, shape[1:] if unbatched else shape, x)
     dx = implementation("max_pool2d", x).gradients(dy[None] if unbatched else dy, switches, x.shape, geometry)
@@ -129,11 +136,7 @@ def first_pixels(geometry: Geometry, xp: Any) -> Array:
 def find_geometry(x: Array, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Geometry:
     """Check that the arguments fit together and normalise them."""
     op = "max_pool2d"
-    kernel = pair(op, "kernel_size", kernel_size, 1)
-    steps = kernel if stride is None or stride == () else pair(op, "stride", stride, 1)
-    sides, spread = pair(op, "padding", padding, 0), pair(op, "dilation", dilation, 1)
-    if any(2 * p > k for p, k in zip(sides, kernel, strict=True)):
-        raise ArgumentError(f"{op}: padding {sides} must be at most half of the kernel {kernel}")
+    kernel, steps, sides, spread, ceil_mode = find_windows(kernel_size, stride, padding, dilation, ceil_mode)
     if min(x.shape[1:]) < 1:
         raise ShapeError(f"{op}: x has an empty side: {x.shape}")
     output = []
@@ -150,3 +153,18 @@ def find_geometry(x: Array, kernel_size: Any, stride: Any, padding: Any, dilatio
             )
         output.append(count)
     return Geometry(kernel, steps, sides, spread, (output[0], output[1]))
+
+
+def find_windows(
+    kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], bool]:
+    """The arguments, normalised: what can be said of them without an input."""
+    op = "max_pool2d"
+    kernel = pair(op, "kernel_size", kernel_size, 1)
+    same = stride is None or (isinstance(stride, tuple | list) and not stride)
+    steps = kernel if same else pair(op, "stride", stride, 1)
+    ceil_mode = flag(op, "ceil_mode", ceil_mode)
+    sides, spread = pair(op, "padding", padding, 0), pair(op, "dilation", dilation, 1)
+    if any(2 * p > k for p, k in zip(sides, kernel, strict=True)):
+        raise ArgumentError(f"{op}: padding {sides} must be at most half of the kernel {kernel}")
+    return kernel, steps, sides, spread, ceil_mode

@@ -11,7 +11,7 @@ from typing import Any
 
 from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module
-from alexnet_np.ops.checks import float_arrays, gradient
+from alexnet_np.ops.checks import cached, float_arrays, gradient
 
 
 def forward(x: Any) -> tuple[Array, Array]:
@@ -23,6 +23,7 @@ def forward(x: Any) -> tuple[Array, Array]:
 
 def backward(dy: Any, cache: Array) -> Array:
     """dx = dy * y * (1 - y)."""
+    cache = cached("sigmoid", cache, object)
     dy = gradient("sigmoid", dy, cache.shape, cache)
     return implementation("sigmoid", cache).gradients(dy, cache)
 

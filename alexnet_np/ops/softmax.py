@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 
 from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module
-from alexnet_np.ops.checks import axis, float_arrays, gradient
+from alexnet_np.ops.checks import axis, brief, cached, float_arrays, gradient
 
 
 class Cache(NamedTuple):
     y: Array
     dim: int
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 def forward(x: Any, dim: int = -1) -> tuple[Array, Cache]:
@@ -28,7 +31,7 @@ def forward(x: Any, dim: int = -1) -> tuple[Array, Cache]:
 
 def backward(dy: Any, cache: Cache) -> Array:
     """dx = y * (dy - sum over the axis of dy*y)."""
-    y, dim = cache
+    y, dim = cached("softmax", cache, Cache)
     dy = gradient("softmax", dy, y.shape, y)
     rank1 = y.shape or (1,)
     return implementation("softmax", y).gradients(dy.reshape(rank1), y.reshape(rank1), dim).reshape(y.shape)

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np import ops
+from alexnet_np import arguments
 from alexnet_np.device import on_gpu
 from alexnet_np.errors import ArgumentError, BackendError, DtypeError
 from alexnet_np.models import AlexNet
+from alexnet_np.models import check_model as check_network
 from alexnet_np.plan import images, layout
 from alexnet_np.plan.base import InferencePlan, Request
 
@@ -54,7 +55,7 @@ def compile(
     check_model("compile", model)
     check_count("compile", "max_batch", max_batch)
     names = None if outputs is None else tuple(layout.named_outputs(model, outputs))
-    sides = ops.checks.pair("compile", "size", images.default_size(model) if size is None else size, 1)
+    sides = arguments.pair("compile", "size", images.default_size(model) if size is None else size, 1)
     request = Request(model, max_batch, names, exact, sides, precision)
     if on_gpu(next(model.parameters()).data):
         from alexnet_np.plan.cuda import CudaPlan  # only now: a CPU needs none of it
@@ -90,14 +91,13 @@ def compile_training(
     """
     check_model("compile_training", model)
     check_count("compile_training", "batch_size", batch_size)
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ArgumentError(f"compile_training: label_smoothing must be between 0 and 1, got {label_smoothing}")
+    label_smoothing = arguments.number("compile_training", "label_smoothing", label_smoothing, 0, 1)
     ours = {id(p) for p in model.parameters()}
     for group in optimizer.param_groups:
         for name, parameter in zip(group["param_names"], group["params"], strict=True):
             if id(parameter) not in ours:
                 raise ArgumentError(f"compile_training: the optimizer's {name!r} is not a parameter of this model")
-    sides = ops.checks.pair("compile_training", "size", images.default_size(model) if size is None else size, 1)
+    sides = arguments.pair("compile_training", "size", images.default_size(model) if size is None else size, 1)
     if not on_gpu(next(model.parameters()).data):
         raise BackendError("compile_training: no training plan on the CPU yet; move the model with model.to('cuda')")
     from alexnet_np.kernels.gemm_cuda import check_precision  # only now: a CPU needs none of it
@@ -110,8 +110,7 @@ def compile_training(
 
 def check_model(what: str, model: Any) -> None:
     """Raise where `model` cannot be compiled; warn where somebody listens to its layers."""
-    if not isinstance(model, AlexNet):
-        raise ArgumentError(f"{what}: model must be a network as anp.alexnet makes it, got {type(model).__name__}")
+    check_network(what, model)
     if model.dtype != np.float32:
         raise DtypeError(f"{what}: the model is {model.dtype}; plans are float32: model.astype('float32')")
     parts = [("the model", model), ("features", model.features), ("classifier", model.classifier), *model.leaves()]
@@ -122,4 +121,4 @@ def check_model(what: str, model: Any) -> None:
 
 def check_count(what: str, name: str, count: Any) -> None:
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ArgumentError(f"{what}: {name} must be a positive int, got {count!r}")
+        raise ArgumentError(f"{what}: {name} must be a positive int, got {arguments.shown(count)}")

@@ -17,7 +17,7 @@ import numpy as np
 from alexnet_np import ops
 from alexnet_np.device import as_array, to_cpu
 from alexnet_np.errors import AlexNetError
-from alexnet_np.models import AlexNet
+from alexnet_np.models import AlexNet, check_model
 from alexnet_np.ops import sigmoid, tanh
 from alexnet_np.study.receptive_field import ReceptiveField, receptive_fields
 from alexnet_np.study.units import Index, Place, activations, check_index, check_layer, places, windows
@@ -77,7 +77,7 @@ def explain(model: AlexNet, x: Any, layer: str, index: Any) -> Explanation:
     Raises ArgumentError for a layer that is not there (naming those like it) or an index outside; ShapeError and
     DtypeError as the model does.
     """
-    values = activations(model, as_array(x, "explain: x"))
+    values = activations(check_model("explain", model), as_array(x, "explain: x"))
     size = values["input"].shape
     found = places(model, size)
     place = found[check_layer(layer, list(found))]

@@ -15,9 +15,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from alexnet_np import ops
+from alexnet_np.arguments import pair
 from alexnet_np.layers import Shape
-from alexnet_np.models import AlexNet
-from alexnet_np.ops.checks import pair
+from alexnet_np.models import AlexNet, check_model
 from alexnet_np.study.units import Index, Place, check_index, check_layer, places, windows
 
 Span = tuple[int, int]  # from, up to and without: (0, 0) where nothing is seen
@@ -60,7 +60,7 @@ def receptive_field(model: AlexNet, layer: str, index: Any, size: Any) -> Recept
     Raises ArgumentError for a layer that is not there or an index outside; ShapeError for a size that a layer refuses.
     """
     height, width = pair("receptive_field", "size", size, 1)
-    fields = receptive_fields(model, (height, width))
+    fields = receptive_fields(check_model("receptive_field", model), (height, width))
     found = fields[check_layer(layer, list(fields))]
     return found.of(check_index(layer, found.shape, index))
 

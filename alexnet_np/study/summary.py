@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from alexnet_np import arguments
+from alexnet_np.errors import ShapeError
 from alexnet_np.layers import Shape
-from alexnet_np.models import AlexNet
+from alexnet_np.models import AlexNet, check_model
 from alexnet_np.text import html_table
 
 
@@ -60,8 +62,9 @@ def summary(model: AlexNet, input_shape: Shape | None = None) -> Summary:
 
     MACs are those of convolutions and dense layers; one MAC is two FLOPs. Raises ShapeError for an input too small.
     """
-    shape = (1, model.in_channels, 224, 224) if input_shape is None else tuple(input_shape)
-    if len(shape) == 4 and shape[1] == model.in_channels:
+    check_model("summary", model)
+    shape = (1, model.in_channels, 224, 224) if input_shape is None else _shape(input_shape)
+    if shape[1] == model.in_channels:
         model.check_size(shape)
     rows, given = [], shape
     for name, layer in model.leaves():
@@ -69,3 +72,11 @@ def summary(model: AlexNet, input_shape: Shape | None = None) -> Summary:
         parameters = sum(p.data.size for p in layer.parameters())
         rows.append(Row(name, type(layer).__name__, shape, parameters, macs))
     return Summary(rows, given)
+
+
+def _shape(given: object) -> Shape:
+    sides = arguments.items("summary", "input_shape", given, "a shape (N,C,H,W)")
+    shape = tuple(arguments.integer("summary", "input_shape", side, 0) for side in sides)
+    if len(shape) != 4:
+        raise ShapeError(f"summary: input_shape must be (N,C,H,W), got {shape}")
+    return shape

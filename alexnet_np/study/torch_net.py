@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import layers, ops
+from alexnet_np.arguments import pair
 from alexnet_np.device import Array, to_cpu
 from alexnet_np.errors import AlexNetError, MissingPackageError, one_line
 from alexnet_np.models import AlexNet
@@ -103,7 +104,9 @@ def torch_module(layer: layers.Layer) -> Any:
     match layer:
         case layers.Conv2d():
             F, CG, KH, KW = layer.weight.shape
-            stride, dilation = (ops.checks.pair("Conv2d", "", value, 1) for value in (layer.stride, layer.dilation))
+            stride, dilation = (
+                pair("Conv2d", "stride or dilation", value, 1) for value in (layer.stride, layer.dilation)
+            )
             top, bottom, left, right = ops.conv2d.find_padding(layer.padding, (KH, KW), stride, dilation)
             even = (top, left) == (bottom, right)  # what torch's own argument can say
             sides = (top, left) if even else (0, 0)

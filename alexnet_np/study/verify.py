@@ -22,10 +22,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from alexnet_np import arguments
 from alexnet_np.backend import current_backend
-from alexnet_np.device import Array, as_array, beside, to_cpu
+from alexnet_np.device import Array, beside, to_cpu
 from alexnet_np.layers import Conv2d, Layer, MaxPool2d, ReLU
-from alexnet_np.models import AlexNet
+from alexnet_np.models import AlexNet, check_model
 from alexnet_np.study.torch_net import Arrays, TorchNet, import_torch, import_torchvision, torch_module
 from alexnet_np.text import html_table
 
@@ -118,7 +119,8 @@ def verify(model: AlexNet, x: Any, seed: int = 0, advance: Callable[[int], objec
     `advance` is called with 1 when the whole net has been compared, and after every layer.
     Raises MissingPackageError without torch (and torchvision, for its preset), and what the model raises for a wrong x.
     """
-    x = as_array(x, "verify: x")
+    x = check_model("verify", model).check_input(x)
+    seed = arguments.seed("verify", seed)
     dtype = str(model.dtype)
     winograd = dtype == "float32" and (model.backend or current_backend(x)) == "numba"
     with _borrowed(model):
@@ -144,7 +146,7 @@ def _compare_net(
     model: AlexNet, x: Array, logits: Array, dlogits: np.ndarray, judges: _Judges
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[Comparison]]:
     """End to end; and every layer's true input and true dy, for `_compare_layer`."""
-    ours = {"logits": logits, "dx": model.backward(beside(dlogits, x))}
+    ours = {"logits": logits, "dx": model.backward(beside(dlogits, x), retain_graph=True)}
     ours.update({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     inputs, dys, truth = judges.truth.run(to_cpu(x), dlogits)
     theirs = None

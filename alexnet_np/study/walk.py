@@ -7,7 +7,7 @@ from typing import Any
 
 from alexnet_np.device import Array
 from alexnet_np.layers import Layer, Shape, no_grad
-from alexnet_np.models import AlexNet
+from alexnet_np.models import AlexNet, check_model
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ def walk(model: AlexNet, x: Any) -> Walk:
 
     Raises what the model raises: ShapeError for an input too small, DtypeError.
     """
+    check_model("walk", model)
     steps: list[Step] = []
     entered: list[Step] = []
     handles = []

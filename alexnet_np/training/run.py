@@ -88,7 +88,7 @@ class Run:
                 f"{self.config.initialisation!r}"
             )
         self.optimizer.zero_grad()
-        self.model.backward(ops.cross_entropy.backward(1.0, cache), input_grad=False, retain_graph=False)
+        self.model.backward(ops.cross_entropy.backward(1.0, cache), input_grad=False)
         self.optimizer.step()
         if not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()

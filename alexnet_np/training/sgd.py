@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
-
-from alexnet_np.backend import use_backend
+from alexnet_np import arguments
+from alexnet_np.backend import check_backend, use_backend
 from alexnet_np.device import Array, array_module, as_array
 from alexnet_np.errors import ArgumentError, CheckpointError
 from alexnet_np.layers import Parameter
@@ -42,8 +41,7 @@ class SGD:
         rule: str = "torch",
         backend: str | None = None,
     ) -> None:
-        if rule not in RULES:
-            raise ArgumentError(f"SGD: unknown rule {rule!r}: choose one of {', '.join(RULES)}")
+        rule, backend = arguments.choice("SGD", "rule", rule, RULES), backend and check_backend(backend)
         defaults = dict(zip(OPTIONS, (lr, momentum, dampening, weight_decay, nesterov), strict=True))
         self.rule, self.backend = rule, backend
         self.param_groups = [_make_group(group, defaults, rule) for group in _as_groups(named_parameters)]
@@ -77,6 +75,12 @@ class SGD:
             for parameter in group["params"]:
                 parameter.grad = None
 
+    def __repr__(self) -> str:
+        return "; ".join(
+            f"SGD({len(group['params'])} parameters, {', '.join(f'{option}={group[option]}' for option in OPTIONS)})"
+            for group in self.param_groups
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """As torch's, with names where torch has numbers. The arrays are the optimizer's own, not copies."""
         return {
@@ -89,6 +93,8 @@ class SGD:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a `state_dict()`. Raises CheckpointError where it is of other parameters."""
+        if not isinstance(state_dict, Mapping) or not {"param_groups", "state"} <= set(state_dict):
+            raise CheckpointError("SGD: not a saved state; give what optimizer.state_dict() returned")
         groups = state_dict["param_groups"]
         ours, theirs = [g["param_names"] for g in self.param_groups], [list(g["params"]) for g in groups]
         if ours != theirs:
@@ -109,23 +115,24 @@ class SGD:
 
 
 def _as_groups(given: Iterable[Any]) -> list[Mapping[str, Any]]:
-    items = list(given)
+    items = arguments.items("SGD", "parameters", given, "model.named_parameters(), or groups of them")
     if all(isinstance(item, Mapping) for item in items):
         return items
     return [{"params": items}]
 
 
 def _make_group(given: Mapping[str, Any], defaults: dict[str, Any], rule: str) -> dict[str, Any]:
-    unknown = set(given) - {"params", *OPTIONS}
+    unknown = set(map(str, given)) - {"params", *OPTIONS}
     if unknown or "params" not in given:
-        raise ArgumentError(f"SGD: a group has 'params' and any of {', '.join(OPTIONS)}, got {sorted(given)}")
-    pairs = list(given["params"])
+        raise ArgumentError(f"SGD: a group has 'params' and any of {', '.join(OPTIONS)}, got {sorted(map(str, given))}")
+    pairs = arguments.items("SGD", "params", given["params"], "model.named_parameters()")
     if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Parameter) for pair in pairs):
         raise ArgumentError("SGD: give (name, parameter) pairs, as model.named_parameters() yields them")
     group = {**defaults, **{option: given[option] for option in OPTIONS if option in given}}
     for option in ("lr", "momentum", "weight_decay"):
-        if not group[option] >= 0 or not np.isfinite(group[option]):
-            raise ArgumentError(f"SGD: {option} must be a number of at least 0, got {group[option]!r}")
+        group[option] = arguments.number("SGD", option, group[option], 0)
+    group["dampening"] = arguments.number("SGD", "dampening", group["dampening"])
+    group["nesterov"] = arguments.flag("SGD", "nesterov", group["nesterov"])
     if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
         raise ArgumentError("SGD: nesterov needs a momentum above 0 and no dampening")
     if rule == "paper" and (group["nesterov"] or group["dampening"]):
