@@ -42,9 +42,9 @@ def integer(where: str, what: str, value: Any, least: int | None = None, most: i
     return number
 
 
-def seed(where: str, value: Any) -> int:
+def seed(where: str, value: Any, least: int = 0) -> int:
     """An int of 64 bits. Raises ArgumentError."""
-    return integer(where, "seed", value, 0, SEEDS)
+    return integer(where, "seed", value, least, SEEDS)
 
 
 def pair(where: str, what: str, value: Any, least: int) -> tuple[int, int]:

@@ -127,7 +127,7 @@ class Linear(WeightedLayer):
     op = ops.linear
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, seed: int | None = None) -> None:
-        inputs = arguments.integer("Linear", "in_features", in_features, 1)
+        inputs = arguments.integer("Linear", "in_features", in_features, 0)
         super().__init__((arguments.integer("Linear", "out_features", out_features, 1), inputs), inputs, bias, seed)
 
     @property

@@ -6,27 +6,16 @@
 //          registers, so that each value is read once (and LOW + HIGH more a run). LOW, HIGH and RUN are given at
 //          compile time, so that the window is registers and not memory. The sum is taken afresh for each channel, in the same
 //          order, rather than updated: nothing drifts.
-// beta = 3/4, everybody's choice, takes a reciprocal square root and a square root instead of pow (THREE_QUARTERS).
 // Parallel over: (N, C, L); version 2 (N, L) and runs of channels.
 // Source: Krizhevsky, Sutskever, Hinton (2012), sec. 3.3.
 
-#include "gpu/common.cuh"
+#include "local_response_norm.cuh"
 
 struct Norm {  // its twin is in local_response_norm_cuda.py
     int C, L;       // channels, positions of one
     int low, high;  // the window: channels before and after its own
     real scale, beta, k;
 };
-
-// s^-beta
-__device__ inline real to_minus_beta(real s, real beta) {
-#if THREE_QUARTERS
-    const real root = rsqrt(s);
-    return root * sqrt(root);
-#else
-    return pow(s, -beta);
-#endif
-}
 
 #ifndef LOW
 

@@ -5,23 +5,13 @@
 // Parallel over: (N, C, H, W).
 // Source: the authors' layers-145.cfg, "rnorm"; Caffe's WITHIN_CHANNEL (src/caffe/layers/lrn_layer.cpp).
 
-#include "gpu/common.cuh"
+#include "local_response_norm.cuh"
 
 struct Area {  // its twin is in local_response_norm_cuda.py
     int H, W;       // of a map
     int low, high;  // the window: rows and columns before and after its own
     real scale, beta, k;
 };
-
-// s^-beta
-__device__ inline real to_minus_beta(real s, real beta) {
-#if THREE_QUARTERS
-    const real root = rsqrt(s);
-    return root * sqrt(root);
-#else
-    return pow(s, -beta);
-#endif
-}
 
 // s at place i of the maps x.
 __device__ inline real norm(const real* x, index_t i, const Area& a) {

@@ -182,7 +182,7 @@ def test_gradient_computed_by_hand(backend):
             (1, 3, 4, 4),
             {"size": 5, "region": "within", "convention": "caffe", "k": 2.0},
             ArgumentError,
-            "within maps Caffe ignores k and takes 1, got 2.0; give k=1",
+            "within maps Caffe ignores k and takes 1, got 2; give k=1",
         ),
         (
             (1, 3, 4),

@@ -66,7 +66,7 @@ class OneLineErrors(TyperGroup):
             message = "not enough memory; try a smaller --batch-size"
         except OSError as error:
             message = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
-        print(f"alexnet: {message}", file=sys.stderr)
+        print(f"alexnet: {message.removeprefix('alexnet: ')}", file=sys.stderr)  # the function of that name says it too
         raise typer.Exit(1)
 
 

@@ -75,7 +75,7 @@ class OneByOne(Sequential):
             x = layer(x)
         return x
 
-    def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = True) -> Any:
+    def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = False) -> Any:
         for layer in reversed(self.layers):
             dy = layer.backward(dy, True, retain_graph)
         return dy
@@ -88,7 +88,7 @@ def our_calls(layers: Sequential, x: np.ndarray, dy: np.ndarray) -> Calls:
     def backward() -> Any:
         for parameter in layers.parameters():
             parameter.grad = None
-        return layers.backward(dy), *(p.grad for p in layers.parameters())
+        return layers.backward(dy, retain_graph=True), *(p.grad for p in layers.parameters())
 
     return lambda: layers(x), backward
 

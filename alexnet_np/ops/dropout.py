@@ -19,6 +19,8 @@ from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
 from alexnet_np.ops.checks import brief, cached, float_arrays, gradient
 from alexnet_np.random import uniform
 
+LEAST_SEED = -(2**63)  # torch takes negative ones too, and means the same 64 bits
+
 
 class Cache(NamedTuple):
     x: Array
@@ -49,7 +51,7 @@ def forward(
             raise DtypeError(f"dropout: mask holds {mask.dtype}, not numbers; True (or not 0) keeps a unit")
         mask = mask.astype(bool)
     elif seed is not None:
-        mask = implementation("dropout", x).draw_mask(x, p, check_seed("dropout", seed))
+        mask = implementation("dropout", x).draw_mask(x, p, check_seed("dropout", seed, LEAST_SEED))
     else:
         raise ArgumentError("dropout: in training give seed=<int> or mask=<array of x's shape>")
     return implementation("dropout", x).compute(x, mask, p), Cache(x, mask, p)

@@ -28,6 +28,7 @@ from alexnet_np.ops.checks import brief, cached, float_arrays, gradient
 
 Region = Literal["across", "within"]
 REGIONS = ("across", "within")
+WIDEST = 2**62  # a window is cut to the channels there are before a kernel sees it
 
 
 def half(size: int) -> int:
@@ -167,7 +168,7 @@ def find_geometry(
         raise ArgumentError(f"{op}: unknown convention {shown(convention)}; choose one of {', '.join(CONVENTIONS)}")
     if not isinstance(region, str) or region not in REGIONS:
         raise ArgumentError(f"{op}: region must be 'across' or 'within', got {shown(region)}")
-    size, groups = integer(op, "size", size, 1), integer(op, "groups", groups, 1)
+    size, groups = integer(op, "size", size, 1, WIDEST), integer(op, "groups", groups, 1)
     alpha, beta, k = number(op, "alpha", alpha), number(op, "beta", beta), number(op, "k", k)
     if convention in ODD_ONLY and size % 2 == 0:
         raise ArgumentError(f"{op}: {convention} takes odd sizes only, got {size}")

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module
-from alexnet_np.ops.checks import axis, cached, float_arrays, gradient
-from alexnet_np.ops.softmax import Cache
+from alexnet_np.ops.softmax import Cache, backward_along, forward_along
 
 
 def forward(x: Any, dim: int = -1) -> tuple[Array, Cache]:
     """x of any shape, float32 or float64. Raises ArgumentError, DtypeError."""
-    (x,) = float_arrays("log_softmax", x=x)
-    dim = axis("log_softmax", dim, max(x.ndim, 1))
-    y = implementation("log_softmax", x).compute(x.reshape(x.shape or (1,)), dim).reshape(x.shape)
-    return y, Cache(y, dim)
+    return forward_along("log_softmax", x, dim)
 
 
 def backward(dy: Any, cache: Cache) -> Array:
     """dx = dy - exp(y) * sum over the axis of dy."""
-    y, dim = cached("log_softmax", cache, Cache)
-    dy = gradient("log_softmax", dy, y.shape, y)
-    rank1 = y.shape or (1,)
-    return implementation("log_softmax", y).gradients(dy.reshape(rank1), y.reshape(rank1), dim).reshape(y.shape)
+    return backward_along("log_softmax", dy, cache)
 
 
 def compute(x: Array, dim: int) -> Array:

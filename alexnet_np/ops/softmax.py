@@ -23,18 +23,27 @@ class Cache(NamedTuple):
 
 def forward(x: Any, dim: int = -1) -> tuple[Array, Cache]:
     """x of any shape, float32 or float64. Raises ArgumentError, DtypeError."""
-    (x,) = float_arrays("softmax", x=x)
-    dim = axis("softmax", dim, max(x.ndim, 1))
-    y = implementation("softmax", x).compute(x.reshape(x.shape or (1,)), dim).reshape(x.shape)
-    return y, Cache(y, dim)
+    return forward_along("softmax", x, dim)
 
 
 def backward(dy: Any, cache: Cache) -> Array:
     """dx = y * (dy - sum over the axis of dy*y)."""
-    y, dim = cached("softmax", cache, Cache)
-    dy = gradient("softmax", dy, y.shape, y)
+    return backward_along("softmax", dy, cache)
+
+
+def forward_along(op: str, x: Any, dim: int) -> tuple[Array, Cache]:
+    """The forward of softmax or log_softmax: a scalar is an axis of one."""
+    (x,) = float_arrays(op, x=x)
+    dim = axis(op, dim, max(x.ndim, 1))
+    y = implementation(op, x).compute(x.reshape(x.shape or (1,)), dim).reshape(x.shape)
+    return y, Cache(y, dim)
+
+
+def backward_along(op: str, dy: Any, cache: Cache) -> Array:
+    y, dim = cached(op, cache, Cache)
+    dy = gradient(op, dy, y.shape, y)
     rank1 = y.shape or (1,)
-    return implementation("softmax", y).gradients(dy.reshape(rank1), y.reshape(rank1), dim).reshape(y.shape)
+    return implementation(op, y).gradients(dy.reshape(rank1), y.reshape(rank1), dim).reshape(y.shape)
 
 
 def compute(x: Array, dim: int) -> Array:
