@@ -71,7 +71,7 @@ setup(
         "test": [
             *[*TORCH, "pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8", "jinja2>=3.1", *BROWSER],
             *["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "openvino>=2025.0", "h5py>=3.8", "scipy>=1.11"],
-            "pyarrow>=15",
+            *["pyarrow>=15", "captum>=0.9"],
             "opencv-python-headless>=4.10,<5",  # 4 reads Caffe's networks, 5 does not any more
         ],
         "bench": [*TORCH, "onnx>=1.17", "onnxruntime>=1.20", "openvino>=2025.0", "matplotlib>=3.8"],

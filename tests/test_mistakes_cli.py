@@ -18,6 +18,7 @@ from alexnet_np.weights import registry
 
 TINY = "--dataset synthetic --limit 8 --image-size 67 --width 0.03125 -b 8 --epochs 1 --backend numpy"
 SEEN = "classify cat.jpg -k 1 -b 1 --backend numpy -w narrow.npz"
+ATTRIBUTE = "attribute --garment 0 -o a.png"
 INDEX = "explain --garment 0 --layer features.0"
 
 MISTAKES = [
@@ -85,6 +86,11 @@ MISTAKES = [
     ("explain --garment 5 --unit 1", "the carried ones are 0 (ankle boot)", "explain --garment 0 --unit 1"),
     ("explain cat.jpg --garment 0 --unit 1", "give an image or --garment, not both", "explain --garment 0 --unit 1"),
     ("explain --garment 0 --unit 1 --terms -1", "must be greater than or equal to 0", None),
+    (f"{ATTRIBUTE} -m salency", "did you mean saliency", f"{ATTRIBUTE} -m saliency"),
+    (f"{ATTRIBUTE} -t boot", "no class is called 'boot': did you mean ankle boot?", f"{ATTRIBUTE} -t 'ankle boot'"),
+    (f"{ATTRIBUTE} --unit 3", "name it with --layer", f"{ATTRIBUTE} -l classifier.6 --unit 3"),
+    (f"{ATTRIBUTE} -l features.9 --at 0,99,0", "is outside its shape", f"{ATTRIBUTE} -l features.9 --at 0,9,0"),
+    ("attribute --garment 0 -o a.gif", "a picture is written as .png, .pdf, .jpg", "attribute --garment 0 -o a.jpg"),
     # files to write
     ("embed cat.jpg -w narrow.npz", "missing option '--out'", None),
     ("embed cat.jpg -w narrow.npz -o v.csv", "written as .npy, .npz, .parquet", None),

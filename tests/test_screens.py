@@ -45,6 +45,7 @@ STEADY = {  # whose numbers are the same each time
     "verify float64": ["verify", *SMALL, "--dtype", "float64"],
     "explain": ["explain", "--garment", 0, "--layer", "features.3", "--at", "3,5,5"],
     "explain pool": ["explain", "--garment", 0, "--layer", "features.2", "--at", "3,5,5"],
+    "attribute": ["attribute", "--garment", 0, "-m", "saliency", "-m", "grad_cam", "-o", "boot.png"],
     "weights list": ["weights", "list"],
     "weights inspect": ["weights", "inspect", "narrow.npz"],
     "evaluate": ["evaluate", "run"],

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from alexnet_np import ops
 from alexnet_np.arguments import pair
 from alexnet_np.layers import Shape
@@ -73,6 +75,29 @@ def receptive_fields(model: AlexNet, size: tuple[int, int]) -> dict[str, Fields]
     for name, place in places(model, shape).items():
         found[name] = seen = _through(place, seen)
     return found
+
+
+def unit_centres(every: dict[str, Place], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where in the picture the units of a layer of maps look: the middle of what each sees, row by row and column by
+    column, in pixels; were nothing clipped at the picture's edge. `every`: as `places` gives them.
+    """
+    first = next(iter(every.values()))
+    rows, columns = (np.arange(side, dtype=float) for side in first.input_shape[-2:])
+    for place in every.values():
+        if len(place.input_shape) == 3 and len(place.shape) == 3:
+            vertical, horizontal = windows(place.layer, place.input_shape)
+            rows, columns = _middles(vertical, rows), _middles(horizontal, columns)
+        if place.name == name:
+            break
+    return rows, columns
+
+
+def _middles(taps: list[range], centres: np.ndarray) -> np.ndarray:
+    """Halfway between the centres of each window's ends; in the padding centres go on as far apart as inside."""
+    ends = np.array([(window[0], window[-1]) for window in taps])
+    apart = (centres[-1] - centres[0]) / max(1, len(centres) - 1)
+    inside = ends.clip(0, len(centres) - 1)
+    return (centres[inside] + (ends - inside) * apart).mean(1)
 
 
 def _through(place: Place, seen: Fields) -> Fields:
