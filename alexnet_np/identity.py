@@ -9,29 +9,21 @@ identify(weights)                the same without building it: a Description
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from alexnet_np import arguments
+from alexnet_np import arguments, identification
 from alexnet_np.data.labels import imagenet_categories
 from alexnet_np.data.recipe import Preprocessing, adjusted
-from alexnet_np.description import Description, described_in
-from alexnet_np.errors import ArgumentError, WeightsError
+from alexnet_np.description import Description
+from alexnet_np.errors import ArgumentError
 from alexnet_np.initialisation import initialise
 from alexnet_np.models import AlexNet, check_model
-from alexnet_np.text import quoted
+from alexnet_np.outline import comparable
+from alexnet_np.presets import PRESETS, check_preset, describe
 from alexnet_np.weights.fitting import Wanted
-
-if TYPE_CHECKING:
-    from alexnet_np.weights.leaves import Contents
-
-
-from alexnet_np.presets import PRESETS, check_preset, describe, fitting, preset_of_weights, recognise, weight_shapes
 
 Shape = tuple[int, ...]
 
@@ -82,7 +74,7 @@ def _described(weights: Any, preset: str | None, width: float | None, sizes: dic
         return describe(preset, sizes["num_classes"], sizes["in_channels"], 1.0 if width is None else width)
     assert said is not None
     asked = {"preset": preset, "width": width, **sizes}
-    said.check_same(asked, name_of(weights), "leave that open (preset=None): the weights bring it along")
+    said.check_same(asked, identification.name_of(weights), "leave that open (preset=None): the weights bring it along")
     return said
 
 
@@ -111,7 +103,8 @@ def wanted_by(model: AlexNet, head: bool = True) -> Wanted:
     if not head:
         shapes |= dict.fromkeys(list(shapes)[-2:])
     recipe = model.described().preprocessing
-    return Wanted(shapes, None if recipe is None else recipe.mode)
+    steps = comparable(model.leaves())
+    return Wanted(shapes, None if recipe is None else recipe.mode, steps, model.input_size, model.preset)
 
 
 def preprocess(
@@ -157,82 +150,22 @@ def preprocess(
 
 
 def identify(weights: Any, preset: str | None = None) -> Description:
-    """The network of a published name, a file, a run's folder or a mapping: as the file says, or as shapes show.
+    """The network of a published name, a file, a run's folder or a mapping: as the file says, or as the evidence shows.
 
-    `preset`: which one it should be, where several have the same shapes; it is taken at its own sizes where the shapes
-    show nothing, as those of towers in files of their own. Raises WeightsError where none fits.
+    `preset`: which one it should be; it is taken at its own sizes where the shapes show nothing, as those of towers in
+    files of their own. Raises WeightsError where none fits, where it is another one, and, where none is asked for,
+    where several fit and nothing tells which (identification.py).
     """
-    from alexnet_np.weights import finding, registry
-
-    with _contents(weights) as contents:
-        said = _said(contents)
-        if said is not None:
-            return said
-        shapes = {name: leaf.shape for name, leaf in finding.mapping(contents).leaves.items()}
-    only = preset
-    if only is None and isinstance(weights, str) and weights in registry.names():
-        only = preset_of_weights(weights)
-    turned = {name: (*shape[:-3:-1], *shape[:-2]) for name, shape in shapes.items()}  # TensorFlow's layout
-    fits = fitting(shapes, only) or fitting(turned, only)
-    if len(fits) > 1:
-        alike = " and ".join(said.preset for said in fits)
-        raise WeightsError(
-            f"{name_of(weights)}: the weights of {alike} have the same names and shapes; they differ in layers without "
-            f"weights: say which with preset={fits[0].preset!r} or another of them"
-        )
-    found = fits[0] if fits else None
-    other = recognise(shapes) if found is None and only else None
-    if other is not None:
-        raise WeightsError(f"{name_of(weights)}: weights of {other}, not of {only}: leave the preset open (None)")
-    if found is None and preset is not None:
-        return describe(preset)
-    if found is None:
-        listed = [str(shape) for shape in shapes.values() if len(shape) > 1]
-        raise WeightsError(
-            f"{name_of(weights)}: of no known network, at any width: {only or ', '.join(PRESETS)} does not have the "
-            f"shapes {', '.join(listed[:8]) or 'of no weight'}"
-        )
-    return found
+    with identification.contents_of(weights) as contents:
+        return identification.identified(contents, preset or identification.published_as(weights))
 
 
 def said_of(weights: Any) -> Description | None:
     """The network that a file says its weights are of; None where nobody says. Raises WeightsError."""
     if isinstance(weights, Mapping):
         return None
-    with _contents(weights) as contents:
-        return _said(contents)
-
-
-def name_of(weights: Any) -> str:
-    return "a mapping in memory" if isinstance(weights, Mapping) else str(weights)
-
-
-def _contents(weights: Any) -> AbstractContextManager[Contents]:
-    from alexnet_np.weights import registry
-    from alexnet_np.weights.memory import contents_of
-    from alexnet_np.weights.reading import opened
-
-    if isinstance(weights, Mapping):
-        return nullcontext(contents_of(weights))
-    return opened(registry.path_of(weights))
-
-
-def _said(contents: Contents) -> Description | None:
-    """What the metadata says, if the arrays bear it out: nothing is built larger than what the file holds."""
-    from alexnet_np.weights import finding
-
-    said = described_in(contents.metadata)
-    if said is None:
-        return None
-    leaves = finding.mapping(contents).leaves
-    numbers = sum(prod(leaf.shape) for leaf in leaves.values())
-    too_large = max(said.num_classes, said.in_channels, said.width**2 * 1e7) > numbers + 1e6
-    if said.preset not in PRESETS:
-        raise WeightsError(f"says that it is of a preset {quoted(said.preset)}; there are {', '.join(PRESETS)}")
-    shapes = Counter(leaf.shape for leaf in leaves.values() if len(leaf.shape) > 1)
-    if too_large or shapes != Counter(weight_shapes(said)):
-        raise WeightsError(f"says that it is of {said}, which its weights are not: written anew by another program?")
-    return said
+    with identification.contents_of(weights) as contents:
+        return identification.said_in(contents)
 
 
 def labels_of(model: AlexNet) -> list[str]:

@@ -2,7 +2,6 @@
 
     PRESETS["paper"]          the record: see `Preset` for its fields
     describe("paper")         the network as data (description.py)
-    recognise(shapes)         whose weights these are, by the shapes that follow from the lists
     published("paper"), preset_of_weights("IMAGENET1K_V1")
 
 A further network is a list in networks.py and a record here. What the list already says (layers, ceiling or floor in
@@ -11,11 +10,9 @@ pooling, the dialect of the normalisation, the shapes of the weights) is read fr
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import isclose
 
 from alexnet_np import arguments, networks
 from alexnet_np.data.labels import FASHION_MNIST, imagenet_categories
@@ -68,15 +65,6 @@ class Preset:
     def lrn(self) -> LocalResponseNorm | None:
         """The first normalisation: its size, alpha, beta, k, and in which dialect (`convention`) they are meant."""
         return next((layer for layer in self.layers if isinstance(layer, LocalResponseNorm)), None)
-
-    def has_names(self, names: Iterable[str]) -> bool:
-        """Whether the network's weights are called what some of `names` end in."""
-        features, _, classifier = self.build(self.channels, self.classes)
-        parts = {"features": features, "classifier": classifier}
-        own = (
-            f"{part}.{i}.weight" for part in parts for i, layer in enumerate(parts[part]) if hasattr(layer, "weight")
-        )
-        return all(any(name.endswith(one) for name in names) for one in own)
 
     @property
     def weight_shapes(self) -> list[Shape]:
@@ -185,50 +173,6 @@ def describe(
     classes = known.classes if num_classes is None else arguments.integer("alexnet", "num_classes", num_classes, 1)
     width = arguments.above("alexnet", "width", width)
     return Description(preset, classes, channels, width, preprocessing=with_channels(known.preprocessing, channels))
-
-
-def weight_shapes(said: Description) -> list[Shape]:
-    """The shapes of a network's weights, not the biases, in the order the layers run."""
-    features, _, classifier = PRESETS[said.preset].build(said.in_channels, said.num_classes, said.width)
-    return [layer.weight.shape for layer in (*features, *classifier) if hasattr(layer, "weight")]
-
-
-def recognise(shapes: Mapping[str, Shape], only: str | None = None) -> Description | None:
-    """The first of `fitting`, if there is one."""
-    return next(iter(fitting(shapes, only)), None)
-
-
-def fitting(shapes: Mapping[str, Shape], only: str | None = None) -> list[Description]:
-    """The networks whose layers have these shapes, whatever they are called and in whatever order.
-
-    At any width, for any number of channels and classes. Presets that differ only in what has no weights have the same;
-    of those, the ones whose parameters end in these very names are taken, if there are any. `only`: the one to look at.
-    """
-    have = Counter[Shape](shape for shape in shapes.values() if len(shape) > 1)
-    found = []
-    for name, preset in PRESETS.items():
-        full = preset.weight_shapes
-        if (only is None or name == only) and have.total() == len(full):
-            fits = (said for said in _candidates(name, have, full) if Counter(weight_shapes(said)) == have)
-            found += list(fits)[:1]
-    by_name = [said for said in found if PRESETS[said.preset].has_names(shapes)]
-    return by_name or found
-
-
-def _candidates(preset: str, have: Counter[Shape], full: list[Shape]) -> list[Description]:
-    """Every network that the convolutions with the first one's kernel, and the dense layers, could begin and end."""
-    first, inner, last = full[0], full[-2], full[-1]
-    begins = [shape for shape in have if len(shape) == 4 and shape[2:] == first[2:] and min(shape) > 0]
-    widths = {shape[0] / inner[0] for shape in have if len(shape) == 2 and shape[1] > 0} | {1.0}
-    ends = {
-        shape[0]: width
-        for shape in have
-        for width in sorted(widths)
-        if len(shape) == 2 and shape[0] > 0 and isclose(shape[1], last[1] * width)
-    }
-    return [
-        describe(preset, classes, begin[1], width) for begin in begins for classes, width in ends.items() if width > 0
-    ]
 
 
 def published(preset: str) -> str | None:

@@ -13,9 +13,14 @@ def quoted(name: object, longest: int = 80) -> str:
 
 
 def listed(names: list[str], most: int = 20) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(quoted, names[:most])) + more
+    """The first names, each in quotes, and how many more there are."""
+    return several([quoted(name) for name in names[:most]] + names[most:], most)
+
+
+def several(words: Sequence[str], most: int = 20) -> str:
+    """The first of what is said, as it is, and how much more there is."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int, caption: str = "") -> str:

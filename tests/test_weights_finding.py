@@ -228,7 +228,7 @@ def test_two_that_fit_are_an_error_that_names_both(tmp_path, tensors):
             attempt()
     same(load(anp.weights.read(path, part="model_ema")), other)  # what the message says
     same(load(anp.weights.read(path, part="model_ema.module")), other)
-    with pytest.raises(WeightsError, match="no arrays under this name; there are 'model.features.0.weight'"):
+    with pytest.raises(WeightsError, match="no arrays under the name 'nothing'; there are 'model.features.0.weight'"):
         anp.weights.read(path, part="nothing")
     torch.save(tensors | prefixed(other, "module."), path)
     with pytest.raises(WeightsError, match="2 sets of weights that fit"):

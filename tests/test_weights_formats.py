@@ -32,8 +32,8 @@ def state():
     return anp.alexnet("paper", width=WIDTH, num_classes=10, seed=3).state_dict()
 
 
-def load(path):
-    return anp.alexnet("paper", weights=path, width=WIDTH, num_classes=10).state_dict()
+def load(path, preset="bvlc"):
+    return anp.alexnet(preset, weights=path, width=WIDTH, num_classes=10).state_dict()
 
 
 def same(got, want):
@@ -207,7 +207,11 @@ def test_checkpoints_of_cuda_convnet(tmp_path, state, as_list):
     carried = dict(state)  # their dropout halves in testing, ours doubles in training
     for name in ("classifier.3.weight", "classifier.6.weight"):
         carried[name] = state[name] * np.float32(0.5)
-    same(load(tmp_path / "91.300"), carried)
+    loaded = load(tmp_path / "91.300", "krizhevsky145")
+    for array, wanted in zip(loaded.values(), carried.values(), strict=True):
+        np.testing.assert_array_equal(array, wanted)
+    with pytest.raises(WeightsError, match="of another network than bvlc, of the same shapes: behind layer 1 it has "):
+        load(tmp_path / "91.300")
 
 
 def test_the_layers_in_a_checkpoint_of_cuda_convnet(tmp_path, state):
@@ -233,17 +237,24 @@ def test_folders_and_packings_of_cuda_convnet(tmp_path, state):
     for name, seed in (("9.1201", 1), ("91.300", 2), ("91.50", 3)):
         other = anp.alexnet("paper", width=WIDTH, num_classes=10, seed=seed).state_dict()
         (folder / name).write_bytes(cc.cuda_convnet(other))
-    newest = load(folder / "91.300")
-    same(load(folder), newest)
+    newest = load(folder / "91.300", "krizhevsky145")
+    same(load(folder, "krizhevsky145"), newest)
     raw = (folder / "91.300").read_bytes()
     (tmp_path / "gz").write_bytes(gzip.compress(raw, 1))
     with zipfile.ZipFile(tmp_path / "zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("data", raw)
     for name in ("gz", "zip"):
-        same(load(tmp_path / name), newest)
+        same(load(tmp_path / name, "krizhevsky145"), newest)
     (folder / "notes.txt").write_text("")
+    (folder / "92.1").mkdir()
+    same(load(folder, "krizhevsky145"), newest)
+    (folder / "92.0").write_text("its content decides, not its name")
+    with pytest.raises(WeightsError, match="92.0: is not a weight file"):
+        load(folder, "krizhevsky145")
+    with pytest.raises(WeightsError, match="no run of `alexnet train`"):
+        load(tmp_path, "krizhevsky145")
     with pytest.raises(WeightsError, match="is a directory, not a file"):
-        anp.weights.read(folder)
+        anp.weights.read(tmp_path)
 
 
 def test_towers_that_cannot_be_joined(tmp_path, state):

@@ -169,7 +169,7 @@ def test_the_zoos_graph(tmp_path):
     small = anp.alexnet("paper", width=1 / 32, num_classes=10, seed=0).state_dict()
     onnx_file(tmp_path / "zoo.onnx", small)
     same(
-        anp.alexnet("paper", weights=tmp_path / "zoo.onnx", width=1 / 32, num_classes=10).state_dict(),
+        anp.alexnet("onnx", weights=tmp_path / "zoo.onnx", width=1 / 32, num_classes=10).state_dict(),
         {n: torch.from_numpy(a) for n, a in small.items()},
     )
 

@@ -178,6 +178,8 @@ def normed(x, size, convention, region, groups):
 @pytest.mark.parametrize("convention", DIALECTS)
 def test_lrn_of_every_dialect_as_onnx(tmp_path, convention, size, region, groups):
     pytest.importorskip("onnx")
+    if (convention in ("caffe", "tensorflow") and size % 2 == 0) or (convention == "caffe" and region == "within"):
+        pytest.skip("which this dialect cannot say")
     lrn = step("lrn", "n", size=size, **LRN, convention=convention, region=region, groups=groups)
     anp.weights.write(tmp_path / "w.onnx", layers(lrn))
     x = np.random.default_rng(0).standard_normal((2, 6, 9, 9)).astype("f4")
@@ -242,14 +244,21 @@ def run_caffe(path, x):
     return net.forward()
 
 
-def test_opencv_gives_the_same_logits(tmp_path, model):
+@pytest.mark.parametrize("preset", PRESETS)
+def test_opencv_gives_the_same_logits(tmp_path, preset):
     pytest.importorskip("google.protobuf")
+    model = anp.alexnet(preset, width=WIDTH, num_classes=7, seed=1).eval()
     for _, layer in model.leaves():
         if type(layer).__name__ == "LocalResponseNorm":
             layer.k = 1.0  # OpenCV does not read it
     anp.weights.write(tmp_path / "w.caffemodel", model)
     x = pictures(model, 1)
     close(run_caffe(tmp_path / "w.caffemodel", x), model(x))
+
+
+def test_a_written_caffemodel_is_read_back_into_its_preset(tmp_path, model):
+    pytest.importorskip("google.protobuf")
+    anp.weights.write(tmp_path / "w.caffemodel", model)
     got = anp.weights.read(tmp_path / "w.caffemodel")
     for array, want in zip(got.values(), model.state_dict().values(), strict=True):
         np.testing.assert_array_equal(array, want)
@@ -319,16 +328,13 @@ def test_groups_as_dense_convolutions_and_back(tmp_path):
     dense = transforms.without_groups(network)
     assert {each.settings["groups"] for each in dense.steps if each.kind == "conv"} == {1}
     close(logits(dense, tmp_path, x), model(x), 1e-6)
-    groups = {each.name: each.settings["groups"] for each in network.steps if each.kind == "conv"}
-    back = transforms.with_groups(dense, groups)
-    assert back.steps == network.steps
-    for name, array in network.arrays.items():
-        np.testing.assert_array_equal(back.arrays[name], array)
+    for weights in (dense.arrays, {name.replace(".", "-"): array for name, array in dense.arrays.items()}):
+        back = anp.alexnet("paper", weights=weights, width=1 / 32, num_classes=5)
+        for name, array in network.arrays.items():
+            np.testing.assert_array_equal(back.state_dict()[name], array)
     dense.arrays["features.4.weight"][0, -1] = 1
-    with pytest.raises(WeightsError, match="25 numbers between the 2 groups are not zero"):
-        transforms.with_groups(dense, groups)
-    with pytest.raises(WeightsError, match="do not divide into 7 groups"):
-        transforms.with_groups(dense, {"features.4": 7})
+    with pytest.raises(WeightsError, match="'features.4.weight' looks across the 2 groups: 25 numbers that are not"):
+        anp.alexnet("paper", weights=dense.arrays, width=1 / 32, num_classes=5)
 
 
 def test_dropout_for_programs_that_scale_in_testing():

@@ -8,14 +8,15 @@ refused with a WeightsError of one line. What a file is, its content decides, no
     leaves.py        an array that has not been read yet, and what a file holds
     finding.py       which of the arrays in a file are the weights
     fitting.py       fit, match, check_finite: do they fit a model?
+    comparing.py     in what two networks of the same shapes differ
     layouts.py       TensorFlow's order of axes to torch's
     steps.py         the layers of a network as plain data, as some files have them
     memory.py        a mapping in memory, as if it were a file
     registry.py      published weights: find, download, load
-    convert.py       inspect, convert: what is in a file, and the same in another format
+    inspecting.py    inspect: what is in a file
     writing.py       write: weights, or a whole network, into a file
     transforms.py    a network changed exactly: channels, mean, groups, dropout
-    lrn.py           the dialects of LRN, as what they compute
+    lrn.py           LRN in a file, in every dialect
     seal.py          what a file says beside its numbers
     formats/         one file a format
 """
@@ -26,8 +27,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alexnet_np.weights.convert import inspect
     from alexnet_np.weights.fitting import check_finite, match
+    from alexnet_np.weights.inspecting import inspect
     from alexnet_np.weights.reading import read
     from alexnet_np.weights.registry import download, find, load
     from alexnet_np.weights.writing import write
@@ -37,7 +38,7 @@ _LAZY = {
     "check_finite": "fitting",
     "download": "registry",
     "find": "registry",
-    "inspect": "convert",
+    "inspect": "inspecting",
     "load": "registry",
     "match": "fitting",
     "read": "reading",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from os.path import commonprefix
 from typing import Any, NamedTuple, TypeVar
@@ -161,28 +162,41 @@ def networks(found: Iterable[Entry]) -> list[list[Entry]]:
     return both_kinds if len(both_kinds) == 1 else chains
 
 
-def mapping(contents: Contents, part: str | None = None) -> Found:
+def mapping(contents: Contents) -> Found:
     """The mapping in a file that is a network's, by its shapes; where none is, all arrays that there are.
 
-    Names are those in its container, without a beginning that torch's wrappers put before all of them. `part` names the
-    container, or another beginning, where there are several. Raises WeightsError where there is no array, or where two
-    mappings could be meant.
+    Names are those in its container, without a beginning that torch's wrappers put before all of them. Raises
+    WeightsError where there is no array, or where two mappings could be meant.
     """
     found, others = entries(contents.tree)
-    inside = found if part is None else [entry for entry in found if f"{entry.name}.".startswith(f"{part}.")]
-    if not inside:
-        raise WeightsError(nothing(contents.tree, found, others))
-    nets = [weights_of(group) for group in networks(inside)]
+    if not found:
+        raise WeightsError(nothing(contents.tree, others))
+    nets = [weights_of(group) for group in networks(found)]
     if len(nets) > 1:
         raise WeightsError(both([beginning(weights) for weights in nets]))
-    container = _container(nets[0]) if nets else _whole(inside)
-    chosen = [entry for entry in inside if entry.keys[: len(container)] == container and not (nets and is_other(entry))]
+    container = _container(nets[0]) if nets else _whole(found)
+    chosen = [entry for entry in found if entry.keys[: len(container)] == container and not (nets and is_other(entry))]
     names = {entry: ".".join(entry.keys[len(container) :]) for entry in chosen}
     prefix = wrapping([names[entry] for entry in (nets[0] if nets else chosen)])
     leaves = {name.removeprefix(prefix): entry.leaf for entry, name in names.items() if name.startswith(prefix)}
     where = ".".join(filter(None, (*container, prefix.rstrip("."))))
     taken = {id(leaf) for leaf in leaves.values()}
     return Found(where, leaves, [str(entry) for entry in found if id(entry.leaf) not in taken] + others)
+
+
+def only(contents: Contents, part: str | None) -> Contents:
+    """What a file holds under the name of a container, or behind another beginning; all of it for None.
+
+    Raises WeightsError where there is nothing.
+    """
+    if part is None:
+        return contents
+    found, _ = entries(contents.tree)
+    inside = {entry.name: entry.leaf for entry in found if f"{entry.name}.".startswith(f"{part}.")}
+    if not inside:
+        names = listed([entry.name for entry in found], 5) or "none"
+        raise WeightsError(f"holds no arrays under the name {quoted(part)}; there are {names}")
+    return replace(contents, tree={name.removeprefix(f"{part}."): leaf for name, leaf in inside.items()})
 
 
 def beginning(group: Sequence[Entry]) -> str:
@@ -234,12 +248,10 @@ def both(places: Sequence[str]) -> str:
     )
 
 
-def nothing(tree: Any, found: Sequence[Entry], others: Sequence[str]) -> str:
-    """The error where no array is where one was looked for."""
+def nothing(tree: Any, others: Sequence[str]) -> str:
+    """The error where there is no array."""
     if isinstance(tree, (Leaf, Holder)):
         return "holds a bare tensor, an array without a name: save a dict of name -> array"
-    if found:
-        return f"holds no arrays under this name; there are {listed([entry.name for entry in found], 5)}"
     if not isinstance(tree, (dict, list, tuple)):
         others = [f"an object of type {_kind(tree)}", *others]
     inside = f"; what is in it, unused: {', '.join(others[:5])}" if others else ""

@@ -17,7 +17,8 @@ import numpy as np
 from alexnet_np.device import array_module, as_array
 from alexnet_np.errors import WeightsError
 from alexnet_np.text import listed, quoted
-from alexnet_np.weights import finding, layouts
+from alexnet_np.weights import finding, layouts, seal
+from alexnet_np.weights.comparing import differences
 from alexnet_np.weights.finding import Entry
 from alexnet_np.weights.leaves import Contents, Leaf, Shape
 from alexnet_np.weights.steps import Step
@@ -30,6 +31,26 @@ class Wanted(NamedTuple):
 
     shapes: Expected
     channels: str | None = None  # what its first convolution takes, "RGB" or "BGR"
+    steps: tuple[Step, ...] = ()  # its layers, to be compared with those that a file says
+    size: int | None = None  # the side of its input
+    name: str = "the model"
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """Of the weights of convolutions that have any."""
+        counts = {f"{each.name}.weight": each.settings["groups"] for each in self.steps if each.kind == "conv"}
+        return {name: count for name, count in counts.items() if count > 1 and self.shapes.get(name) is not None}
+
+    @property
+    def dense(self) -> dict[str, Shape]:
+        """The shapes that these would have without groups."""
+        grouped = [(name, count, self.shapes[name] or ()) for name, count in self.groups.items()]
+        return {name: (shape[0], shape[1] * count, *shape[2:]) for name, count, shape in grouped}
+
+    @property
+    def kernels(self) -> list[tuple[int, int]]:
+        """Of the convolutions, in order."""
+        return [(shape[2], shape[3]) for shape in self.shapes.values() if shape is not None and len(shape) == 4]
 
 
 class Fit(NamedTuple):
@@ -51,20 +72,35 @@ def fit(contents: Contents, wanted: Wanted) -> Fit:
     what it keeps, as our dropout scales in training. Both are exact.
     """
     expected = wanted.shapes
+    if other := unlike(contents, wanted):
+        raise WeightsError(
+            f"weights of another network than {wanted.name}, of the same shapes: {other[0]}; `alexnet weights inspect` "
+            "says which, and anp.weights.read gives the numbers alone"
+        )
     found, others = finding.entries(contents.tree)
     if not found:
-        raise WeightsError(finding.nothing(contents.tree, found, others))
+        raise WeightsError(finding.nothing(contents.tree, others))
     candidates = _by_names(found, expected)
-    fits, by = [each for each in candidates.values() if _fault(each, expected) is None], "names"
-    if not fits and not _name_layers(candidates):
-        fits, by = _by_shapes(found, expected), "shapes"
-    fits = _distinct(fits)
+    fits, by = _fits(candidates, found, expected)
+    dense = {} if fits else wanted.dense
+    if dense:
+        fits, by = _fits(candidates, found, {**expected, **dense})
     if len(fits) > 1:
         raise WeightsError(finding.both([_beginning(each) for each in fits]))
     if not fits:
         raise WeightsError(_nearest(candidates, found, expected))
     result = _fit(fits[0], expected, found, others, by)
-    return _carried(result, contents, wanted)
+    return _carried(_grouped(result, wanted) if dense else result, contents, wanted)
+
+
+def _fits(
+    candidates: Mapping[finding.Keys, _Candidate], found: Sequence[Entry], expected: Expected
+) -> tuple[list[_Candidate], str]:
+    """All that have the expected shapes, by their names or, where those are others, by the shapes alone; and which."""
+    fits = [each for each in candidates.values() if _fault(each, expected) is None]
+    if fits or _name_layers(candidates):
+        return _distinct(fits), "names"
+    return _distinct(_by_shapes(found, expected)), "shapes"
 
 
 class _Choice(NamedTuple):
@@ -202,9 +238,21 @@ def _fit(candidate: _Candidate, expected: Expected, found: Sequence[Entry], othe
     )
 
 
+def _grouped(fit: Fit, wanted: Wanted) -> Fit:
+    """Grouped convolutions out of dense ones, whose other numbers have to be zero; that is seen when they are read."""
+    leaves, changed = dict(fit.leaves), list(fit.changed)
+    for name, count in wanted.groups.items():
+        leaf, shape = leaves[name], wanted.shapes[name]
+        assert shape is not None
+        read = _changed(leaf, partial(layouts.in_groups, count, fit.names[name])).read
+        leaves[name] = Leaf(shape, leaf.dtype, read)
+        changed.append(f"{name}: {count} groups out of a dense convolution")
+    return fit._replace(leaves=leaves, changed=changed)
+
+
 def _carried(fit: Fit, contents: Contents, wanted: Wanted) -> Fit:
     """The same, with the numbers for our order of channels and our dropout."""
-    leaves, changed = dict(fit.leaves), []
+    leaves, changed = dict(fit.leaves), list(fit.changed)
     first = next(iter(leaves))
     if {wanted.channels, contents.channels} == {"RGB", "BGR"}:
         leaves[first] = _changed(leaves[first], lambda array: array[:, ::-1])
@@ -215,6 +263,14 @@ def _carried(fit: Fit, contents: Contents, wanted: Wanted) -> Fit:
             leaves[ours] = _changed(leaves[ours], partial(_times, factors[theirs]))
             changed.append(f"{ours}: times {factors[theirs]:g}, for its dropout scaled in testing")
     return fit._replace(leaves=leaves, changed=changed)
+
+
+def unlike(contents: Contents, wanted: Wanted) -> list[str]:
+    """In what the layers that a file says are not the wanted ones. A file of ours says itself what it is."""
+    if not contents.steps or not wanted.steps or seal.KEY in contents.metadata:
+        return []
+    side = contents.input[1] if contents.input and contents.input[1] == contents.input[2] else wanted.size
+    return differences(contents.steps, wanted.steps, wanted.kernels, side)
 
 
 def kept(steps: Sequence[Step]) -> dict[str, float]:

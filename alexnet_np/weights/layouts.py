@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_np.device import array_module
+from alexnet_np.errors import WeightsError
+from alexnet_np.text import quoted
 from alexnet_np.weights.leaves import Leaf, Shape
 
 BLOCK = 64  # rows or columns that are put in order at a time
@@ -26,6 +29,21 @@ def torch_shape(shape: Shape, layout: str) -> Shape:
     if layout == "torch":
         return shape
     return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape[::-1]
+
+
+def in_groups(count: int, name: str, array: Any) -> Any:
+    """A dense convolution (F,C,KH,KW) as a grouped one (F,C/count,KH,KW).
+
+    Raises WeightsError where numbers between the groups are not zero, and would be lost.
+    """
+    F, C = array.shape[:2]
+    kept = [array[g * F // count : (g + 1) * F // count, g * C // count : (g + 1) * C // count] for g in range(count)]
+    lost = int((array != 0).sum()) - sum(int((part != 0).sum()) for part in kept)
+    if lost:
+        raise WeightsError(
+            f"{quoted(name)} looks across the {count} groups: {lost} numbers that are not zero would be lost"
+        )
+    return array_module(array).concatenate(kept)
 
 
 def is_same_layer(have: Shape, want: Shape) -> bool:

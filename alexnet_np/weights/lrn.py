@@ -1,60 +1,31 @@
-"""What the constants of a normalisation mean, whoever wrote them down: y = x / (k + scale·Σ)^beta.
+"""What the constants of a normalisation in a file mean, whoever wrote them down, and what they are in other dialects.
 
-Programs divide alpha by the window, or do not, and put the longer side of an even window below or above. Here each
-dialect is read as what it computes, so that files can be compared, and written in another.
-
-Source: ops/local_response_norm.py, whose table of conventions this reads.
+The dialects and what they compute stand in ops/local_response_norm.py; here its errors become those of a file.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any
 
-from alexnet_np.errors import WeightsError
+from alexnet_np.errors import ArgumentError, WeightsError
+from alexnet_np.ops.local_response_norm import CONVENTIONS, Geometry, convert, find_geometry
 from alexnet_np.weights.steps import Step
 
-# dialect -> (is alpha divided by the window, which side of an even window is the longer one)
-DIALECTS = {
-    "torch": (True, "below"),
-    "krizhevsky": (True, "below"),
-    "caffe": (True, "above"),
-    "onnx": (True, "above"),
-    "matlab": (True, "above"),
-    "matconvnet": (False, "above"),
-    "paper": (False, "both"),  # n + 1 maps
-    "tensorflow": (False, "both"),
-}
+
+def geometry(each: Step) -> Geometry:
+    """What a step of kind lrn computes. Raises WeightsError for constants that no dialect has."""
+    try:
+        return find_geometry(**each.settings)
+    except ArgumentError as error:
+        raise WeightsError(f"{each.name}: {error}") from None
 
 
-class Reach(NamedTuple):
-    """A normalisation as what it computes: how far it sees, and with what it weighs the sum of squares."""
-
-    region: str  # "across" maps, or "within" each
-    low: int
-    high: int
-    scale: float
-    beta: float
-    k: float
-    groups: int
-
-
-def reach(each: Step) -> Reach:
-    """What a step of kind lrn computes. Raises WeightsError for a dialect that is not known."""
-    said = each.settings
-    if said["convention"] not in DIALECTS:
-        raise WeightsError(f"{each.name}: no dialect of LRN is called {said['convention']!r}")
-    divided, longer = DIALECTS[said["convention"]]
-    n, region = said["size"], said["region"]
-    below = n // 2 if longer in ("below", "both") else (n - 1) // 2
-    above = n // 2 if longer in ("above", "both") else (n - 1) // 2
-    window = (n if region == "across" else n * n) if divided else 1
-    return Reach(region, below, above, said["alpha"] / window, said["beta"], said["k"], said["groups"])
-
-
-def alpha_in(dialect: str, sees: Reach) -> float | None:
-    """The alpha by which `dialect` says the same; None where its window of this size is another one."""
-    divided, longer = DIALECTS[dialect]
-    n = sees.low + sees.high + 1
-    if sees.low != sees.high and (longer == "both" or (sees.low > sees.high) != (longer == "below")):
-        return None
-    return sees.scale * (n if sees.region == "across" else n * n) if divided else sees.scale
+def in_every_dialect(each: Step) -> dict[str, dict[str, Any]]:
+    """size, alpha, beta and k by which each dialect says the same; without those that cannot."""
+    said = {name: each.settings[name] for name in ("size", "alpha", "beta", "k", "region")}
+    found = {}
+    for dialect in CONVENTIONS:
+        with suppress(ArgumentError):
+            found[dialect] = convert(**said, source=each.settings["convention"], target=dialect)
+    return found

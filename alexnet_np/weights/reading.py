@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_np.errors import MissingPackageError, WeightsError, one_line
-from alexnet_np.weights.finding import mapping
+from alexnet_np.weights.finding import mapping, only
 from alexnet_np.weights.leaves import Contents, read_all
 from alexnet_np.weights.source import Source, source_of
 
@@ -47,7 +47,7 @@ def read(path: str | os.PathLike[str], part: str | None = None) -> dict[str, Any
     Raises WeightsError, and MissingPackageError for a format whose library is not installed.
     """
     with opened(path) as contents:
-        return read_all(mapping(contents, part).leaves)
+        return read_all(mapping(only(contents, part)).leaves)
 
 
 @contextmanager
@@ -72,13 +72,14 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Contents]:
 
 
 def newest_checkpoint(path: Path) -> Path | None:
-    """The newest in a folder of cuda-convnet's checkpoints, which are named epoch.batch; None for any other."""
-    if not path.is_dir():
-        return None
-    names = [re.fullmatch(r"(\d+)\.(\d+)", file.name) for file in path.iterdir()]
-    if not names or None in names:
-        return None
-    return path / max(filter(None, names), key=lambda name: (int(name[1]), int(name[2])))[0]
+    """The newest in a folder of cuda-convnet's checkpoints; None where a folder, or the path, has no such file.
+
+    That program calls them epoch.batch and goes on from the newest (python_util/gpumodel.py). The name says only which
+    file is looked at: what it is, its content decides, as of every other file.
+    """
+    named = [(re.fullmatch(r"(\d+)\.(\d+)", file.name), file) for file in (path.iterdir() if path.is_dir() else ())]
+    found = [((int(name[1]), int(name[2])), file) for name, file in named if name and file.is_file()]
+    return max(found)[1] if found else None
 
 
 def _contents(source: Source) -> Contents:

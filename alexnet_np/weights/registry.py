@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import Enum
@@ -23,9 +22,9 @@ from alexnet_np.files import own_cache, package, replacing, user_cache
 from alexnet_np.weights import seal
 from alexnet_np.weights.finding import mapping
 from alexnet_np.weights.fitting import Wanted, fit
-from alexnet_np.weights.leaves import Contents, read_all
+from alexnet_np.weights.leaves import Contents, Leaf, read_all
 from alexnet_np.weights.memory import contents_of
-from alexnet_np.weights.reading import opened
+from alexnet_np.weights.reading import newest_checkpoint, opened
 
 ASSETS = package() / "assets"  # what the package carries
 
@@ -99,7 +98,11 @@ def load(weights: Any, wanted: Wanted | None = None) -> dict[str, Any]:
 
 
 def _chosen(contents: Contents, wanted: Wanted | None) -> dict[str, Any]:
-    leaves = (mapping(contents) if wanted is None else fit(contents, wanted)).leaves
+    return numbers_of(contents, (mapping(contents) if wanted is None else fit(contents, wanted)).leaves)
+
+
+def numbers_of(contents: Contents, leaves: Mapping[str, Leaf]) -> dict[str, Any]:
+    """The numbers of some of a file's arrays. Raises WeightsError where the file has a checksum, and another one."""
     if "sha256" not in seal.unpack(contents.metadata):
         return read_all(leaves)
     arrays = read_all(contents.tree)  # of a file with a checksum all are read: it is of all
@@ -126,19 +129,16 @@ def path_of(weights: Any) -> Path:
             f"{os.fspath(name)}: neither a run's folder nor a file nor one of the published weights "
             f"{', '.join(names())}"
         )
-    run = Path(name).is_dir() and not _of_cuda_convnet(Path(name))
-    return in_run(Path(name)) if run else Path(name)
-
-
-def _of_cuda_convnet(folder: Path) -> bool:
-    """Whether it holds checkpoints named epoch.batch, as cuda-convnet's folders do."""
-    return any(re.fullmatch(r"\d+\.\d+", file.name) for file in folder.iterdir())
+    return in_run(Path(name)) if Path(name).is_dir() else Path(name)
 
 
 def in_run(folder: Path) -> Path:
-    """The weights in the folder of a run: the finished ones, else those of its newest checkpoint."""
+    """The weights in the folder of a run: the finished ones, else those of its newest checkpoint.
+
+    A folder of cuda-convnet's checkpoints is a run too. Raises WeightsError for a folder that is none.
+    """
     found = [folder / "weights.safetensors", *sorted(folder.glob("checkpoints/step-*.safetensors"), reverse=True)]
-    whole = next((path for path in found if path.exists()), None)
+    whole = next((path for path in found if path.exists()), None) or newest_checkpoint(folder)
     if whole is None:
         raise WeightsError(f"{folder}: no run of `alexnet train`: neither weights.safetensors nor a checkpoint in it")
     return whole

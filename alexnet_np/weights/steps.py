@@ -21,7 +21,8 @@ class Step(NamedTuple):
     conv          stride, padding (Pads), groups
     linear
     relu, tanh, sigmoid, flatten, softmax
-    max_pool      kernel, stride, padding (Pads), ceil (the last window may hang over the edge)
+    max_pool      kernel, stride, padding (Pads), ceil (the last window may hang over the edge); counts where a file
+                  keeps fewer rows or columns than these give
     avg_pool      kernel, stride, padding (Pads), ceil
     adaptive      output_size
     lrn           size, alpha, beta, k, convention, region ("across", "within"), groups
@@ -65,4 +66,5 @@ def output_size(step: Step, size: tuple[int, int], kernel: tuple[int, int]) -> t
         if rest and step.settings.get("ceil") and (count + 1) * over < side + before:
             count += 1
         result.append(count + 1)
-    return result[0], result[1]
+    counts = step.settings.get("counts", (None, None))
+    return counts[0] or result[0], counts[1] or result[1]

@@ -3,15 +3,15 @@
     turned_channels    BGR for RGB, or the other way: the first convolution's channels reversed
     with_mean_inside   takes raw pixels: the mean goes into the first convolution's bias
     without_groups     grouped convolutions as dense ones, zeros where a group does not look
-    with_groups        the other way, where those numbers are zero
-    for_testing_scale  for a program whose dropout scales in testing: what we scale in training is undone
+    from_testing_scale weights that were trained with dropout that scales in testing, as ours does in training
+    for_testing_scale  the other way, for such a program
 
 Source: caffe-tensorflow#7, caffe#4014 ("48, not 96": grouped weights); BVLC/caffe, src/caffe/layers/dropout_layer.cpp.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,40 +65,32 @@ def without_groups(network: Network) -> Network:
     return _with(network, changed)._replace(steps=tuple(steps))
 
 
-def with_groups(network: Network, groups: Mapping[str, int]) -> Network:
-    """The convolutions in `groups` (layer -> how many) as grouped ones. Raises WeightsError where numbers get lost."""
-    changed: dict[str, Any] = {}
-    for name, count in groups.items():
-        weight = network.arrays[f"{name}.weight"]
-        F, C, *kernel = weight.shape
-        if F % count or C % count:
-            raise WeightsError(f"{name}: {F} filters of {C} channels do not divide into {count} groups")
-        kept = np.concatenate(
-            [weight[g * F // count : (g + 1) * F // count, g * C // count : (g + 1) * C // count] for g in range(count)]
-        )
-        if np.count_nonzero(kept) != np.count_nonzero(weight):
-            lost = np.count_nonzero(weight) - np.count_nonzero(kept)
-            raise WeightsError(f"{name}: {lost} numbers between the {count} groups are not zero, and would be lost")
-        changed[f"{name}.weight"] = kept
-    steps = [_grouped(each, groups[each.name]) if each.name in groups else each for each in network.steps]
-    return _with(network, changed)._replace(steps=tuple(steps))
+def from_testing_scale(network: Network) -> Network:
+    """The weights behind a dropout times what it keeps, as they were trained with one that scales in testing."""
+    return _with(network, {name: weight * weight.dtype.type(keep) for name, weight, keep in _behind_dropout(network)})
 
 
 def for_testing_scale(network: Network) -> Network:
     """The weights behind a dropout divided by what it keeps, for a program that multiplies by that in testing."""
-    changed: dict[str, Any] = {}
-    keep, steps = 1.0, []
+    changed = {name: weight / weight.dtype.type(keep) for name, weight, keep in _behind_dropout(network)}
+    steps = [_scaled_in_testing(each) if each.kind == "dropout" else each for each in network.steps]
+    return _with(network, changed)._replace(steps=tuple(steps))
+
+
+def _behind_dropout(network: Network) -> Iterator[tuple[str, Any, float]]:
+    """(name, weight, what is kept) of every weight that sees what a dropout that scales in training leaves."""
+    keep = 1.0
     for each in network.steps:
         if each.kind == "dropout" and each.settings["scaling"] == "training":
             keep *= 1 - each.settings["p"]
-            each = each._replace(settings={**each.settings, "scaling": "testing"})
         elif each.kind in ("linear", "conv"):
-            weight = network.arrays[f"{each.name}.weight"]
             if keep != 1:
-                changed[f"{each.name}.weight"] = weight / weight.dtype.type(keep)
+                yield f"{each.name}.weight", network.arrays[f"{each.name}.weight"], keep
             keep = 1.0
-        steps.append(each)
-    return _with(network, changed)._replace(steps=tuple(steps))
+
+
+def _scaled_in_testing(each: Step) -> Step:
+    return each._replace(settings={**each.settings, "scaling": "testing"})
 
 
 def _first(network: Network) -> Step:

@@ -14,6 +14,7 @@ from alexnet_np.device import as_array, to_cpu
 from alexnet_np.errors import WeightsError, one_line
 from alexnet_np.files import replacing
 from alexnet_np.text import quoted
+from alexnet_np.weights import seal
 from alexnet_np.weights.steps import Network
 
 ARRAYS = {".safetensors": "safetensors_file", ".npz": "npz_file", ".pth": "torch_write", ".pt": "torch_write"}
@@ -42,34 +43,41 @@ def write(
     if path.suffix not in (*ARRAYS, *NETWORKS):
         endings = ", ".join((*ARRAYS, *NETWORKS))
         raise WeightsError(f"{path}: weights are written as {endings}, by the ending of the name")
-    network = _network(path, weights, size)
     try:
         if path.suffix in ARRAYS:
-            arrays, noted = (weights, metadata) if network is None else (network.arrays, network.metadata)
+            arrays, noted = _arrays(path, weights, metadata)
             _write_arrays(path, {name: _numbers(name, value) for name, value in arrays.items()}, noted)
         else:
-            assert network is not None
-            _write_network(path, network, opset)
+            _write_network(path, _network(path, weights, size), opset)
     except OSError as error:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(f"{path}: cannot be written: {error.strerror or one_line(error)}") from error
 
 
-def _network(path: Path, weights: Any, size: int | None) -> Network | None:
-    """What is to be written, as plain data; None where it is a mapping. Raises WeightsError."""
+def _arrays(path: Path, weights: Any, metadata: Mapping[str, str] | None) -> tuple[Mapping[str, Any], Any]:
+    """The arrays, and what is noted beside them. Raises WeightsError."""
+    if isinstance(weights, Network):
+        return weights.arrays, weights.metadata
+    if isinstance(weights, Mapping):
+        return weights, metadata
+    if hasattr(weights, "state_dict") and hasattr(weights, "described"):
+        return weights.state_dict(), seal.pack({"network": weights.described().to_json()})
+    raise WeightsError(f"{path}: a model or a mapping name -> array is written, not {type(weights).__name__}")
+
+
+def _network(path: Path, weights: Any, size: int | None) -> Network:
+    """The network as plain data. Raises WeightsError."""
+    if isinstance(weights, Mapping):
+        raise WeightsError(
+            f"{path}: {path.suffix} holds a whole network, and weights alone do not say in which order it pools "
+            "and normalises: give the model, anp.weights.write(path, model)"
+        )
     if isinstance(weights, Network):
         return weights
-    if isinstance(weights, Mapping):
-        if path.suffix in NETWORKS:
-            raise WeightsError(
-                f"{path}: {path.suffix} holds a whole network, and weights alone do not say in which order it pools "
-                "and normalises: give the model, anp.weights.write(path, model)"
-            )
-        return None
-    if not hasattr(weights, "as_network"):
-        raise WeightsError(f"{path}: a model or a mapping name -> array is written, not {type(weights).__name__}")
-    return weights.as_network(size)
+    if hasattr(weights, "as_network"):
+        return weights.as_network(size)
+    raise WeightsError(f"{path}: a model is written, not {type(weights).__name__}")
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None) -> None:

@@ -65,6 +65,7 @@ class Layer(NamedTuple):
     type: str
     message: Any  # with convolution_param and so on; of the first generation with these numbers directly
     generation: int
+    bottoms: list[str]
 
 
 def read(source: Source) -> Contents:
@@ -95,11 +96,11 @@ def _layers(net: Any) -> Iterator[Layer]:
     for message in net.layers:
         if message.HasField("layer"):
             inner = message.layer
-            yield Layer(inner.name, V0_TYPES.get(inner.type, inner.type), inner, 0)
+            yield Layer(inner.name, V0_TYPES.get(inner.type, inner.type), inner, 0, list(message.bottom))
         else:
-            yield Layer(message.name, V1_TYPES.get(message.type, str(message.type)), message, 1)
+            yield Layer(message.name, V1_TYPES.get(message.type, str(message.type)), message, 1, list(message.bottom))
     for message in net.layer:
-        yield Layer(message.name, message.type, message, 2)
+        yield Layer(message.name, message.type, message, 2, list(message.bottom))
 
 
 def _leaf(parsed: Parsed, layer: Layer, i: int, blob: Any) -> Leaf:
@@ -134,18 +135,45 @@ def _array(run: Run, dtype: str, shape: Shape, turned: bool) -> np.ndarray:
 
 def _steps(layers: list[Layer]) -> Iterator[Step]:
     """The layers that compute something in testing. A padding layer of 2013 is the next one's padding."""
-    pad = 0
+    pad, found = 0, list[Step]()
+    taken = {bottom for layer in layers if layer.type != "Silence" for bottom in layer.bottoms}
+    towers: dict[str, int] = {}  # the blobs that Slice parts the maps into -> how many of them
     for layer in layers:
         if layer.type == "Padding":
             pad = layer.message.pad
             continue
         if layer.type in ACTIVATIONS:
-            yield step(ACTIVATIONS[layer.type], layer.name)
+            found.append(step(ACTIVATIONS[layer.type], layer.name))
         elif layer.type == "SoftmaxWithLoss":
-            yield step("softmax", layer.name)
+            found.append(step("softmax", layer.name))
+        elif layer.type == "LRN" and layer.bottoms and layer.bottoms[0] in towers:
+            if found[-1].kind != "lrn" or found[-1].settings["groups"] == 1:
+                each = _step(layer)
+                found.append(each._replace(settings={**each.settings, "groups": towers[layer.bottoms[0]]}))
         elif layer.type in ("Convolution", "Pooling", "LRN", "InnerProduct", "Dropout"):
-            yield _old_step(layer, pad) if layer.generation == 0 else _step(layer)
+            found.append(_old_step(layer, pad) if layer.generation == 0 else _step(layer))
+        elif layer.type == "Slice" and layer.generation == 2:
+            axis, tops = _given(layer.message.slice_param, "axis", 1), list(layer.message.top)
+            if axis == 1:
+                towers |= dict.fromkeys(tops, len(tops))
+            elif found and found[-1].kind in ("conv", "max_pool", "avg_pool") and axis in (2, 3):
+                kept = next((i for i, top in enumerate(tops) if top in taken), 0)
+                found[-1] = _cropped(found[-1], axis - 2, kept, list(layer.message.slice_param.slice_point))
         pad = 0
+    yield from found
+
+
+def _cropped(each: Step, axis: int, kept: int, points: list[int]) -> Step:
+    """A layer from whose maps Slice keeps one piece: it begins later, or has fewer rows or columns."""
+    if kept > len(points):
+        return each
+    settings = dict(each.settings)
+    first = points[kept - 1] if kept else 0
+    padding, counts = list(settings["padding"]), list(settings.get("counts", (None, None)))
+    before, after = padding[axis]
+    padding[axis] = (before - first * settings["stride"][axis], after)
+    counts[axis] = points[kept] - first if kept < len(points) else None
+    return each._replace(settings=settings | {"padding": tuple(padding), "counts": tuple(counts)})
 
 
 def _step(layer: Layer) -> Step:
@@ -188,6 +216,8 @@ def _old_step(layer: Layer, pad: int) -> Step:
 def _lrn(name: str, p: Any, region: str) -> Step:
     constants = {"alpha": _given(p, "alpha", 1.0), "beta": _given(p, "beta", 0.75), "k": _given(p, "k", 1.0)}
     exact = {key: float(f"{value:.7g}") for key, value in constants.items()}  # float32's digits, as they were written
+    if region == "within":
+        exact["k"] = 1.0  # which Caffe takes there, whatever is written
     return step("lrn", name, size=_given(p, "local_size", 5), **exact, convention="caffe", region=region, groups=1)
 
 

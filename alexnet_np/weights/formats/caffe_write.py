@@ -25,7 +25,7 @@ import numpy as np
 from alexnet_np.errors import WeightsError
 from alexnet_np.files import replacing
 from alexnet_np.weights.formats.caffe_schema import messages
-from alexnet_np.weights.lrn import alpha_in, reach
+from alexnet_np.weights.lrn import geometry
 from alexnet_np.weights.steps import Network, Step, output_size
 
 ACTIVATIONS = {"relu": "ReLU", "tanh": "TanH", "sigmoid": "Sigmoid"}
@@ -175,14 +175,15 @@ class _Net:
         self.shape = (self.shape[0], *output)
 
     def norm(self, each: Step) -> None:
-        sees, name = reach(each), self.name(each)
-        alpha = alpha_in("caffe", sees)
-        if alpha is None or sees.low != sees.high:
+        sees, name = geometry(each), self.name(each)
+        n = sees.low + sees.high + 1
+        if sees.low != sees.high:
             raise WeightsError(
                 f"{each.name}: Caffe's LRN takes odd windows only, and this one reaches {sees.low} and {sees.high}"
             )
         if sees.region == "within" and sees.k != 1:
             raise WeightsError(f"{each.name}: within maps Caffe's LRN always has k 1, and this one has {sees.k:g}")
+        alpha = sees.scale * (n * n if sees.region == "within" else n)
         parts = [self.blob]
         if sees.groups > 1 and sees.region == "across":
             parts = [f"{name}_tower{i}" for i in range(sees.groups)]
@@ -194,7 +195,7 @@ class _Net:
         for i, part in enumerate(parts):
             title = name if len(parts) == 1 else f"{name}_{i}"
             p = self.layer("LRN", title, bottoms=[part]).lrn_param
-            p.local_size, p.alpha, p.beta, p.k = sees.low + sees.high + 1, alpha, sees.beta, sees.k
+            p.local_size, p.alpha, p.beta, p.k = n, alpha, sees.beta, sees.k
             p.norm_region = int(sees.region == "within")
             normed.append(title)
         if len(parts) > 1:

@@ -41,7 +41,9 @@ def read(source: Source) -> Contents:
         return Contents(".npy of pickled arrays", tree)
     shapes = [weight.shape for weight, *_ in layers.values()]
     layout = "tensorflow" if is_chain([torch_shape(shape, "tensorflow") for shape in shapes]) else "torch"
-    return Contents(".npy of pickled layers, as caffe-tensorflow writes them", layered(layers, layout))
+    of_lists = type(_inside(next(iter(tree.values())))) is not dict
+    kind = "lists of two, as Guerzhoy's bvlc_alexnet.npy" if of_lists else "weights and biases, of caffe-tensorflow"
+    return Contents(f".npy of {kind}", layered(layers, layout))
 
 
 def _plain(source: Source, shape: tuple[int, ...], fortran: bool, dtype: Any) -> Leaf:

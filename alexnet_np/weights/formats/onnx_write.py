@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from alexnet_np.errors import MissingPackageError, WeightsError
+from alexnet_np.ops.local_response_norm import Geometry
 from alexnet_np.weights.formats.onnx_file import NEIGHBOURS
-from alexnet_np.weights.lrn import Reach, reach
+from alexnet_np.weights.lrn import geometry
 from alexnet_np.weights.steps import Network, Step, output_size
 
 OPSETS = range(13, 21)
@@ -136,7 +137,7 @@ class _Graph:
         self.shape = (self.shape[0], *output)
 
     def norm(self, each: Step) -> None:
-        sees = reach(each)
+        sees = geometry(each)
         if sees.region == "across" and sees.low == sees.high and sees.groups == 1:
             n = sees.low + sees.high + 1
             self.node("LRN", each.name, size=n, alpha=sees.scale * n, beta=sees.beta, bias=sees.k)
@@ -154,7 +155,7 @@ class _Graph:
         self.node("Pow", name, self.x, self.constant(f"{name}.beta", np.float32(sees.beta)))
         self.node("Div", name, x, self.x)
 
-    def window_means(self, name: str, sees: Reach) -> None:
+    def window_means(self, name: str, sees: Geometry) -> None:
         """The mean over a square around every place, with zeros outside of the map."""
         n = sees.low + sees.high + 1
         pads = [0, 0, sees.low, sees.low, 0, 0, sees.high, sees.high]
@@ -188,7 +189,7 @@ def _means(count: int, side: int) -> np.ndarray:
     return rows
 
 
-def _neighbours(C: int, sees: Reach) -> np.ndarray:
+def _neighbours(C: int, sees: Geometry) -> np.ndarray:
     """(C, C, 1, 1): one where the first channel's window holds the second."""
     i, j = np.ogrid[:C, :C]
     each = C // sees.groups
