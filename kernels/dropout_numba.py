@@ -55,11 +55,26 @@ def scale_kept(x, mask, scale, y, chunk):
             y[i] = x[i] * scale if mask[i] else np.float32(0)
 
 
+@parallel_kernel
+def scale_rows(x, xi, mask, scale, y, yi, N, C):
+    """The same of rows, from Image to Image of one pixel; mask is (N,C), flat."""
+    for row in prange(N):
+        n = np.int64(row)
+        for c in range(C):
+            kept = mask[n * C + c]
+            y[yi.at + n * yi.image + c] = x[xi.at + n * xi.image + c] * scale if kept else np.float32(0)
+
+
 def draw_mask(x: Array, p: float, seed: int) -> Array:
     mask = np.empty(-(-x.size // 4) * 4, np.bool_)
+    draw_into(mask, p, seed)
+    return mask[: x.size].reshape(x.shape)
+
+
+def draw_into(mask: Array, p: float, seed: int) -> None:
+    """The mask of `seed`, in whole blocks of four."""
     with threads.parallel():
         draw(np.uint64(seed & MASK), np.uint64((seed >> 32) & MASK), p, mask, choices.sizes("dropout")["chunk"])
-    return mask[: x.size].reshape(x.shape)
 
 
 def compute(x: Array, mask: Array, p: float) -> Array:

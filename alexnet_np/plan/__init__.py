@@ -8,8 +8,8 @@
     program   all steps with their memory, for one size of image, and on the GPU for one size of batch
 
 base.py is what the plans of both devices do; layout.py walks over the layers; steps.py says what a step is,
-cpu_steps.py and cuda_steps.py how each device takes it; cpu.py, cuda.py and cuda_training.py are the plans; table.py
-prints them.
+cpu_steps.py, cpu_training_steps.py and cuda_steps.py how each device takes it; cpu.py, cpu_training.py, cuda.py and
+cuda_training.py are the plans; table.py prints them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from alexnet_np import arguments
 from alexnet_np.device import on_gpu
-from alexnet_np.errors import ArgumentError, BackendError, DtypeError
+from alexnet_np.errors import ArgumentError, DtypeError
 from alexnet_np.models import AlexNet
 from alexnet_np.models import check_model as check_network
 from alexnet_np.plan import images, layout
@@ -76,7 +76,7 @@ def compile_training(
     label_smoothing: float = 0.0,
     precision: str | None = None,
 ) -> Any:
-    """A training step for batches of exactly `batch_size` images of `size`; it runs `model` as in train mode.
+    """A training step for batches of `batch_size` images of `size`; it runs `model` as in train mode.
 
         optimizer = anp.SGD(model.named_parameters(), lr=0.01, momentum=0.9)
         step = compile_training(model, optimizer, batch_size=128)
@@ -84,10 +84,14 @@ def compile_training(
             loss = step(x, target)
 
     Forward with dropout, cross-entropy, backward and SGD; parameters and velocities are updated in place.
+    `batch_size`: on the CPU the most images of a batch, on the GPU how many each has.
     `optimizer`: an SGD over parameters of `model`; those it does not have, or that are frozen, stay.
-    `size`: by default the preset's. `precision`: the arithmetic of products, "strict", "tf32" or "tf32x3", by default
-    the one in force. Hooks do not fire.
-    Raises ArgumentError, DtypeError (float32 only), BackendError (a model on the CPU).
+    `size`: by default the preset's. `precision`, for a model on the GPU: the arithmetic of products, "strict", "tf32"
+    or "tf32x3", by default the one in force.
+
+    The traps: hooks do not fire; and `.grad` is not filled: the gradients of the last step that are kept are
+    `step.gradients`.
+    Raises ArgumentError, DtypeError (float32 only), BackendError.
     """
     check_model("compile_training", model)
     check_count("compile_training", "batch_size", batch_size)
@@ -99,7 +103,14 @@ def compile_training(
                 raise ArgumentError(f"compile_training: the optimizer's {name!r} is not a parameter of this model")
     sides = arguments.pair("compile_training", "size", images.default_size(model) if size is None else size, 1)
     if not on_gpu(next(model.parameters()).data):
-        raise BackendError("compile_training: no training plan on the CPU yet; move the model with model.to('cuda')")
+        if precision is not None:
+            raise ArgumentError(
+                "compile_training: precision is for models on the GPU; move this one with model.to('cuda')"
+            )
+        from alexnet_np.plan import cpu_training, cpu_training_program  # only now: a GPU needs no Numba
+
+        on_cpu = cpu_training_program.TrainingRequest(model, optimizer, batch_size, sides, label_smoothing)
+        return cpu_training.TrainingPlan(on_cpu)
     from alexnet_np.kernels.gemm_cuda import check_precision  # only now: a CPU needs none of it
     from alexnet_np.plan.cuda_training import CudaTrainingPlan
     from alexnet_np.plan.cuda_training_program import TrainingRequest

@@ -11,7 +11,7 @@ What x, y and weights are is the device's: buffers and packed weights on the CPU
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from alexnet_np import layers, ops
@@ -132,7 +132,7 @@ class Flatten(Step):
     algorithm = "flatten"
 
 
-Classes = Mapping[type[layers.Layer], type[Step]]
+Classes = Mapping[type[layers.Layer], Callable[[Place, Options], Step]]
 
 
 def make(places: Sequence[Place], options: Options, classes: Classes) -> list[Any]:
