@@ -12,13 +12,16 @@ import math
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from alexnet_np.errors import ArgumentError
 
 MOST = 2**31 - 1  # of any size, stride or count: what the kernels' 32-bit numbers hold
 SEEDS = 2**64 - 1
+DIMENSIONS = 32  # of any array: what NumPy before 2.0 takes
 
 
 def shown(value: Any) -> str:
@@ -59,6 +62,15 @@ def pair(where: str, what: str, value: Any, least: int) -> tuple[int, int]:
     if max(height, width) > MOST:
         raise ArgumentError(f"{where}: {what} must be at most {MOST}, got {shown(value)}")
     return height, width
+
+
+def shape(where: str, what: str, value: Any) -> tuple[int, ...]:
+    """The sizes of an array, each at least 0, as a tuple. Raises ArgumentError."""
+    sides = items(where, what, value, "a shape such as (N,C,H,W)")
+    sizes = tuple(integer(where, what, side, 0) for side in sides)
+    if len(sizes) > DIMENSIONS or math.prod(sizes) >= 2**60:
+        raise ArgumentError(f"{where}: {what} is of no array that there could be, got {shown(value)}; ask for less")
+    return sizes
 
 
 def room(where: str, what: str, shape: Iterable[int], itemsize: int = 4) -> None:
@@ -120,6 +132,13 @@ def text(where: str, what: str, value: Any) -> str:
     raise ArgumentError(f"{where}: {what} must be a str, got {shown(value)}")
 
 
+def path(where: str, what: str, value: Any) -> Path:
+    """The path of a file or a folder. Raises ArgumentError."""
+    if isinstance(value, str | os.PathLike) and "\0" not in os.fspath(value):
+        return Path(value)
+    raise ArgumentError(f"{where}: {what} must be a path, got {shown(value)}")
+
+
 def function(where: str, what: str, value: Any) -> Callable[..., Any]:
     """Something that can be called. Raises ArgumentError."""
     if callable(value):
@@ -141,9 +160,10 @@ def mapping(where: str, what: str, value: Any, called: str) -> Mapping[Any, Any]
 
 def items(where: str, what: str, value: Any, called: str) -> list[Any]:
     """What is in something that can be gone through, and is no text. Raises ArgumentError."""
-    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
-        raise ArgumentError(f"{where}: {what} must be {called}, got {shown(value)}")
-    return list(value)
+    if not isinstance(value, str | bytes):
+        with suppress(TypeError):  # nothing to go through, as an array of no axes
+            return list(value)
+    raise ArgumentError(f"{where}: {what} must be {called}, got {shown(value)}")
 
 
 def _index(value: Any) -> int | None:

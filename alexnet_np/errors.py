@@ -1,8 +1,14 @@
 """Every error this package raises on purpose. One line each: what was wrong, where, and how to mend it."""
 
+BREAKS = {ord(character): repr(character)[1:-1] for character in "\n\r\v\f\x1b\x85\u2028\u2029"}
+
 
 class AlexNetError(Exception):
     """The base of every error below: `except anp.AlexNetError` catches them all."""
+
+    def __str__(self) -> str:
+        """The message, on one line also where a file's name in it is not."""
+        return super().__str__().translate(BREAKS)
 
 
 class ShapeError(AlexNetError, ValueError):
@@ -15,6 +21,10 @@ class DtypeError(AlexNetError, TypeError):
 
 class ArgumentError(AlexNetError, ValueError):
     """A hyper-parameter or a name is out of its range."""
+
+
+class OutsideError(ArgumentError, IndexError):
+    """An index of a layer that is not there."""
 
 
 class BackendError(AlexNetError, RuntimeError):

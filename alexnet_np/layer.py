@@ -80,6 +80,8 @@ class Layer(Hookable):
         gradients. With retain_graph=True it stays until the next forward, and backward may be called again.
         Raises AlexNetError where there is nothing to go back through.
         """
+        retain_graph = arguments.flag("backward", "retain_graph", retain_graph)
+        input_grad = arguments.flag("backward", "input_grad", input_grad)
         self.kept()
         with nullcontext() if self.backend is None else use_backend(self.backend):
             dx = self.gradients(dy, input_grad)
@@ -195,4 +197,4 @@ def check_layer(where: str, layer: Any) -> Layer:
 
 def stand_in(shape: Shape) -> Array:
     """An array of `shape` that takes no memory, for asking an op about shapes."""
-    return np.broadcast_to(np.float32(0), shape)
+    return np.broadcast_to(np.float32(0), arguments.shape("output_shape", "shape", shape))

@@ -83,7 +83,9 @@ class AlexNet(Layer):
     def _first(self) -> Conv2d:
         first = next(iter(self._weighted()), None)
         if not isinstance(first, Conv2d):
-            raise ArgumentError(f"model: its first layer must be a Conv2d, this one's is {first!r}; put one there")
+            raise ArgumentError(
+                f"model: its first layer must be a Conv2d, this one's is {arguments.shown(first)}; put one there"
+            )
         return first
 
     def _last(self, what: str) -> Linear:
@@ -184,6 +186,7 @@ class AlexNet(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:
         """(N, num_classes) for an input of `shape`. Raises ShapeError; for one too small it names the least."""
+        shape = arguments.shape("output_shape", "shape", shape)
         self.check_size(shape)
         return Sequential(self._parts()).output_shape(shape)
 
@@ -205,7 +208,9 @@ class AlexNet(Layer):
         prefix = arguments.text("freeze", "prefix", prefix)
         frozen = [p for name, p in self.named_parameters() if name.startswith(prefix)]
         if not frozen:
-            raise ArgumentError(f"freeze: no parameter is named {prefix!r}...; names are like 'features.0.weight'")
+            raise ArgumentError(
+                f"freeze: no parameter is named {arguments.shown(prefix)}...; names are like 'features.0.weight'"
+            )
         for parameter in frozen:
             parameter.requires_grad = False
         return self
@@ -217,7 +222,7 @@ class AlexNet(Layer):
         *_, (name, last) = self.leaves()
         if last is not old:
             raise ArgumentError(
-                f"replace_head: the last layer, {name}, is {last!r} and no Linear; "
+                f"replace_head: the last layer, {name}, is {arguments.shown(last)} and no Linear; "
                 f"append one: model.classifier.append(layers.Linear({old.out_features}, {classes}))"
             )
         head = Linear(old.in_features, classes, seed=(self.seed + 1) % 2**64 if seed is None else seed)

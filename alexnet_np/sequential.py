@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableSequence
+from contextlib import contextmanager
 from typing import Any, overload
 
-from alexnet_np import fusion
+from alexnet_np import arguments, fusion
 from alexnet_np.device import Array
-from alexnet_np.errors import ArgumentError
+from alexnet_np.errors import AlexNetError, ArgumentError, OutsideError
 from alexnet_np.layer import Layer, Shape, check_layer
 
 
@@ -25,9 +26,8 @@ class Sequential(Layer, MutableSequence[Layer]):
             given = layers[0]
         elif len(layers) == 1 and isinstance(layers[0], Sequential):
             given = list(layers)  # one layer, which happens to hold others
-        if not hasattr(given, "__iter__") or isinstance(given, str | bytes | dict):
-            raise ArgumentError(f"Sequential: give layers, or a list of them, got a {type(given).__name__}")
-        self.layers = [check_layer("Sequential", layer) for layer in given]
+        inside = arguments.items("Sequential", "layers", given, "layers, or a list of them")
+        self.layers = [check_layer("Sequential", layer) for layer in inside]
 
     def forward(self, x: Any) -> Array:
         for unit in fusion.units(self.layers):
@@ -36,6 +36,8 @@ class Sequential(Layer, MutableSequence[Layer]):
 
     def backward(self, dy: Array, input_grad: bool = True, retain_graph: bool = False) -> Array | None:
         """Backward through every layer; stops where nothing earlier needs a gradient. See Layer.backward."""
+        retain_graph = arguments.flag("backward", "retain_graph", retain_graph)
+        input_grad = arguments.flag("backward", "input_grad", input_grad)
         units = fusion.units(self.layers)
         trainable = [any(p.requires_grad for p in unit.parameters()) for unit in units]
         gradient: Array | None = dy
@@ -72,27 +74,40 @@ class Sequential(Layer, MutableSequence[Layer]):
     @overload
     def __getitem__(self, index: slice) -> Sequential: ...
     def __getitem__(self, index: Any) -> Layer:
-        found = self.layers[self._place(index)]
+        with self._within(index):
+            found = self.layers[index]
         return Sequential(found) if isinstance(found, list) else found
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        place = self._place(index)
-        if isinstance(place, slice):
-            self.layers[place] = [self._taken(layer) for layer in value]
+        if isinstance(index, slice):
+            taken: Any = [self._taken(layer) for layer in arguments.items("Sequential", "layers", value, "layers")]
         else:
-            self.layers[place] = self._taken(value)
+            taken = self._taken(value)
+        with self._within(index):
+            self.layers[index] = taken
 
     def __delitem__(self, index: Any) -> None:
-        del self.layers[self._place(index)]
+        with self._within(index):
+            del self.layers[index]
 
     def insert(self, index: int, value: Layer) -> None:
-        self.layers.insert(index, self._taken(value))
+        with self._within(index):
+            self.layers.insert(index, self._taken(value))
 
-    def _place(self, index: Any) -> Any:
-        """`index`, as a list takes it. Raises ArgumentError for what is none; IndexError, as a list does, outside."""
-        if not isinstance(index, slice) and not hasattr(index, "__index__"):
-            raise ArgumentError(f"Sequential: an index must be an int or a slice, got {index!r}")
-        return index
+    @contextmanager
+    def _within(self, index: Any) -> Iterator[None]:
+        """Raises ArgumentError for an index that no list takes; outside, one that is an IndexError too."""
+        try:
+            yield
+        except IndexError:
+            shown = arguments.shown(index)
+            raise OutsideError(f"Sequential: there is no layer {shown}; it holds {len(self.layers)}") from None
+        except (TypeError, ValueError) as error:
+            if isinstance(error, AlexNetError):
+                raise
+            raise ArgumentError(
+                f"Sequential: an index must be an int or a slice, got {arguments.shown(index)}"
+            ) from error
 
     def _taken(self, layer: Any) -> Layer:
         """A layer that comes in."""

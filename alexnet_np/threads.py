@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_np import arguments
 from alexnet_np.errors import ArgumentError
 
 VARIABLE = "ALEXNET_NP_NUM_THREADS"
@@ -72,8 +73,9 @@ def set_num_threads(count: int) -> None:
     Raises ArgumentError if count is below 1 or above what Numba was started with.
     """
     global _chosen
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= limit():
-        raise ArgumentError(f"threads must be from 1 to {limit()} (NUMBA_NUM_THREADS sets the limit), got {count!r}")
+    count = arguments.integer("set_num_threads", "count", count)
+    if not 1 <= count <= limit():
+        raise ArgumentError(f"threads must be from 1 to {limit()} (NUMBA_NUM_THREADS sets the limit), got {count}")
     for library in numpys_blas():
         library.set_num_threads(count)
     _chosen = count

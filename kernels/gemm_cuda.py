@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from alexnet_np.arguments import choice
 from alexnet_np.device import Array, clear_errors
-from alexnet_np.errors import ArgumentError
 from alexnet_np.kernels import choices
 from alexnet_np.kernels.gpu.arguments import address
 from alexnet_np.kernels.gpu.cublas import COMPUTE_32F, COMPUTE_32F_FAST_TF32, COMPUTE_64F, Operand, Product
@@ -59,10 +59,7 @@ def precision_in_force() -> str:
 
 def check_precision(name: str | None) -> str:
     """`name`, or the one in force for None. Raises ArgumentError."""
-    name = precision_in_force() if name is None else name
-    if name not in PRECISIONS:
-        raise ArgumentError(f"cuda: unknown matmul precision {name!r}; choose one of {', '.join(PRECISIONS)}")
-    return name
+    return choice("cuda", "matmul precision", precision_in_force() if name is None else name, PRECISIONS)
 
 
 def prepare(x: Array) -> Prepared:

@@ -59,9 +59,9 @@ def test_wrong_compilations_are_named(machine) -> None:
         anp.compile(model, precision="tf32")
     machine.move(model)
     for options, message in [
-        ({"precision": "half"}, "unknown matmul precision 'half'; choose one of strict, tf32, tf32x3"),
+        ({"precision": "half"}, "unknown matmul precision 'half': choose one of strict, tf32, tf32x3"),
         ({"exact": True, "precision": "tf32"}, "exact=True needs precision 'strict', got 'tf32'"),
-        ({"max_batch": 0}, "max_batch must be a positive int"),
+        ({"max_batch": 0}, "max_batch must be at least 1"),
     ]:
         with pytest.raises(anp.ArgumentError, match=message):
             anp.compile(model, **options)

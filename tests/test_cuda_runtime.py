@@ -296,7 +296,7 @@ def test_gemm(dtype: str, accumulate: bool, sides: tuple[int, int, int], layout:
 
 
 def test_an_unknown_precision() -> None:
-    refused = pytest.raises(ArgumentError, match="unknown matmul precision 'fast'; choose one of strict, tf32, tf32x3")
+    refused = pytest.raises(ArgumentError, match="unknown matmul precision 'fast': choose one of strict, tf32, tf32x3")
     with refused, matmul_precision("fast"):
         pass
     assert gemm_cuda.precision_in_force() == "strict"

@@ -139,7 +139,7 @@ def test_wrong_compilations_are_named(machine: Any) -> None:
     other = anp.SGD(build().named_parameters(), **OPTIONS)
     machine.move(model)
     for arguments, options, message in [
-        ((optimizer, 0), {}, "batch_size must be a positive int, got 0"),
+        ((optimizer, 0), {}, "batch_size must be at least 1, got 0"),
         ((optimizer, N), {"label_smoothing": 1.5}, "label_smoothing must be between 0 and 1, got 1.5"),
         ((other, N), {}, "the optimizer's 'features.0.weight' is not a parameter of this model"),
         ((optimizer, N), {"precision": "half"}, "unknown matmul precision 'half'"),

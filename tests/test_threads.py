@@ -53,7 +53,7 @@ def test_the_setting_holds_in_threads_that_start_later(restored):
 
 @pytest.mark.parametrize("count", [0, -1, 10**6, 1.5, True, "2"])
 def test_impossible_counts_are_named(count):
-    with pytest.raises(anp.ArgumentError, match="threads must be from 1 to"):
+    with pytest.raises(anp.ArgumentError, match="must be from 1 to|must be an int"):
         threads.set_num_threads(count)
 
 

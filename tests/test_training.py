@@ -369,7 +369,7 @@ def test_killed_at_random(tmp_path, straight):
         ({"schedule": "linear"}, "schedule must be one of constant, step, plateau, cosine, one-cycle, got 'linear'"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
-        ({"width": float("nan")}, "width must be positive"),
+        ({"width": float("nan")}, "width must be a finite number"),
         ({"limit": 0}, "limit must be at least 1"),
         ({"validation": 1}, "validation must be between 0 and 1"),
         ({"dataset": "folder"}, "dataset 'folder' needs data"),

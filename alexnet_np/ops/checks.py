@@ -70,7 +70,7 @@ def axis(op: str, dim: int, rank: int) -> int:
     place = arguments.integer(op, "dim", dim)
     if not -rank <= place < rank:
         raise ArgumentError(
-            f"{op}: dim {place} is out of range for an array of rank {rank}; it is {-rank} to {rank - 1}"
+            f"{op}: dim {place} is out of range for an array of rank {rank}; give {-rank} to {rank - 1}"
         )
     return place % rank
 

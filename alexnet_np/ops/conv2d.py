@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from alexnet_np.arguments import integer, pair
+from alexnet_np.arguments import integer, pair, shown
 from alexnet_np.arguments import room as check_room
 from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module
@@ -228,7 +228,7 @@ def find_padding(
         total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         return total[0] // 2, total[0] - total[0] // 2, total[1] // 2, total[1] - total[1] // 2
     if isinstance(padding, str):
-        raise ArgumentError(f"conv2d: padding must be an int, a pair, 'same' or 'valid', got {padding!r}")
+        raise ArgumentError(f"conv2d: padding must be an int, a pair, 'same' or 'valid', got {shown(padding)}")
     if isinstance(padding, tuple | list) and len(padding) == 2 and all(isinstance(p, tuple | list) for p in padding):
         return (*pair("conv2d", "padding", padding[0], 0), *pair("conv2d", "padding", padding[1], 0))
     height, width = pair("conv2d", "padding", padding, 0)

@@ -54,6 +54,7 @@ def compile(
     """
     check_model("compile", model)
     check_count("compile", "max_batch", max_batch)
+    exact = arguments.flag("compile", "exact", exact)
     names = None if outputs is None else tuple(layout.named_outputs(model, outputs))
     sides = arguments.pair("compile", "size", images.default_size(model) if size is None else size, 1)
     request = Request(model, max_batch, names, exact, sides, precision)
@@ -96,6 +97,8 @@ def compile_training(
     check_model("compile_training", model)
     check_count("compile_training", "batch_size", batch_size)
     label_smoothing = arguments.number("compile_training", "label_smoothing", label_smoothing, 0, 1)
+    if not hasattr(optimizer, "param_groups"):
+        raise ArgumentError(f"compile_training: optimizer must be an SGD, got {arguments.shown(optimizer)}")
     ours = {id(p) for p in model.parameters()}
     for group in optimizer.param_groups:
         for name, parameter in zip(group["param_names"], group["params"], strict=True):
@@ -131,5 +134,4 @@ def check_model(what: str, model: Any) -> None:
 
 
 def check_count(what: str, name: str, count: Any) -> None:
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ArgumentError(f"{what}: {name} must be a positive int, got {arguments.shown(count)}")
+    arguments.integer(what, name, count, 1)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from alexnet_np import layers
+from alexnet_np import arguments, layers
 from alexnet_np.errors import ArgumentError
 from alexnet_np.models import AlexNet
 
@@ -63,15 +63,19 @@ def named_outputs(model: AlexNet, outputs: Iterable[str] | None) -> dict[str, st
     "logits" leave the last layer, and a part such as "features" is its last layer.
     """
     leaves = [name for name, _ in model.leaves()]
-    asked = (LOGITS,) if outputs is None else (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    asked = [LOGITS] if outputs is None else [outputs] if isinstance(outputs, str) else outputs
+    asked = arguments.items("compile", "outputs", asked, "names of layers")
     if not asked:
         raise ArgumentError("compile: outputs is empty; leave it out for the logits, or name layers")
     found = {}
     for output in asked:
+        arguments.text("compile", "outputs", output)
         inside = [leaf for leaf in leaves if output == LOGITS or leaf == output or leaf.startswith(f"{output}.")]
         if not inside:
             known = ", ".join(leaves)
-            raise ArgumentError(f"compile: no layer is called {output!r}; outputs are {LOGITS!r} or layers: {known}")
+            raise ArgumentError(
+                f"compile: no layer is called {arguments.shown(output)}; outputs are {LOGITS!r} or layers: {known}"
+            )
         found[output] = inside[-1]
     return found
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np import ops
+from alexnet_np.arguments import shown
 from alexnet_np.device import Array
 from alexnet_np.errors import ArgumentError, ShapeError
 from alexnet_np.layers import Layer, Shape, no_grad
@@ -47,10 +48,10 @@ def places(model: AlexNet, shape: Shape) -> dict[str, Place]:
 
 def check_layer(name: str, names: Sequence[str]) -> str:
     """`name` if it is among `names`. Raises ArgumentError offering those that are written almost alike."""
-    if name in names:
+    if isinstance(name, str) and name in names:
         return name
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5) or list(names)
-    raise ArgumentError(f"no layer is called {name!r}: did you mean {', '.join(near)}?")
+    raise ArgumentError(f"no layer is called {shown(name)}: did you mean {', '.join(near)}?")
 
 
 def check_index(layer: str, shape: Shape, index: Any) -> Index:
@@ -61,7 +62,7 @@ def check_index(layer: str, shape: Shape, index: Any) -> Index:
     try:
         numbers = tuple(operator.index(i) for i in given)
     except TypeError:
-        raise ArgumentError(f"{layer}: an index is {what} in whole numbers, got {index!r}") from None
+        raise ArgumentError(f"{layer}: an index is {what} in whole numbers, got {shown(index)}") from None
     if len(numbers) != len(shape):
         raise ArgumentError(f"{layer} has the shape {size}: an index is {what}, got {len(numbers)} numbers")
     if any(not 0 <= i < n for i, n in zip(numbers, shape, strict=True)):
@@ -120,7 +121,7 @@ def activations(model: AlexNet, x: Array) -> dict[str, Array]:
     lie where the model does, without a batch axis. Raises ShapeError for more than one image, and what the model does.
     """
     one = x[None] if x.ndim == 3 else x
-    if len(one) != 1:
+    if one.ndim != 4 or len(one) != 1:
         raise ShapeError(f"one image at a time: (C,H,W) or (1,C,H,W), got shape {x.shape}")
     found: dict[str, Array] = {"input": one[0]}
     handles, training = [], model.training

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from alexnet_np import arguments
 from alexnet_np.backend import BACKENDS
 from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.errors import ArgumentError, CheckpointError
 from alexnet_np.initialisation import SCHEMES
 from alexnet_np.presets import PRESETS
+
+Reader = Callable[[str, str, Any], Any]  # (where, what, value): see arguments.py
 
 # What each of these may be, and what it means.
 CHOICES = {
@@ -42,6 +45,65 @@ CHOICES = {
     },
     "dtype": {"float32": "", "float64": ""},
     "backend": dict.fromkeys(BACKENDS, ""),
+}
+
+
+def _chosen(where: str, what: str, value: Any) -> str:
+    if isinstance(value, str) and value in CHOICES[what]:
+        return value
+    raise ArgumentError(f"{where}: {what} must be one of {', '.join(CHOICES[what])}, got {arguments.shown(value)}")
+
+
+def _share(where: str, what: str, value: Any) -> float:
+    share = arguments.number(where, what, value)
+    if not 0 <= share < 1:
+        raise ArgumentError(f"{where}: {what} must be at least 0 and below 1, got {share:g}")
+    return share
+
+
+def _held_out(where: str, what: str, value: Any) -> float:
+    share = arguments.number(where, what, value)
+    if not 0 < share < 1:
+        raise ArgumentError(f"{where}: {what} must be between 0 and 1, and neither, got {share:g}")
+    return share
+
+
+def _prefixes(where: str, what: str, value: Any) -> tuple[str, ...]:
+    names = arguments.items(where, what, value, "a list of names, such as ['features']")
+    return tuple(arguments.text(where, what, name) for name in names)
+
+
+def _input(where: str, what: str, value: Any) -> Mapping[str, Any]:
+    given = arguments.mapping(where, what, value, "the fields of a Preprocessing")
+    if set(given) != set(Preprocessing._fields):
+        raise ArgumentError(f"{where}: {what} has the fields {', '.join(Preprocessing._fields)}, got {sorted(given)}")
+    return given
+
+
+def _path(where: str, what: str, value: Any) -> str:
+    return str(arguments.path(where, what, value))
+
+
+def _or_none(read: Reader) -> Reader:
+    return lambda where, what, value: None if value is None else read(where, what, value)
+
+
+_COUNT: Reader = partial(arguments.integer, least=1)
+_SIZE: Reader = partial(arguments.number, least=0)
+_READERS: dict[str, Reader] = {
+    **dict.fromkeys(CHOICES, _chosen),
+    **dict.fromkeys(("epochs", "batch_size", "image_size", "step_epochs"), _COUNT),
+    **dict.fromkeys(("limit", "validation_limit"), _or_none(_COUNT)),
+    **dict.fromkeys(("lr", "momentum", "weight_decay", "gamma"), _SIZE),
+    **dict.fromkeys(("dropout", "label_smoothing"), _share),
+    **dict.fromkeys(("new_head", "lrn", "nesterov", "strict", "like_torchvision"), arguments.flag),
+    **dict.fromkeys(("data", "weights"), _or_none(_path)),
+    "freeze": _prefixes,
+    "patience": partial(arguments.integer, least=0),
+    "preprocessing": _or_none(_input),
+    "seed": partial(arguments.integer, least=0, most=arguments.SEEDS),
+    "validation": _held_out,
+    "width": arguments.above,
 }
 SMALL_IMAGES = ("fashion-mnist", "synthetic")  # enlarged to image_size; pictures in folders are cropped instead
 
@@ -92,22 +154,9 @@ class Config:
     like_torchvision: bool = False  # 16-bit pictures clipped at 255, as Pillow converts them, instead of scaled
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        for name in ("epochs", "batch_size", "image_size", "step_epochs"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("dropout", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ArgumentError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
-        if not 0 < self.validation < 1:
-            raise ArgumentError(f"validation must be between 0 and 1, got {self.validation}")
-        for name in ("limit", "validation_limit"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not math.isfinite(self.width) or self.width <= 0:
-            raise ArgumentError(f"width must be positive, got {self.width}")
+        for field in dataclasses.fields(self):
+            read = _READERS[field.name]
+            object.__setattr__(self, field.name, read("training", field.name, getattr(self, field.name)))
         self._check_data()
 
     def _check_data(self) -> None:
@@ -146,6 +195,9 @@ class Config:
 
         `data` may have moved, and `epochs` may be more.
         """
+        unknown = sorted(set(asked) - {field.name for field in dataclasses.fields(self)})
+        if unknown:
+            raise ArgumentError(f"training: there is no {', '.join(unknown)} to ask for; see Config's fields")
         changed = [
             f"{name} was {getattr(self, name)!r}, not {value!r}"
             for name, value in asked.items()

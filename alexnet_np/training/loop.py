@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
+from alexnet_np import arguments
 from alexnet_np.backend import use_backend
 from alexnet_np.device import Array
 from alexnet_np.errors import CheckpointError, one_line
@@ -50,15 +51,20 @@ class Trainer:
     def __init__(
         self,
         config: Config,
-        folder: Path | None = None,
+        folder: str | os.PathLike[str] | None = None,
         *,
         workers: int = 2,
         keep: int = 3,
         save_every: float = 120.0,
-        cache: Path | None = None,
+        cache: str | os.PathLike[str] | None = None,
         saved: Saved | None = None,
     ) -> None:
-        self.config, self.folder, self.save_every = config, folder, save_every
+        config = arguments.instance("Trainer", "config", config, Config, "a Config")
+        folder = None if folder is None else arguments.path("Trainer", "folder", folder)
+        cache = None if cache is None else arguments.path("Trainer", "cache", cache)
+        workers, keep = (arguments.integer("Trainer", *each, 1) for each in (("workers", workers), ("keep", keep)))
+        self.config, self.folder = config, folder
+        self.save_every = arguments.number("Trainer", "save_every", save_every, 0)
         self.checkpoints = None if folder is None else Checkpoints(folder / "checkpoints", keep)
         self.log = None if folder is None else MetricsLog(folder / "metrics.jsonl")
         self.run = Run(config, workers, cache, saved)
@@ -69,13 +75,15 @@ class Trainer:
         self._listeners: list[Listener] = []
 
     @classmethod
-    def resume(cls, folder: Path, asked: Mapping[str, Any] | None = None, **options: Any) -> Trainer:
+    def resume(cls, folder: str | os.PathLike[str], asked: Mapping[str, Any] | None = None, **options: Any) -> Trainer:
         """The run in `folder` as its newest whole checkpoint has it; `options` as for a new one.
 
         `asked`: configuration that it must agree with, but for `data`, which may have moved, and more `epochs`.
         Raises CheckpointError, and what a new run raises.
         """
-        checkpoints, asked = Checkpoints(folder / "checkpoints"), asked or {}
+        folder = arguments.path("Trainer.resume", "folder", folder)
+        asked = {} if asked is None else arguments.mapping("Trainer.resume", "asked", asked, "a mapping")
+        checkpoints = Checkpoints(folder / "checkpoints")
         with locked(folder if checkpoints.paths() else None):
             tensors, state, problems = checkpoints.load()
             begun = Config.from_json(state["config"])

@@ -20,7 +20,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alexnet_np.errors import ArgumentError
+from alexnet_np import arguments
+from alexnet_np.errors import ArgumentError, CheckpointError
 from alexnet_np.training.sgd import SGD
 
 
@@ -28,7 +29,7 @@ class Schedule:
     """A rate for every group that depends on the number of steps alone. Setting it up sets the first rate."""
 
     def __init__(self, optimizer: SGD, base_lrs: Sequence[float] | None = None) -> None:
-        self.optimizer = optimizer
+        self.optimizer = _checked(self, optimizer)
         self.base_lrs = [group["lr"] for group in optimizer.param_groups] if base_lrs is None else list(base_lrs)
         self.steps = 0
         self._apply()
@@ -49,7 +50,8 @@ class Schedule:
         return {"steps": self.steps, "base_lrs": list(self.base_lrs)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.steps, self.base_lrs = state["steps"], list(state["base_lrs"])
+        saved = _saved(self, state)
+        self.steps, self.base_lrs = saved["steps"], list(saved["base_lrs"])
         self._apply()
 
 
@@ -64,7 +66,8 @@ class StepLR(Schedule):
     """Times `gamma` every `step_size` steps."""
 
     def __init__(self, optimizer: SGD, step_size: int, gamma: float = 0.1) -> None:
-        self.step_size, self.gamma = _positive("StepLR", "step_size", step_size), gamma
+        self.step_size = arguments.integer("StepLR", "step_size", step_size, 1)
+        self.gamma = arguments.number("StepLR", "gamma", gamma)
         super().__init__(optimizer)
 
     def rate(self, base: float, t: int) -> float:
@@ -75,7 +78,8 @@ class CosineAnnealingLR(Schedule):
     """Half a cosine from the base rate down to `eta_min` over `T_max` steps, and up again after them."""
 
     def __init__(self, optimizer: SGD, T_max: int, eta_min: float = 0.0) -> None:
-        self.T_max, self.eta_min = _positive("CosineAnnealingLR", "T_max", T_max), eta_min
+        self.T_max = arguments.integer("CosineAnnealingLR", "T_max", T_max, 1)
+        self.eta_min = arguments.number("CosineAnnealingLR", "eta_min", eta_min)
         super().__init__(optimizer)
 
     def rate(self, base: float, t: int) -> float:
@@ -98,12 +102,13 @@ class OneCycleLR(Schedule):
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
     ) -> None:
-        if not 0 <= pct_start <= 1:
-            raise ArgumentError(f"OneCycleLR: pct_start must be between 0 and 1, got {pct_start}")
-        self.total_steps = _positive("OneCycleLR", "total_steps", total_steps)
-        self.pct_start, self.div_factor, self.final_div_factor = pct_start, div_factor, final_div_factor
-        groups = len(optimizer.param_groups)
-        peaks = list(max_lr) if isinstance(max_lr, Sequence) else [max_lr] * groups
+        self.pct_start = arguments.number("OneCycleLR", "pct_start", pct_start, 0, 1)
+        self.total_steps = arguments.integer("OneCycleLR", "total_steps", total_steps, 1)
+        self.div_factor = arguments.above("OneCycleLR", "div_factor", div_factor)
+        self.final_div_factor = arguments.above("OneCycleLR", "final_div_factor", final_div_factor)
+        groups = len(_checked(self, optimizer).param_groups)
+        given = list(max_lr) if isinstance(max_lr, list | tuple) else [max_lr] * groups
+        peaks = [arguments.number("OneCycleLR", "max_lr", peak, 0) for peak in given]
         if len(peaks) != groups:
             raise ArgumentError(f"OneCycleLR: {len(peaks)} max_lr for {groups} parameter groups")
         super().__init__(optimizer, peaks)
@@ -134,16 +139,22 @@ class ReduceLROnPlateau:
         cooldown: int = 0,
         min_lr: float = 0.0,
     ) -> None:
-        if mode not in ("min", "max"):
-            raise ArgumentError(f"ReduceLROnPlateau: mode must be 'min' or 'max', got {mode!r}")
-        if not 0 < factor < 1:
-            raise ArgumentError(f"ReduceLROnPlateau: factor must be between 0 and 1, got {factor}")
-        self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
-        self.threshold, self.cooldown, self.min_lr = threshold, cooldown, min_lr
+        where = "ReduceLROnPlateau"
+        self.optimizer, self.mode = _checked(self, optimizer), arguments.choice(where, "mode", mode, ("min", "max"))
+        self.factor = arguments.above(where, "factor", factor)
+        if self.factor >= 1:
+            raise ArgumentError(f"{where}: factor must be between 0 and 1, got {factor}")
+        self.patience = arguments.integer(where, "patience", patience, 0)
+        self.cooldown = arguments.integer(where, "cooldown", cooldown, 0)
+        self.threshold = arguments.number(where, "threshold", threshold, 0)
+        self.min_lr = arguments.number(where, "min_lr", min_lr, 0)
         self.best: float | None = None
         self.bad, self.cooling = 0, 0
 
     def step(self, value: float) -> None:
+        if isinstance(value, str | bytes) or not hasattr(value, "__float__"):  # a loss that is no number is a fault
+            arguments.number("ReduceLROnPlateau", "value", value)
+        value = float(value)
         if self._improves(value):
             self.best, self.bad = value, 0
         else:
@@ -172,8 +183,9 @@ class ReduceLROnPlateau:
         return {"best": self.best, "bad": self.bad, "cooling": self.cooling, "lrs": rates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best, self.bad, self.cooling = state["best"], state["bad"], state["cooling"]
-        for group, lr in zip(self.optimizer.param_groups, state["lrs"], strict=True):
+        saved = _saved(self, state)
+        self.best, self.bad, self.cooling = saved["best"], saved["bad"], saved["cooling"]
+        for group, lr in zip(self.optimizer.param_groups, saved["lrs"], strict=True):
             group["lr"] = lr
 
 
@@ -182,7 +194,13 @@ def _half_cosine(start: float, end: float, fraction: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * fraction))
 
 
-def _positive(schedule: str, name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{schedule}: {name} must be a positive int, got {value!r}")
-    return value
+def _checked(schedule: Any, optimizer: Any) -> SGD:
+    return arguments.instance(type(schedule).__name__, "optimizer", optimizer, SGD, "an SGD")
+
+
+def _saved(schedule: Any, state: Any) -> Mapping[str, Any]:
+    """`state` if it is what `schedule.state_dict()` gives. Raises CheckpointError."""
+    own = schedule.state_dict()
+    if isinstance(state, Mapping) and set(own) <= set(state):
+        return state
+    raise CheckpointError(f"{type(schedule).__name__}: not a saved state; give what its state_dict() returned")

@@ -41,7 +41,10 @@ class SGD:
         rule: str = "torch",
         backend: str | None = None,
     ) -> None:
-        rule, backend = arguments.choice("SGD", "rule", rule, RULES), backend and check_backend(backend)
+        rule, backend = (
+            arguments.choice("SGD", "rule", rule, RULES),
+            None if backend is None else check_backend(backend),
+        )
         defaults = dict(zip(OPTIONS, (lr, momentum, dampening, weight_decay, nesterov), strict=True))
         self.rule, self.backend = rule, backend
         self.param_groups = [_make_group(group, defaults, rule) for group in _as_groups(named_parameters)]

@@ -12,8 +12,7 @@ from functools import partial
 from os.path import commonprefix
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from alexnet_np import arguments
 from alexnet_np.device import array_module, as_array
 from alexnet_np.errors import WeightsError
 from alexnet_np.text import listed, quoted
@@ -22,6 +21,8 @@ from alexnet_np.weights.comparing import differences
 from alexnet_np.weights.finding import Entry
 from alexnet_np.weights.leaves import Contents, Leaf, Shape
 from alexnet_np.weights.steps import Step
+
+ARRAYS = "a mapping name -> array"
 
 Expected = Mapping[str, Shape | None]  # None: whatever shape it has, it is not wanted (the head, when fine-tuning)
 
@@ -302,9 +303,13 @@ def match(
     Raises WeightsError, one line with every such name and every array of a wrong shape; with strict=False, as in torch,
     missing and unexpected names pass and wrong shapes still do not.
     """
+    mapping = arguments.mapping("weights.match", "mapping", mapping, ARRAYS)
+    expected = arguments.mapping("weights.match", "expected", expected, "a mapping name -> shape")
+    strict = arguments.flag("weights.match", "strict", strict)
     missing = [name for name in expected if name not in mapping]
     unexpected = [name for name in mapping if name not in expected]
-    shapes = {name: (np.shape(mapping[name]), tuple(expected[name])) for name in expected if name in mapping}
+    wanted = {name: arguments.shape("weights.match", str(name), shape) for name, shape in expected.items()}
+    shapes = {name: (_shape(name, mapping[name]), wanted[name]) for name in expected if name in mapping}
     wrong = [f"{name} is {have}, not {want}" for name, (have, want) in shapes.items() if tuple(have) != want]
     faults = {
         "missing": listed(missing) if strict else "",
@@ -317,11 +322,18 @@ def match(
     return missing, unexpected
 
 
+def _shape(name: Any, value: Any) -> Shape:
+    return tuple(value.shape) if hasattr(value, "shape") else as_array(value, str(name)).shape
+
+
 def check_finite(mapping: Mapping[str, Any]) -> None:
     """Raises WeightsError naming the arrays that hold NaN or infinity, and how many of each."""
     faults = []
+    mapping = arguments.mapping("weights.check_finite", "mapping", mapping, ARRAYS)
     for name, value in mapping.items():
-        array = as_array(value, name)
+        array = as_array(value, str(name))
+        if array.dtype.kind not in "biufc":
+            raise WeightsError(f"{quoted(str(name))} has dtype {array.dtype}, which is no number")
         xp = array_module(array)
         if not xp.isfinite(array).all():
             nans, infinite = int(xp.isnan(array).sum()), int(xp.isinf(array).sum())

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from alexnet_np import arguments
 from alexnet_np.errors import MissingPackageError, WeightsError, one_line
 from alexnet_np.weights.finding import mapping, only
 from alexnet_np.weights.leaves import Contents, read_all
@@ -56,7 +57,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Contents]:
 
     Raises WeightsError that begins with the file's name, for its own faults and those that the block finds.
     """
-    path = Path(path)
+    path = arguments.path("weights", "path", path)
     try:
         path = newest_checkpoint(path) or path
         with source_of(path) as source:

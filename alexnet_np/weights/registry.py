@@ -16,6 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from alexnet_np.arguments import shown
 from alexnet_np.download import fetch
 from alexnet_np.errors import WeightsError, one_line
 from alexnet_np.files import own_cache, package, replacing, user_cache
@@ -79,10 +80,9 @@ def names() -> list[str]:
 
 def entry(name: str) -> Entry:
     """The registry's entry. Raises WeightsError naming the choices."""
-    try:
+    if isinstance(name, str) and name in names():
         return ENTRIES[ALIASES.get(name, name)]
-    except KeyError:
-        raise WeightsError(f"no published weights are called {name!r}: choose one of {', '.join(names())}") from None
+    raise WeightsError(f"no published weights are called {shown(name)}: choose one of {', '.join(names())}")
 
 
 def load(weights: Any, wanted: Wanted | None = None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_np import arguments
 from alexnet_np.device import as_array, to_cpu
 from alexnet_np.errors import WeightsError, one_line
 from alexnet_np.files import replacing
@@ -39,10 +40,13 @@ def write(
     what is noted beside a mapping (weights/seal.py). An old file stays until the new one is whole.
     Raises WeightsError, MissingPackageError.
     """
-    path = Path(path)
+    path = arguments.path("weights.write", "path", path)
     if path.suffix not in (*ARRAYS, *NETWORKS):
         endings = ", ".join((*ARRAYS, *NETWORKS))
         raise WeightsError(f"{path}: weights are written as {endings}, by the ending of the name")
+    metadata = (
+        {} if metadata is None else arguments.mapping("weights.write", "metadata", metadata, "a mapping of texts")
+    )
     try:
         if path.suffix in ARRAYS:
             arrays, noted = _arrays(path, weights, metadata)
