@@ -15,11 +15,14 @@ import pytest
 from command_line import fails, run
 
 import alexnet_np as anp
-from alexnet_np.data.preprocess import read_pixels
+from alexnet_np.data.preprocess import normalise, read_pixels
 from alexnet_np.layers import Identity, Sigmoid, Tanh
 from alexnet_np.presets import PRESETS
+from alexnet_np.study.attribution import METHODS
+from alexnet_np.study.attribution.overlay import shown
 from alexnet_np.study.explorer import SCRIPTS, Subject, asset, render, sha256
-from alexnet_np.study.explorer.layers import describe_layers
+from alexnet_np.study.explorer.attributions import QUICK, WORDS, check_methods
+from alexnet_np.study.explorer.layers import describe_layers, largest_of_each
 from alexnet_np.study.explorer.tensors import Tensors, encode
 from alexnet_np.study.units import activations, places
 
@@ -158,6 +161,51 @@ def test_without_jinja2_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(anp.AlexNetError, match="pip install jinja2"):
         render([subject(anp.alexnet("d2l", width=1 / 16, seed=0))])
+
+
+@pytest.mark.parametrize(("rows", "n", "count"), [(5, 3000, 20), (3, 64, 20), (4, 33, 20), (2, 7, 7), (3, 700, 1)])
+def test_the_largest_of_each_row(rng, rows, n, count):
+    sizes = np.abs(rng.standard_normal((rows, n)))
+    sizes[:, :: max(2, n // 50)] = 0.0
+    sizes[0, : n // 2] = 1.5  # alike
+    found = largest_of_each(sizes, count)
+    assert all(len(set(row)) == count for row in found.tolist())
+    assert np.array_equal(np.take_along_axis(sizes, found, 1), -np.sort(-sizes, 1)[:, :count])
+
+
+# What lies over the picture
+
+
+def test_attribution_over_the_picture_is_that_of_the_study():
+    model = anp.alexnet("d2l", weights="FASHION_MNIST_V1", width=1 / 8).eval()
+    made = subject(model, attributions=check_methods(["all"]))
+    (net,), arrays = parts(render([made]))
+    x = normalise(made.pixels, made.recipe, np.empty((1, 224, 224), np.float32))
+    number = int(model(x[None]).argmax())
+    assert [one["method"] for one in net["attributions"]] == ["grad_cam", *(m for m in METHODS if m != "grad_cam")]
+    assert set(WORDS) == set(METHODS)
+    for one in net["attributions"]:
+        values = anp.study.attribution(model, x, number, one["method"])
+        expected = shown("", values, METHODS[one["method"]]())
+        steps = (arrays[one["values"]].astype(float) - 128) / 124
+        assert (one["class"], one["signed"]) == (number, one["method"] == "occlusion")
+        assert one["limit"] == pytest.approx(expected.scale, rel=1e-3)
+        assert np.abs(steps.reshape(224, 224) - expected.heat).max() < 0.51 / 31 + 1e-3
+
+
+def test_which_methods_lie_over_the_picture(tmp_path):
+    out = tmp_path / "page.html"
+    for asked, expected in ([], QUICK), (["none"], ()), (["occlusion", "saliency"], ("occlusion", "saliency")):
+        run("explore", "--garment", 0, "--out", out, *(word for name in asked for word in ("--attribution", name)))
+        assert tuple(one["method"] for one in parts(out.read_text("utf-8"))[0][0]["attributions"]) == expected
+    assert "choose among saliency" in fails("explore", "--garment", 0, "--attribution", "cam", "--out", out)
+
+
+def test_a_network_without_relus_has_no_grad_cam_over_its_picture():
+    model = anp.alexnet("d2l", width=1 / 16, seed=0).eval()
+    model.features.layers = [Tanh() if type(layer).__name__ == "ReLU" else layer for layer in model.features]
+    (net,), _ = parts(render([subject(model)]))
+    assert [one["method"] for one in net["attributions"]] == ["saliency", "guided_backprop", "deconvnet"]
 
 
 # alexnet explore

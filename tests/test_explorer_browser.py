@@ -156,6 +156,11 @@ def looked_at(page, name):
         at = [n // 2 for n in every[k]["shape"]]
         page.evaluate(f"pick(0, {k}, {at})")
         yield kind
+    for method in "0", "2":
+        page.select_option("#picture select", method)
+        page.wait_for_selector("#picture .because .legend")
+        yield f"why{method}"
+    page.select_option("#picture select", "")
     page.evaluate("pick(0, 1, [1, 0, 0])")  # at the border, where the padding is
     yield "border"
     for k in 1, last["conv"]:
@@ -252,6 +257,24 @@ def test_on_a_map_and_among_maps_by_the_keyboard(browser, pages):
         press(page, "ArrowRight")
         picked(page, lambda: press(page, "Enter"))
         assert page.evaluate("state.at") == [2, 2, 5]
+
+
+def test_what_a_class_comes_from_is_laid_over_the_picture_by_the_keyboard(browser, pages):
+    pixels = """() => {
+      const {data} = document.querySelector('.why').getContext('2d').getImageData(0, 0, 224, 224);
+      return [[4, 143], [200, 60]].map(([x, y]) => [...data.slice(4 * (224 * y + x), 4 * (224 * y + x + 1))]);
+    }"""
+    with opened(browser, pages("carried")) as page:
+        tab_to(page, "#picture select")
+        assert not page.is_visible(".why")
+        press(page, "ArrowDown")
+        page.wait_for_selector("#picture .because .legend")
+        assert page.is_visible(".why") and "Grad-CAM: the maps before" in page.inner_text("#picture .because")
+        toe, corner = page.evaluate(pixels)
+        assert toe == [240, 249, 33, 255] and corner[3] == 0  # the brightest colour, and nothing
+        press(page, "ArrowUp")
+        until(page, "document.querySelector('.why').hidden")
+        assert not page.is_visible("#picture .because .legend")
 
 
 @pytest.mark.slow

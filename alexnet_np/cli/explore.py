@@ -17,7 +17,9 @@ from alexnet_np.errors import ArgumentError, DataError, one_line
 from alexnet_np.files import replacing
 from alexnet_np.identity import recipe_of
 from alexnet_np.presets import PRESETS
+from alexnet_np.study.attribution import METHODS
 from alexnet_np.study.explorer import Subject, render
+from alexnet_np.study.explorer.attributions import QUICK, check_methods
 from alexnet_np.weights import registry
 
 
@@ -36,6 +38,14 @@ def explore(
             "--compare",
             help="A second picture, garment number, preset or weight file, shown beside: maps and differences.",
             show_default=False,
+        ),
+    ] = None,
+    attribution: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attribution",
+            help=f"What may be laid over the picture: {', '.join(METHODS)}; all, or none.",
+            show_default=", ".join(QUICK),
         ),
     ] = None,
     preset: Preset = None,
@@ -57,13 +67,14 @@ def explore(
     """
     if not out.parent.is_dir():
         raise ArgumentError(f"{out}: there is no folder {out.parent}; create it first")
+    methods = check_methods(attribution or QUICK)
     network = network_for(garment, preset, weights, backend, seed, width)
     with chosen(image, garment) as picture:
-        subjects = [subject(network, picture)]
+        subjects = [subject(network, picture, methods)]
         if compare is not None and (beside := another_picture(compare, garment)):
-            subjects.append(subject(network, beside))
+            subjects.append(subject(network, beside, methods))
         elif compare is not None:
-            subjects.append(subject(another_network(compare, backend, seed, width), picture))
+            subjects.append(subject(another_network(compare, backend, seed, width), picture, methods))
     written = write(render(subjects), out)
     if as_json:
         shown = [{"model": network.described(), "picture": s.picture, "weights": s.weights} for s in subjects]
@@ -74,7 +85,7 @@ def explore(
         webbrowser.open(out.resolve().as_uri())
 
 
-def subject(network: Network, picture: Picture) -> Subject:
+def subject(network: Network, picture: Picture, methods: tuple[str, ...] = QUICK) -> Subject:
     recipe = recipe_of(network.model)
     return Subject(
         model=network.model,
@@ -85,6 +96,7 @@ def subject(network: Network, picture: Picture) -> Subject:
         weights=network.weights,
         random=network.random,
         backend=network.backend,
+        attributions=methods,
     )
 
 

@@ -21,9 +21,10 @@ import numpy as np
 
 from alexnet_np.data.preprocess import normalise
 from alexnet_np.data.recipe import Preprocessing
-from alexnet_np.device import array_module
+from alexnet_np.device import Array, array_module
 from alexnet_np.errors import DtypeError, MissingPackageError
 from alexnet_np.models import AlexNet
+from alexnet_np.study.explorer.attributions import QUICK, attributed
 from alexnet_np.study.explorer.layers import describe_layers
 from alexnet_np.study.explorer.tensors import Tensors
 from alexnet_np.study.timing import time_layers
@@ -31,7 +32,7 @@ from alexnet_np.study.units import activations
 from alexnet_np.threads import get_num_threads
 
 SCRIPTS = (
-    "tensors", "arithmetic", "colour", "elements", "network", "picture", "about", "thumbnails", "layer",
+    "tensors", "arithmetic", "colour", "elements", "network", "picture", "overlay", "about", "thumbnails", "layer",
     "filters", "sum", "terms", "main",
 )  # fmt: skip
 ORDER = {"L": [0], "RGB": [0, 1, 2], "BGR": [2, 1, 0]}  # the picture's channel that is the input's
@@ -50,6 +51,7 @@ class Subject:
     weights: str  # likewise
     random: bool  # whether those are random
     backend: str
+    attributions: tuple[str, ...] = QUICK  # the methods whose maps lie over the picture
 
 
 def render(subjects: Sequence[Subject]) -> str:
@@ -58,8 +60,9 @@ def render(subjects: Sequence[Subject]) -> str:
     Raises MissingPackageError without Jinja2, DtypeError for a network that is not float32, and what the network does.
     """
     template = load_template()
+    measured = [measure(subject) for subject in subjects]  # before the packing, which keeps the machine busy
     tensors = Tensors()
-    nets = [describe(subject, tensors) for subject in subjects]
+    nets = [describe(subject, *found, tensors) for subject, found in zip(subjects, measured, strict=True)]
     style, script = asset("page.css"), "\n".join(asset(f"{name}.js") for name in SCRIPTS)
     machine = f"{platform.machine()}, {get_num_threads()} threads"
     return template.render(
@@ -73,16 +76,21 @@ def render(subjects: Sequence[Subject]) -> str:
     )
 
 
-def describe(subject: Subject, tensors: Tensors) -> dict[str, Any]:
-    """All that the page says of one network and its picture; arrays go to `tensors`."""
-    model, recipe = subject.model, subject.recipe
+def measure(subject: Subject) -> tuple[dict[str, Array], dict[str, float]]:
+    """Every layer's values, and the seconds that it takes. Raises DtypeError."""
+    model = subject.model
     if model.dtype != np.float32:
         raise DtypeError(f"the explorer shows float32 networks, this one is {model.dtype}; use model.astype('float32')")
     H, W, C = subject.pixels.shape
-    x = normalise(subject.pixels, recipe, np.empty((C, H, W), np.float32))
+    x = normalise(subject.pixels, subject.recipe, np.empty((C, H, W), np.float32))
     x = array_module(next(model.parameters()).data).asarray(x)
-    values = activations(model, x)
     seconds = {row.name: row.seconds for row in time_layers(model, x[None], runs=RUNS)}
+    return activations(model, x), seconds
+
+
+def describe(subject: Subject, values: dict[str, Array], seconds: dict[str, float], tensors: Tensors) -> dict[str, Any]:
+    """All that the page says of one network and its picture; arrays go to `tensors`."""
+    model, recipe = subject.model, subject.recipe
     layers = describe_layers(model, values, seconds, tensors)
     return {
         "preset": model.preset,
@@ -96,6 +104,9 @@ def describe(subject: Subject, tensors: Tensors) -> dict[str, Any]:
         "parameters": sum(layer["parameters"] for layer in layers),
         "macs": sum(layer["macs"] for layer in layers),
         "layers": layers,
+        "attributions": attributed(
+            model, values["input"], int(values["softmax"].argmax()), subject.attributions, tensors
+        ),
     }
 
 

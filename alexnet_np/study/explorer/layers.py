@@ -22,7 +22,8 @@ from alexnet_np.study.receptive_field import Fields, receptive_fields
 from alexnet_np.study.units import Place, places, windows
 
 LARGEST = 20
-ROWS = 128  # of a dense layer at a time: their float64 products stay in the cache
+ROWS = 64  # of a dense layer at a time: their float64 products stay in the cache
+BLOCK = 32
 TOP, STRONGEST = 5, 8  # complete rows: of the most probable classes, of the strongest units of a hidden layer
 
 # op: (what the page calls it, the short name before its number, whether its output is kept)
@@ -160,19 +161,14 @@ def dense(layer: Any, x: np.ndarray, y: np.ndarray, whole: int, tensors: Tensors
     """
     weight = to_cpu(layer.weight.data)
     most = min(LARGEST, weight.shape[1])
-    active = np.flatnonzero(x)  # what is 0 adds nothing
-    active = active if len(active) >= most else np.arange(len(x))
     at = np.empty((len(weight), most), np.uint16 if len(x) <= 1 << 16 else np.uint32)
     rest, sizes = np.empty(len(weight)), np.empty(len(weight), np.float32)
     for start in range(0, len(weight), ROWS):
         part = slice(start, start + ROWS)
-        products = weight[part][:, active].astype(np.float64) * x[active].astype(np.float64)
+        products = np.multiply(weight[part], x, dtype=np.float64)
         absolute = np.abs(products)
-        found = np.argpartition(absolute, -most, axis=1)[:, -most:]
-        order = np.argsort(-np.take_along_axis(absolute, found, 1), axis=1, kind="stable")
-        found = np.take_along_axis(found, order, 1)
-        at[part], sizes[part] = active[found], absolute.sum(1)
-        np.put_along_axis(products, found, 0.0, 1)
+        at[part], sizes[part] = largest_of_each(absolute, most), absolute.sum(1)
+        np.put_along_axis(products, at[part].astype(np.intp), 0.0, 1)
         rest[part] = products.sum(1)
     strongest = np.argsort(-y, kind="stable")[:whole]
     return {
@@ -184,3 +180,25 @@ def dense(layer: Any, x: np.ndarray, y: np.ndarray, whole: int, tensors: Tensors
         "sizes": tensors.add(sizes),
         "whole": {"units": strongest.tolist(), "weight": tensors.add(weight[strongest])},
     }
+
+
+def largest_of_each(sizes: np.ndarray, count: int) -> np.ndarray:
+    """The places of the `count` largest numbers of every row, none of them negative, the largest first.
+
+    They lie in the `count` blocks whose largest numbers are largest: finding those and sorting what is in them takes a
+    tenth of the time of looking for them among all.
+    """
+    rows, n = sizes.shape
+    blocks = -(-n // BLOCK)
+    padded = np.full((rows, blocks * BLOCK), -1.0)
+    padded[:, :n] = sizes
+    best = _top(padded.reshape(rows, blocks, BLOCK).max(2), min(count, blocks))
+    places = (best[:, :, None] * BLOCK + np.arange(BLOCK)).reshape(rows, -1)
+    among = np.take_along_axis(padded, places, 1)
+    found = _top(among, count)
+    order = np.argsort(-np.take_along_axis(among, found, 1), axis=1, kind="stable")
+    return np.take_along_axis(places, np.take_along_axis(found, order, 1), 1)
+
+
+def _top(numbers: np.ndarray, count: int) -> np.ndarray:
+    return np.argpartition(numbers, -count, axis=1)[:, -count:]

@@ -9,7 +9,7 @@ import base64
 import gzip
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from alexnet_np.device import Array, to_cpu
 from alexnet_np.threads import get_num_threads
 
 LEVEL = 6  # of gzip
+LARGE, QUICK = 1 << 20, 1  # arrays of more bytes are packed at this level: in a third of the time, 1.6% larger
 
 
 class Encoded(NamedTuple):
@@ -27,25 +28,30 @@ class Encoded(NamedTuple):
 
 
 class Tensors:
-    """The arrays of one page. One that is added again, by another network that shares it, is kept once."""
+    """The arrays of one page, packed by other threads as they come. One that is added again is kept once."""
 
     def __init__(self) -> None:
-        self._arrays: dict[bytes, tuple[str, np.ndarray]] = {}
+        self._pool = ThreadPoolExecutor(get_num_threads())  # zlib works without the interpreter's lock
+        self._packed: dict[bytes, tuple[str, str, Future[str]]] = {}
 
     def add(self, array: Array) -> str:
         """The name by which the page asks for it."""
         kept = np.ascontiguousarray(to_cpu(array))
         kept = kept.astype(kept.dtype.newbyteorder("<"), copy=False)
         key = hashlib.sha256(kept.dtype.str.encode() + kept.tobytes()).digest()
-        return self._arrays.setdefault(key, (f"t{len(self._arrays)}", kept))[0]
+        if key not in self._packed:
+            name = f"t{len(self._packed)}"
+            self._packed[key] = name, kept.dtype.str[1:], self._pool.submit(encode, kept)
+        return self._packed[key][0]
 
     def encoded(self) -> Iterator[Encoded]:
-        with ThreadPoolExecutor(get_num_threads()) as pool:  # zlib works without the interpreter's lock
-            texts = pool.map(encode, [array for _, array in self._arrays.values()])
-            for (name, array), text in zip(self._arrays.values(), texts, strict=True):
-                yield Encoded(name, array.dtype.str[1:], text)
+        """All of them; then none can be added any more."""
+        for name, kind, text in self._packed.values():
+            yield Encoded(name, kind, text.result())
+        self._pool.shutdown()
 
 
 def encode(array: np.ndarray) -> str:
     by_significance = array.reshape(-1).view(np.uint8).reshape(-1, array.itemsize).T
-    return base64.b64encode(gzip.compress(by_significance.tobytes(), LEVEL, mtime=0)).decode()
+    level = QUICK if array.nbytes > LARGE else LEVEL
+    return base64.b64encode(gzip.compress(by_significance.tobytes(), level, mtime=0)).decode()

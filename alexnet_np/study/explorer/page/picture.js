@@ -17,12 +17,13 @@ async function showPictures() {
       const over = svg('svg', {viewBox: `0 0 ${W} ${H}`, 'aria-hidden': 'true', class: 'over'});
       const seen = el('canvas', {'aria-hidden': 'true'});
       net.drawn = {canvas, over, seen, words: el('p.note')};
+      const frame = el('div.frame', {}, canvas, over);
       const name = nets.length > 1 && el('h3', {}, `${'AB'[n]}: ${net.preset}`);
       return el(
         'div.shown',
         {},
         name,
-        el('figure', {}, el('div.frame', {}, canvas, over), el('figcaption', {}, net.picture)),
+        el('figure', {}, frame, el('figcaption', {}, net.picture), attributions(net, n, frame)),
         el(
           'div.about',
           {},

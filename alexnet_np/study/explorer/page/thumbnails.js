@@ -7,9 +7,7 @@ const DETAIL = 26; // a picture of fewer pixels is enlarged to about so many, so
 /** `order`: the numbers of the pictures as they are laid out; `name(c)`, `pixel(c, p)`: what number c is called, and its
  *  pixel p as canvases keep it. Gives the element, and `press(c)`, to be called once the element is in the page. */
 function thumbnails(title, {order, H, W, name, pixel}) {
-  const buttons = order.map(c =>
-    el('button', {type: 'button', title: name(c), 'aria-label': name(c), onclick: () => chooseMap(c)}),
-  );
+  const buttons = order.map(c => el('button', {type: 'button', title: name(c), 'aria-label': name(c)}));
   const canvas = el('canvas', {'aria-hidden': 'true'});
   const sheet = el('div.sheet', {}, canvas, buttons);
   const element = el('div.grid', {role: 'group', 'aria-label': title}, sheet);
@@ -19,7 +17,7 @@ function thumbnails(title, {order, H, W, name, pixel}) {
     across = Math.min(order.length, Math.max(3, Math.floor(element.clientWidth / THUMB)));
     sheet.style.gridTemplateColumns = `repeat(${across}, 1fr)`;
     sheet.style.width = `${Math.min(100, (100 * across * THUMB * 1.3) / element.clientWidth)}%`;
-    for (const button of buttons) button.style.aspectRatio = `${W} / ${H}`;
+    sheet.style.setProperty('--shape', `${W} / ${H}`);
     paintSheet(canvas, {order, H, W, pixel, across});
   }
 
@@ -32,6 +30,10 @@ function thumbnails(title, {order, H, W, name, pixel}) {
     reveal(buttons[order.indexOf(c)], element);
   }
 
+  element.addEventListener('click', event => {
+    const c = order[buttons.indexOf(event.target.closest('button'))];
+    if (c !== undefined) chooseMap(c);
+  });
   element.addEventListener('keydown', event => {
     const step = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: across, ArrowUp: -across}[event.key];
     const to = step && buttons[buttons.indexOf(document.activeElement) + step];
