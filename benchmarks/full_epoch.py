@@ -66,7 +66,7 @@ class Epoch:
 
 def train(run: Run, peer: Peer, every: int, report: Callable[[Epoch, dict[str, Any]], None]) -> Epoch:
     """One epoch; `report` is called with what is known and the figures of our step, after every step of both."""
-    epoch = Epoch(run.config.to_json(), environment() | {"torch": peer.torch.__version__})
+    epoch = Epoch(run.config.to_json(), environment(run.engine) | {"torch": peer.torch.__version__})
     begun, apart, ours_first = time.perf_counter(), 0.0, True
     with closing(run.train_batches.epoch(0)) as batches:
         for i, (x, target) in enumerate(batches):

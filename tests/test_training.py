@@ -238,7 +238,7 @@ def test_a_damaged_last_checkpoint(begun, straight):
 
 def test_another_environment_is_said(begun, monkeypatch):
     assert Trainer.resume(begun).notices == []
-    monkeypatch.setattr("alexnet_np.training.loop.environment", lambda: {"numpy": "9.9", "threads": 64})
+    monkeypatch.setattr("alexnet_np.training.loop.environment", lambda engine: {"numpy": "9.9", "threads": 64})
     (notice,) = Trainer.resume(begun).notices
     assert f"numpy {np.__version__}, now 9.9" in notice and "threads" in notice
 

@@ -2,8 +2,8 @@
 
     alexnet bench train [--batch 128] [--preset torchvision] [--out FILE]
 
-Ours on each CPU backend, beside PyTorch contiguous and channels_last, its SGD with fused=True (the fastest it has).
-The gradients are not verified here but in the tests; the loss is, which dropout alone may move.
+Ours on each CPU backend and as a plan, beside PyTorch contiguous and channels_last, its SGD with fused=True (the
+fastest it has). The gradients are not verified here but in the tests; the loss is, which dropout alone may move.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def works(batch: int, preset: str = "torchvision") -> list[Work]:
         for name, usable in available_backends().items()
         if BACKENDS[name] == "cpu"
     ]
+    contenders.append(Contender("numba plan", *attempt(partial(our_plan, preset, x, target))))
     for layout in ("contiguous", "channels_last"):
         contenders.append(Contender(f"torch {layout}", *attempt(partial(torch_step, model, layout, x, target))))
     return [Work(f"training step, {preset}, batch {batch}", *cost(model, x), contenders, plausible)]
@@ -58,6 +59,12 @@ def plausible(loss: Any) -> None:
 def our_step(preset: str, backend: str, x: np.ndarray, target: np.ndarray) -> Any:
     step = eager_step(anp.alexnet(preset, seed=0, backend=backend))
     return lambda: step(x, target)
+
+
+def our_plan(preset: str, x: np.ndarray, target: np.ndarray) -> Run:
+    model = anp.alexnet(preset, seed=0).train()
+    step = anp.compile_training(model, SGD(model.named_parameters(), **OPTIONS), len(x), x.shape[2:])
+    return lambda: step(x, target), ""
 
 
 def eager_step(model: AlexNet) -> Callable[[Array, Array], Array]:

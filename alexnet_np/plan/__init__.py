@@ -127,10 +127,14 @@ def check_model(what: str, model: Any) -> None:
     check_network(what, model)
     if model.dtype != np.float32:
         raise DtypeError(f"{what}: the model is {model.dtype}; plans are float32: model.astype('float32')")
+    if names := hooked(model):
+        warnings.warn(f"{what}: hooks do not fire in a plan: {', '.join(names)}", stacklevel=3)
+
+
+def hooked(model: AlexNet) -> list[str]:
+    """The parts of a model that somebody listens to, by name."""
     parts = [("the model", model), ("features", model.features), ("classifier", model.classifier), *model.leaves()]
-    hooked = [name for name, layer in parts if layer.hooked]
-    if hooked:
-        warnings.warn(f"{what}: hooks do not fire in a plan: {', '.join(hooked)}", stacklevel=3)
+    return [name for name, layer in parts if layer.hooked]
 
 
 def check_count(what: str, name: str, count: Any) -> None:

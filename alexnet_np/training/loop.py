@@ -96,7 +96,7 @@ class Trainer:
         if config.epochs != begun.epochs:
             drawn = "" if config.schedule in ENDLESS else f", the schedule {config.schedule!r} drawn out over them"
             trainer.notices.append(f"going on to {config.epochs} epochs instead of {begun.epochs}{drawn}")
-        trainer.notices += changes(state["environment"], environment())
+        trainer.notices += changes(state["environment"], environment(trainer.run.engine))
         return trainer
 
     def fit(self, listeners: Iterable[Listener] = ()) -> Event:
@@ -134,7 +134,7 @@ class Trainer:
                 "validation_images": len(task.validation.targets),
                 "batches": len(self.run.train_batches),
                 "parameters": sum(p.data.size for p in self.run.model.parameters()),
-                "environment": environment(),
+                "environment": environment(self.run.engine),
             }
         )
         if not self._begun:

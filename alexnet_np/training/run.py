@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np import ops
-from alexnet_np.device import Array, beside
+from alexnet_np.device import Array
 from alexnet_np.errors import AlexNetError, CheckpointError
 from alexnet_np.layers import Dropout
 from alexnet_np.threads import get_num_threads
@@ -24,6 +23,7 @@ from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import Evaluation
 from alexnet_np.training.metrics import Event
 from alexnet_np.training.schedules import ReduceLROnPlateau
+from alexnet_np.training.stepping import Stepper
 from alexnet_np.training.task import loaders, open_task
 
 EXPLODED = 1000  # times the loss of guessing: no input makes a network that learns so sure of what is wrong
@@ -62,6 +62,9 @@ class Run:
         self.schedule = build_schedule(config, self.optimizer, len(self.train_batches))
         self.at, recipe = Position(), self.task.recipe
         self.model.check_size((1, recipe.channels, recipe.crop, recipe.crop))  # now, not when the run has begun
+        most = min(config.batch_size, len(self.task.train.targets))
+        size = (recipe.crop, recipe.crop)
+        self._stepper = Stepper(self.model, self.optimizer, config.backend, most, size, config.label_smoothing)
         self.notices = list(self.task.notices)
         if saved is not None:
             self._restore(*saved)
@@ -72,27 +75,9 @@ class Run:
         Raises AlexNetError where the loss is no longer a number, or a thousand times that of guessing.
         """
         lr = self.optimizer.param_groups[0]["lr"]
-        logits = self.model(beside(x, next(self.model.parameters()).data))
-        mean, cache = ops.cross_entropy.forward(logits, target, label_smoothing=self.config.label_smoothing)
-        loss = float(mean)
-        if not math.isfinite(loss):
-            raise AlexNetError(
-                f"the loss is {loss} at step {self.at.step + 1}: the run has diverged; start anew with a lower lr than "
-                f"{self.config.lr}, or another initialisation than {self.config.initialisation!r}"
-            )
-        guessing = math.log(len(self.task.classes))
-        if loss > EXPLODED * max(guessing, 1):
-            raise AlexNetError(
-                f"the loss is {loss:.3g} at step {self.at.step + 1}, where guessing gives {guessing:.2f}: the run has "
-                f"diverged; start anew with a lower lr than {self.config.lr}, or another initialisation than "
-                f"{self.config.initialisation!r}"
-            )
-        self.optimizer.zero_grad()
-        self.model.backward(ops.cross_entropy.backward(1.0, cache), input_grad=False)
-        self.optimizer.step()
+        loss, correct = self._stepper(x, target, self._check)
         if not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
-        correct = int((logits.argmax(1) == beside(target, logits)).sum())
         at = self.at
         at.batch, at.step, at.images = at.batch + 1, at.step + 1, at.images + len(target)
         at.loss, at.correct = at.loss + loss * len(target), at.correct + correct
@@ -107,6 +92,22 @@ class Run:
             "lr": lr,
             **self._means(),
         }
+
+    @property
+    def engine(self) -> str:
+        """Who computes its steps, "plan" or "eager"."""
+        return self._stepper.engine
+
+    def _check(self, loss: float) -> None:
+        guessing, initialisation = math.log(len(self.task.classes)), self.config.initialisation
+        remedy = f"start anew with a lower lr than {self.config.lr}, or another initialisation than {initialisation!r}"
+        if not math.isfinite(loss):
+            raise AlexNetError(f"the loss is {loss} at step {self.at.step + 1}: the run has diverged; {remedy}")
+        if loss > EXPLODED * max(guessing, 1):
+            raise AlexNetError(
+                f"the loss is {loss:.3g} at step {self.at.step + 1}, where guessing gives {guessing:.2f}: the run has "
+                f"diverged; {remedy}"
+            )
 
     def finish_epoch(self, result: Evaluation) -> Event:
         """Go on to the next epoch, after validation gave `result`; returns the figures of the one that ended."""
@@ -139,7 +140,7 @@ class Run:
             "network": self.model.described().to_json(),
             "config": self.config.to_json(),
             "data": self.task.fingerprint(),
-            "environment": environment(),
+            "environment": environment(self.engine),
             "position": dataclasses.asdict(self.at),
             "optimizer": self.optimizer.state_dict()["param_groups"],
             "schedule": self.schedule.state_dict(),
@@ -173,9 +174,10 @@ class Run:
         return ((name, layer) for name, layer in self.model.leaves() if isinstance(layer, Dropout))
 
 
-def environment() -> dict[str, Any]:
-    """What, beside the configuration and the data, may change the last bits of a run."""
+def environment(engine: str) -> dict[str, Any]:
+    """What, beside the configuration and the data, may change the last bits of a run; `engine` computes its steps."""
     return {
+        "engine": engine,
         "alexnet-np": version("alexnet-np"),
         "numpy": version("numpy"),
         "numba": version("numba"),
