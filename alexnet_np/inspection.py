@@ -5,6 +5,7 @@ inspect("bvlc_alexnet.caffemodel")     no number in it is read
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +95,7 @@ def _row(numbers: tuple[float, ...]) -> str:
     return ", ".join(f"{number:g}" for number in numbers)
 
 
-def inspect(source: str, part: str | None = None) -> Inspection:
+def inspect(source: str | os.PathLike[str], part: str | None = None) -> Inspection:
     """Of a file, a run's folder, or published weights; `part`: which weights, where a file holds several.
 
     Raises WeightsError where it is no weight file, and where two sets of weights could be meant.

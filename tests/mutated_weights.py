@@ -26,6 +26,7 @@ import weight_files
 import weight_formats
 
 import alexnet_np as anp
+from alexnet_np import inspection
 from alexnet_np.errors import WeightsError
 
 SECONDS = 1.0  # of processor time that one file may take
@@ -105,6 +106,8 @@ def main(kind: str, count: int, seed: int) -> dict[str, Any]:
             try:
                 anp.weights.read(path)
                 read += 1
+                if i % 4 == 0:
+                    inspection.inspect(path).words()
             except WeightsError as error:
                 refused += 1
                 if "\n" in str(error) or len(str(error)) > 1500:

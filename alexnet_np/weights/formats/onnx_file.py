@@ -17,6 +17,7 @@ import numpy as np
 
 from alexnet_np.errors import WeightsError
 from alexnet_np.text import quoted
+from alexnet_np.weights.formats import onnx_lrn
 from alexnet_np.weights.formats.onnx_schema import messages
 from alexnet_np.weights.formats.onnx_tensor import leaf
 from alexnet_np.weights.formats.protobuf import Parsed
@@ -25,8 +26,8 @@ from alexnet_np.weights.source import Source
 from alexnet_np.weights.steps import Pads, Step, step
 
 SIMPLE = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softmax": "softmax", "LogSoftmax": "softmax"}
-NEIGHBOURS = ".neighbours"  # how onnx_write.py calls the ones that sum a normalisation's window: no layer's weight
 SIMPLE |= {"Flatten": "flatten", "Reshape": "flatten", "Dropout": "dropout", "GlobalAveragePool": "adaptive"}
+SILENT = ("MaxPool", "AveragePool", "LRN", "Identity", "Squeeze", "Unsqueeze")  # which need no weights, beside SIMPLE
 
 
 class Node(NamedTuple):
@@ -51,7 +52,7 @@ def read(source: Source) -> Contents:
     made = f" by {model.producer_name[:40]}" if model.producer_name else ""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     what = f"ONNX, opset {max(versions, default=1)}{made}"
-    return Contents(what, tree, tuple(graph.steps()), input=_input(model.graph), metadata=metadata)
+    return Contents(what, tree, graph.understood(), input=_input(model.graph), metadata=metadata)
 
 
 def _input(graph: Any) -> tuple[int, ...] | None:
@@ -73,6 +74,7 @@ class _Graph:
         self.makers = {output: node for node in self.nodes for output in node.outputs}
         self.constants: dict[str, Leaf | Inert | None] = {t.name: leaf(parsed, t, t.name) for t in graph.initializer}
         self.added = {node.inputs[0]: node for node in self.nodes if node.kind == "Add" and len(node.inputs) == 2}
+        self.norms = onnx_lrn.found(self)  # written out in plain operators
 
     def constant(self, name: str) -> Leaf | None:
         """The array that goes by `name` in the graph; None where it is not a constant."""
@@ -113,7 +115,7 @@ class _Graph:
         """(name, weight, name, bias) of a layer that has constant ones."""
         if node.kind not in ("Conv", "Gemm", "MatMul") or len(node.inputs) < 2:
             return None
-        if node.inputs[1].endswith(NEIGHBOURS):
+        if self.norms.inside.intersection(node.outputs):
             return None
         weight = self.constant(node.inputs[1])
         if weight is None or len(weight.shape) != (4 if node.kind == "Conv" else 2):
@@ -138,12 +140,35 @@ class _Graph:
                 tree[bias] = vector
         return tree
 
+    def understood(self) -> tuple[Step, ...]:
+        """The layers in order; none at all where something is done to the picture that no layer here does."""
+        graph = self.parsed.message.graph
+        data = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
+        for node in self.nodes:
+            if node.kind != "Shape" and not data.isdisjoint(node.inputs):
+                data.update(node.outputs)
+                if not self.is_known(node):
+                    return ()
+        return tuple(self.steps())
+
+    def is_known(self, node: Node) -> bool:
+        if node.kind in (*SIMPLE, *SILENT) or not self.norms.parts.isdisjoint(node.outputs):
+            return True
+        product = self.makers.get(node.inputs[0]) if node.kind == "Add" else None
+        is_bias = product is not None and product.kind == "MatMul" and self.weights(product) is not None
+        return is_bias or self.weights(node) is not None
+
     def steps(self) -> Iterator[Step]:
         """The layers, in the order of the graph's nodes, in which each comes after those that it reads from."""
         for node in self.nodes:
             name = node.inputs[1] if len(node.inputs) > 1 else node.name
             name = name.removesuffix(".weight")
-            if node.kind == "Conv" and self.weights(node):
+            if self.norms.inside.intersection(node.outputs):
+                continue
+            spelt = self.norms.settings.get(node.outputs[0]) if node.outputs else None
+            if spelt is not None:
+                yield step("lrn", node.name, **spelt)
+            elif node.kind == "Conv" and self.weights(node):
                 yield step("conv", name, **_window(node), groups=_whole(node, "group", 1))
             elif node.kind in ("Gemm", "MatMul") and self.weights(node):
                 yield step("linear", name)

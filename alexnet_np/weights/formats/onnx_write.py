@@ -22,7 +22,7 @@ import numpy as np
 
 from alexnet_np.errors import MissingPackageError, WeightsError
 from alexnet_np.ops.local_response_norm import Geometry
-from alexnet_np.weights.formats.onnx_file import NEIGHBOURS
+from alexnet_np.weights.formats.onnx_lrn import neighbours_of
 from alexnet_np.weights.lrn import geometry
 from alexnet_np.weights.steps import Network, Step, output_size
 
@@ -149,7 +149,8 @@ class _Graph:
             n = (sees.low + sees.high + 1) ** 2
         else:
             n = 1
-            self.node("Conv", name, self.x, self.constant(f"{name}{NEIGHBOURS}", _neighbours(self.shape[0], sees)))
+            ones = neighbours_of(self.shape[0], sees.low, sees.high, sees.groups)
+            self.node("Conv", name, self.x, self.constant(f"{name}.neighbours", ones[:, :, None, None]))
         self.node("Mul", name, self.x, self.constant(f"{name}.alpha", np.float32(sees.scale * n)))
         self.node("Add", name, self.x, self.constant(f"{name}.k", np.float32(sees.k)))
         self.node("Pow", name, self.x, self.constant(f"{name}.beta", np.float32(sees.beta)))
@@ -187,11 +188,3 @@ def _means(count: int, side: int) -> np.ndarray:
         begin, end = i * side // count, -(-(i + 1) * side // count)
         rows[i, begin:end] = 1 / (end - begin)
     return rows
-
-
-def _neighbours(C: int, sees: Geometry) -> np.ndarray:
-    """(C, C, 1, 1): one where the first channel's window holds the second."""
-    i, j = np.ogrid[:C, :C]
-    each = C // sees.groups
-    inside = (j >= i - sees.low) & (j <= i + sees.high) & (i // each == j // each)
-    return inside.astype(np.float32).reshape(C, C, 1, 1)
