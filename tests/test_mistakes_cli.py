@@ -19,6 +19,7 @@ from alexnet_np.weights import registry
 TINY = "--dataset synthetic --limit 8 --image-size 67 --width 0.03125 -b 8 --epochs 1 --backend numpy"
 SEEN = "classify cat.jpg -k 1 -b 1 --backend numpy -w narrow.npz"
 ATTRIBUTE = "attribute --garment 0 -o a.png"
+PATCHES = "patches cat.jpg -w narrow.npz -o p.png --backend numpy"
 INDEX = "explain --garment 0 --layer features.0"
 
 MISTAKES = [
@@ -91,6 +92,9 @@ MISTAKES = [
     (f"{ATTRIBUTE} --unit 3", "name it with --layer", f"{ATTRIBUTE} -l classifier.6 --unit 3"),
     (f"{ATTRIBUTE} -l features.9 --at 0,99,0", "is outside its shape", f"{ATTRIBUTE} -l features.9 --at 0,9,0"),
     ("attribute --garment 0 -o a.gif", "a picture is written as .png, .pdf, .jpg", "attribute --garment 0 -o a.jpg"),
+    (f"{PATCHES} -l feature.8", "did you mean features.8", f"{PATCHES} -l features.8"),
+    (f"{PATCHES} -l features.0 -u 12", "has 4 units, 0 to 3", f"{PATCHES} -l features.0 -u 0-3"),
+    (f"{PATCHES}", "missing option '--layer'", f"{PATCHES} -l features.0"),
     # files to write
     ("embed cat.jpg -w narrow.npz", "missing option '--out'", None),
     ("embed cat.jpg -w narrow.npz -o v.csv", "written as .npy, .npz, .parquet", None),

@@ -7,6 +7,7 @@
         rows.files, rows.values, rows.failures
 
     jobs.embed(model, files, Path("vectors.parquet"))                # embedding.py: parts.py, vectors.py
+    jobs.excite(model, files, "features.8", range(16), Path("x.png"))   # exciting.py
 
 engine    a model made ready to compute one of its outputs, in as many workers as run at once
 chunk     the images that a worker takes at a time
@@ -21,15 +22,18 @@ from __future__ import annotations
 from alexnet_np.jobs.choosing import Choice, choose
 from alexnet_np.jobs.embedding import Embedded, Interrupted, embed, embedding_name
 from alexnet_np.jobs.engine import Engine, open_engine
+from alexnet_np.jobs.exciting import Best, Excited, excite
 from alexnet_np.jobs.finding import Failure, find
 from alexnet_np.jobs.rows import Rows, read_rows, stream
 from alexnet_np.jobs.scoring import stream_logits
 from alexnet_np.jobs.vectors import check_output
 
 __all__ = [
+    "Best",
     "Choice",
     "Embedded",
     "Engine",
+    "Excited",
     "Failure",
     "Interrupted",
     "Rows",
@@ -37,6 +41,7 @@ __all__ = [
     "choose",
     "embed",
     "embedding_name",
+    "excite",
     "find",
     "open_engine",
     "read_rows",
