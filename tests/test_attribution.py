@@ -342,10 +342,19 @@ def test_an_input_without_a_batch_axis():
         assert np.array_equal(attribution(model, x[0], 3, method), attribution(model, x, 3, method)[0])
 
 
+@pytest.mark.parametrize("name", ["Grad-CAM", "gradcam", "GRAD_CAM", "grad cam"])
+def test_a_method_however_it_is_written(name):
+    model = narrow(dtype="float64")
+    x = random_input(model, 1, 67)
+    assert np.array_equal(attribution(model, x, 3, name), attribution(model, x, 3, "grad_cam"))
+
+
 @pytest.mark.parametrize(
     ("target", "method", "settings", "message"),
     [
-        (3, "salience", {}, "unknown method 'salience': choose one of saliency, guided_backprop, deconvnet"),
+        (3, "salience", {}, "unknown method 'salience': did you mean saliency?"),
+        (3, "x", {}, "unknown method 'x': choose one of saliency, guided_backprop, deconvnet, grad_cam, "),
+        (3, None, {}, "unknown method None"),
         (3, "saliency", {"window": 3}, "saliency has no setting 'window'; it takes none"),
         (3, "occlusion", {"windows": 3}, "'windows'; it takes window, stride, baseline"),
         (3, "occlusion", {"window": 0}, "occlusion: window must be at least 1"),

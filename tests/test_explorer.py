@@ -16,7 +16,7 @@ from command_line import fails, run
 
 import alexnet_np as anp
 from alexnet_np.data.preprocess import normalise, read_pixels
-from alexnet_np.layers import Identity, Sigmoid, Tanh
+from alexnet_np.layers import AdaptiveAvgPool2d, Identity, Sigmoid, Tanh
 from alexnet_np.presets import PRESETS
 from alexnet_np.study.attribution import METHODS
 from alexnet_np.study.attribution.overlay import shown
@@ -198,12 +198,13 @@ def test_which_methods_lie_over_the_picture(tmp_path):
     for asked, expected in ([], QUICK), (["none"], ()), (["occlusion", "saliency"], ("occlusion", "saliency")):
         run("explore", "--garment", 0, "--out", out, *(word for name in asked for word in ("--attribution", name)))
         assert tuple(one["method"] for one in parts(out.read_text("utf-8"))[0][0]["attributions"]) == expected
-    assert "choose among saliency" in fails("explore", "--garment", 0, "--attribution", "cam", "--out", out)
+    assert "choose one of saliency" in fails("explore", "--garment", 0, "--attribution", "x", "--out", out)
 
 
-def test_a_network_without_relus_has_no_grad_cam_over_its_picture():
+def test_a_network_without_pooling_has_no_grad_cam_over_its_picture():
     model = anp.alexnet("d2l", width=1 / 16, seed=0).eval()
-    model.features.layers = [Tanh() if type(layer).__name__ == "ReLU" else layer for layer in model.features]
+    model.features.layers = [Identity() if type(layer).__name__ == "MaxPool2d" else layer for layer in model.features]
+    model.avgpool = AdaptiveAvgPool2d((5, 5))
     (net,), _ = parts(render([subject(model)]))
     assert [one["method"] for one in net["attributions"]] == ["saliency", "guided_backprop", "deconvnet"]
 

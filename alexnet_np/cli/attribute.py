@@ -20,7 +20,7 @@ from alexnet_np.files import PAINTED, picture, picture_format
 from alexnet_np.identity import recipe_of
 from alexnet_np.layers import no_grad
 from alexnet_np.ops import softmax
-from alexnet_np.study.attribution import METHODS, attribution, make_method
+from alexnet_np.study.attribution import METHODS, attribution, make_method, method_name
 from alexnet_np.study.attribution.overlay import Shown, sheet, shown
 
 ENDINGS = {**PAINTED, ".npz": "npz"}  # as a picture, or the numbers themselves
@@ -141,11 +141,7 @@ def attribute(
 
 def wanted(methods: list[str]) -> list[str]:
     """The methods, each once. Raises ArgumentError naming those that are written almost alike."""
-    for name in methods:
-        if name not in METHODS and name != ALL:
-            near = difflib.get_close_matches(name.replace("-", "_"), METHODS, n=2, cutoff=0.5) or [*METHODS, ALL]
-            raise ArgumentError(f"no method is called {name!r}: did you mean {', '.join(near)}?")
-    return list(METHODS) if ALL in methods else list(dict.fromkeys(methods))
+    return list(METHODS) if ALL in methods else list(dict.fromkeys(method_name(name) for name in methods))
 
 
 def find_target(

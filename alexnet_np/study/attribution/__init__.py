@@ -8,6 +8,7 @@ overlay.py     the maps over the picture, to be looked at
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from dataclasses import fields
 from typing import Any
@@ -60,8 +61,9 @@ def attribution(
 
     x: (C,H,W), or (N,C,H,W) of any N, BATCH at a time. `target`: a class, whose logit before the softmax is meant; a
     class for each of the N images; (layer, index) for any unit, as ("features.3", (7, 5, 9)); None: each image's most
-    probable class. `method`: a key of METHODS, whose class says what it computes and which `settings` it takes, as
-    attribution(model, x, 281, "occlusion", window=31). `tick` is told how many passes more are done.
+    probable class. `method`: one of METHODS ("grad_cam", or "Grad-CAM"), whose class says what it computes and which
+    `settings` it takes, as attribution(model, x, 281, "occlusion", window=31). `tick` is told how many passes more are
+    done.
     Returns an array of x's shape and dtype, where the model lies; Grad-CAM's has one channel. Gradients are with
     respect to the normalised input. The model stays as it was: its mode, its gradients, what its forward has kept.
     A map that is 0 everywhere is returned with a ZeroMapWarning.
@@ -85,13 +87,28 @@ def attribution(
 
 def make_method(name: str, settings: dict[str, Any]) -> Method:
     """Raises ArgumentError for a method or a setting that there is not."""
-    kind = METHODS[arguments.choice("attribution", "method", name, METHODS)]
+    name = method_name(name)
+    kind = METHODS[name]
     known = [field.name for field in fields(kind)]
     for setting in settings:
         if setting not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
             raise ArgumentError(f"attribution: {name} has no setting {setting!r}; {takes}")
     return kind(**settings)
+
+
+def method_name(name: Any) -> str:
+    """A key of METHODS, however it is written: "Grad-CAM" is "grad_cam". Raises ArgumentError naming those like it."""
+    keys = {_letters(key): key for key in METHODS}
+    if isinstance(name, str) and _letters(name) in keys:
+        return keys[_letters(name)]
+    near = difflib.get_close_matches(_letters(str(name)), keys, n=2, cutoff=0.6)
+    said = f"did you mean {' or '.join(keys[one] for one in near)}?" if near else f"choose one of {', '.join(METHODS)}"
+    raise ArgumentError(f"attribution: unknown method {arguments.shown(name)}: {said}")
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def find_unit(model: AlexNet, x: Array, target: Any, method: Method) -> Unit:

@@ -10,11 +10,13 @@ from alexnet_np import arguments, ops
 from alexnet_np.device import Array, array_module, beside
 from alexnet_np.errors import ArgumentError
 from alexnet_np.layers import no_grad
+from alexnet_np.ops import sigmoid, tanh
 from alexnet_np.study.attribution.methods import Method, Tick, batches
 from alexnet_np.study.attribution.network import Unit, gradients
 from alexnet_np.study.receptive_field import unit_centres
 from alexnet_np.study.units import check_layer
 
+ACTIVATIONS = (ops.relu, tanh, sigmoid)
 PLACED = ("centres", "cv2", "units")
 
 
@@ -22,8 +24,8 @@ PLACED = ("centres", "cv2", "units")
 class GradCam(Method):
     """ReLU(sum over maps of alpha_c * A_c), alpha_c the mean of ds/dA_c: (N,1,H,W), or (N,1,h,w) as "units".
 
-    A: the output of `layer`; by default of the last ReLU before the last pooling, whose 13x13 maps are the finest near
-    the classes.
+    A: the output of `layer`; by default of the last ReLU (tanh, sigmoid) before the last pooling, whose 13x13 maps are
+    the finest near the classes.
     `placed`: where the numbers of the maps lie in the picture, those between by linear interpolation. "centres": at
     the centres of what the units see (15, 31 ... 207 of 224 pixels for torchvision's), beyond the outermost as they
     are. "cv2": as cv2.resize and most programs stretch them, over all of the picture (8.1 ... 214.9). "units": not at
@@ -60,12 +62,13 @@ class GradCam(Method):
             return self.layer
         made_by = {name: unit.places[name].layer.op for name in unit.names}
         pools = [i for i, name in enumerate(unit.names) if made_by[name] is ops.max_pool2d]
-        relus = [name for name in unit.names[: max(pools, default=0)] if made_by[name] is ops.relu and name in earlier]
-        if not relus:
+        before = unit.names[: max(pools, default=0)]
+        found = [name for name in before if made_by[name] in ACTIVATIONS and name in earlier]
+        if not found:
             raise ArgumentError(
                 f"grad_cam: no ReLU and pooling lie before {target}; name the layer whose maps to take (layer)"
             )
-        return relus[-1]
+        return found[-1]
 
     def _placed(self, found: Array, unit: Unit, name: str, size: tuple[int, int]) -> Array:
         """(N,1,h,w) -> (N,1,H,W)."""

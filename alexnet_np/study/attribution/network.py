@@ -10,8 +10,6 @@ import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from alexnet_np import ops
 from alexnet_np.device import Array, array_module
 from alexnet_np.layers import Layer, Parameter, ReLU, Sequential, no_grad
@@ -79,18 +77,15 @@ def scores(net: Sequential, x: Array, indices: Sequence[Index]) -> Array:
     """The unit's value for each image of x, (N,)."""
     with no_grad():
         y = net(x)
-    return y[_of_each(indices)]
+    return array_module(y).stack([y[n, *index] for n, index in enumerate(indices)])
 
 
 def gradients(net: Sequential, x: Array, indices: Sequence[Index]) -> Array:
     """Of each image's unit by that image, of x's shape: backward of 1 at the unit and 0 elsewhere."""
     y = net(x)
     dy = array_module(y).zeros_like(y)
-    dy[_of_each(indices)] = 1
+    for n, index in enumerate(indices):
+        dy[n, *index] = 1
     dx = net.backward(dy)
     assert dx is not None
     return dx
-
-
-def _of_each(indices: Sequence[Index]) -> tuple[np.ndarray, ...]:
-    return np.arange(len(indices)), *(np.array(numbers) for numbers in zip(*indices, strict=True))

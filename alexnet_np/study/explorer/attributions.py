@@ -10,7 +10,7 @@ import numpy as np
 from alexnet_np.device import Array
 from alexnet_np.errors import ArgumentError
 from alexnet_np.models import AlexNet
-from alexnet_np.study.attribution import METHODS, find_unit, make_method
+from alexnet_np.study.attribution import METHODS, find_unit, make_method, method_name
 from alexnet_np.study.attribution.overlay import shown
 from alexnet_np.study.explorer.tensors import Tensors
 
@@ -49,9 +49,6 @@ def attributed(model: AlexNet, x: Array, number: int, methods: Sequence[str], te
 
 def check_methods(names: Sequence[str]) -> tuple[str, ...]:
     """Those named: `all` and `none` too. Raises ArgumentError."""
-    for name in names:
-        if name not in (*METHODS, "all", "none"):
-            raise ArgumentError(f"no method is called {name!r}: choose among {', '.join(METHODS)}; or all, none")
     if "all" in names:
         return (*QUICK, *(name for name in METHODS if name not in QUICK))
-    return tuple(dict.fromkeys(name for name in names if name != "none"))
+    return tuple(dict.fromkeys(method_name(name) for name in names if name != "none"))
