@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from alexnet_np.layers import no_grad
     from alexnet_np.models import AlexNet
     from alexnet_np.plan import compile, compile_training
+    from alexnet_np.study.compare import compare
     from alexnet_np.study.summary import summary
     from alexnet_np.study.verify import verify
     from alexnet_np.study.walk import walk
@@ -46,6 +47,7 @@ _LAZY = {
     "SGD": "alexnet_np.training.sgd",
     "alexnet": "alexnet_np.identity",
     "available_backends": "alexnet_np.backend",
+    "compare": "alexnet_np.study.compare",
     "compile": "alexnet_np.plan",
     "compile_training": "alexnet_np.plan",
     "get_num_threads": "alexnet_np.threads",
@@ -75,6 +77,7 @@ __all__ = [
     "alexnet",
     "available_backends",
     "categories",
+    "compare",
     "compile",
     "compile_training",
     "get_num_threads",

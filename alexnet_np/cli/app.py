@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 import alexnet_np
-from alexnet_np.cli import attribute, bench, demo, explain, explore, images, patches, study, train, weights
+from alexnet_np.cli import attribute, bench, compare, demo, explain, explore, images, patches, study, train, weights
 from alexnet_np.errors import AlexNetError, one_line
 
 ClickException: Any = typer.BadParameter.__mro__[2]  # click's, or of the copy of click that Typer brings
@@ -136,6 +136,7 @@ def alexnet(
 demo.register(app)
 images.register(app)
 study.register(app)
+compare.register(app)
 explain.register(app)
 explore.register(app)
 attribute.register(app)

@@ -13,6 +13,7 @@ from alexnet_np import jobs
 from alexnet_np.cli import show
 from alexnet_np.cli.options import BatchSize, JobBackend, Json, Preset
 from alexnet_np.errors import ArgumentError, DataError
+from alexnet_np.figures import new_figure
 from alexnet_np.files import picture_format
 from alexnet_np.identity import labels_of, recipe_of
 from alexnet_np.jobs.choosing import AUTO
@@ -20,7 +21,7 @@ from alexnet_np.training.ablation import ablate as train_variants
 from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import from_logits
 from alexnet_np.training.metrics import Event
-from alexnet_np.training.pictures import draw_confusion, draw_curves, new_figure
+from alexnet_np.training.pictures import draw_confusion, draw_curves
 from alexnet_np.training.task import evaluation_augment, first_images
 from alexnet_np.training.trained import images_to_evaluate, open_trained
 from alexnet_np.training.variants import ABLATIONS

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_np.errors import ArgumentError, DataError, MissingPackageError
-from alexnet_np.files import picture
+from alexnet_np.errors import ArgumentError, DataError
+from alexnet_np.figures import new_figure, save
 from alexnet_np.training.metrics import Event
 
 MOST_CLASSES = 50  # in a confusion matrix that can still be read
@@ -83,17 +83,3 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], out: Path) -> 
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color=colour)
     save(figure, out)
-
-
-def new_figure(width: float, height: float) -> Any:
-    """A figure of so many inches. Raises MissingPackageError."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingPackageError("pictures need matplotlib: pip install matplotlib") from None
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def save(figure: Any, out: Path) -> None:
-    with picture(out) as (temporary, form):
-        figure.savefig(temporary, format=form, dpi=120)

@@ -46,6 +46,16 @@ def in_groups(count: int, name: str, array: Any) -> Any:
     return array_module(array).concatenate(kept)
 
 
+def dense(weight: Any, groups: int) -> Any:
+    """The other way: zeros where a group does not look."""
+    F, C = weight.shape[:2]
+    whole = array_module(weight).zeros((F, C * groups, *weight.shape[2:]), weight.dtype)
+    for g in range(groups):
+        filters = slice(g * F // groups, (g + 1) * F // groups)
+        whole[filters, g * C : (g + 1) * C] = weight[filters]
+    return whole
+
+
 def is_same_layer(have: Shape, want: Shape) -> bool:
     """Whether an array of shape `have`, in torch's layout, holds a weight of shape `want`."""
     return have == want or (len(have) == 4 and len(want) == 2 and (have[0], prod(have[1:])) == want)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np.errors import WeightsError
+from alexnet_np.weights.layouts import dense
 from alexnet_np.weights.steps import Network, Step, square
 
 
@@ -54,13 +55,7 @@ def without_groups(network: Network) -> Network:
     for each in network.steps:
         groups = each.settings["groups"] if each.kind == "conv" else 1
         if groups > 1:
-            weight = network.arrays[f"{each.name}.weight"]
-            F, CG, *kernel = weight.shape
-            dense = np.zeros((F, CG * groups, *kernel), weight.dtype)
-            for g in range(groups):
-                filters = slice(g * F // groups, (g + 1) * F // groups)
-                dense[filters, g * CG : (g + 1) * CG] = weight[filters]
-            changed[f"{each.name}.weight"] = dense
+            changed[f"{each.name}.weight"] = dense(network.arrays[f"{each.name}.weight"], groups)
     steps = [_grouped(each, 1) if each.kind == "conv" else each for each in network.steps]
     return _with(network, changed)._replace(steps=tuple(steps))
 
