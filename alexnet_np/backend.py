@@ -32,6 +32,7 @@ OPS, KERNELS = "alexnet_np.ops.", "alexnet_np.kernels."
 IMPLEMENTATIONS = {
     "conv2d": {"numba": KERNELS + "conv2d_numba", "cuda": KERNELS + "conv2d_cuda"},
     "max_pool2d": {"numba": KERNELS + "max_pool2d_numba", "cuda": KERNELS + "max_pool2d_cuda"},
+    "avg_pool2d": {"numba": KERNELS + "avg_pool2d_numba", "cuda": KERNELS + "avg_pool2d_cuda"},
     "adaptive_avg_pool2d": {"numba": OPS + "adaptive_avg_pool2d", "cuda": KERNELS + "adaptive_avg_pool2d_cuda"},
     "relu": {"numba": KERNELS + "relu_numba", "cuda": KERNELS + "relu_cuda"},
     "tanh": {"numba": OPS + "tanh", "cuda": KERNELS + "tanh_cuda"},

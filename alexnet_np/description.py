@@ -33,7 +33,7 @@ class Description:
     num_classes: int
     in_channels: int
     width: float = 1.0
-    activation: str = "relu"  # another one takes the place of every ReLU
+    activation: str = "relu"  # after every hidden layer, whatever the preset has there
     pooling: str = "overlapping"  # as the preset has it; "plain": 2x2, stride 2
     lrn: bool = True  # where the preset has it
     dropout: float | None = None  # None: as the preset has it
@@ -54,7 +54,7 @@ class Description:
 
     def changed(self, layer: Layer) -> Layer:
         """What stands in the place of a preset's layer."""
-        if isinstance(layer, ReLU) and self.activation != "relu":
+        if type(layer) in ACTIVATIONS.values() and type(layer) is not ACTIVATIONS[self.activation]:
             return ACTIVATIONS[self.activation]()
         if isinstance(layer, MaxPool2d) and self.pooling == "plain":
             return MaxPool2d(kernel_size=2, stride=2)

@@ -32,6 +32,7 @@ from alexnet_np.weights.leaves import Contents, Shape
 
 CAFFES = "BVLC/caffe: models/"  # a source that begins so: one of Caffe's own networks
 MAX_WIDTH = 8.0  # of a preset's own: nothing larger is built to be compared
+HALVINGS = {2.0**-n for n in range(7)}  # widths that one makes a network narrow by: few units do not show them
 MAX_SIZES = 20  # that are tried; a network's own weights leave two or three
 
 
@@ -160,7 +161,8 @@ def said_in(contents: Contents) -> Description | None:
     if said.preset not in PRESETS:
         raise WeightsError(f"says that it is of a preset {quoted(said.preset)}; there are {', '.join(PRESETS)}")
     shapes = [leaf.shape for leaf in finding.mapping(contents).leaves.values()]
-    too_large = max(said.num_classes, said.in_channels, said.width**2 * 1e7) > sum(map(prod, shapes)) + 1e6
+    full = sum(map(prod, PRESETS[said.preset].weight_shapes))
+    too_large = max(said.num_classes, said.in_channels, said.width**2 * full / 6) > sum(map(prod, shapes)) + 1e6
     if too_large or _weights(shapes) != _weights(wanted(said.preset, sizes_of(said)).shapes.values()):
         raise WeightsError(f"says that it is of {said}, which its weights are not: written anew by another program?")
     return said
@@ -208,18 +210,18 @@ def _sizes(known: Preset, shapes: Sequence[Shape]) -> Iterator[Sizes]:
     for layout in ("torch", "tensorflow"):
         turned = dict.fromkeys(torch_shape(shape, layout) for shape in shapes if len(shape) in (2, 4))
         begins = [shape for shape in turned if len(shape) == 4 and shape[2:] == first[2:] and min(shape) > 0]
-        ends: dict[float, list[int]] = {}  # width -> classes, of every dense layer that could be the last one
+        ends: dict[int, list[int]] = {}  # units -> classes, of every dense layer that could be the last one
         for classes, hidden, *rest in turned:
             if all(side == 1 for side in rest) and classes:
-                ends.setdefault(hidden / last[1], []).append(classes)
-        widths = {shape[0] / inner[0] for shape in turned} | {shape[0] / first[0] for shape in begins}
+                ends.setdefault(hidden, []).append(classes)
+        widths = {shape[0] / inner[0] for shape in turned} | {shape[0] / first[0] for shape in begins} | HALVINGS
         for begin in begins:
-            for width in sorted(widths & ends.keys()):
-                for classes in ends[width]:
+            for width in sorted(width for width in widths if 0 < width < MAX_WIDTH):
+                for classes in ends.get(known.scaled(last[1], width), []):
                     found = Sizes(classes, begin[1], width)
                     # nothing larger is built than what the file holds
                     small = width**2 * prod(inner) + classes * last[1] * width <= 2 * numbers
-                    if 0 < width < MAX_WIDTH and small and found not in tried:
+                    if small and found not in tried:
                         tried.add(found)
                         yield found
 

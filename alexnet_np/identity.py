@@ -40,9 +40,9 @@ def alexnet(
 ) -> AlexNet:
     """Build a network. It starts in training mode, as torch's modules do: call `.eval()` to switch dropout off.
 
-    `preset`: a name in PRESETS: "torchvision", "paper", "krizhevsky145", "bvlc", "caffenet", "onnx" or "d2l". None:
-    whatever the weights are of, as their file says (every one that was written here does) or as their shapes show; then
-    the sizes and all that was changed in the network come with them.
+    `preset`: a name in PRESETS: "torchvision", "paper", "krizhevsky145", "bvlc", "caffenet", "onnx", "d2l" or "lenet5".
+    None: whatever the weights are of, as their file says (every one that was written here does) or as their shapes
+    show; then the sizes and all that was changed in the network come with them.
     `weights`: None (seeded random), a published name ("IMAGENET1K_V1", or torchvision's member of it), a file, the
     folder of a run of `alexnet train`, or a mapping name -> array. Prefixes, containers and what else is in them do not
     matter (weights/finding.py).

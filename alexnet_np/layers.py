@@ -16,12 +16,13 @@ from alexnet_np.device import Array
 from alexnet_np.errors import ArgumentError, ShapeError
 from alexnet_np.initialisation import initialise
 from alexnet_np.layer import Layer, Shape, no_grad, stand_in
+from alexnet_np.ops import pooling
 from alexnet_np.parameters import Parameter
 from alexnet_np.sequential import Sequential
 
-__all__ = ["AdaptiveAvgPool2d", "Conv2d", "Dropout", "Flatten", "Identity", "Layer", "Linear", "LocalResponseNorm",
-           "MaxPool2d", "Parameter", "ReLU", "Sequential", "Shape", "Sigmoid", "Tanh", "WeightedLayer", "no_grad",
-           "stand_in", "unfilled"]  # fmt: skip
+__all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "Conv2d", "Dropout", "Flatten", "Identity", "Layer", "Linear",
+           "LocalResponseNorm", "MaxPool2d", "Parameter", "ReLU", "Sequential", "Shape", "Sigmoid", "Tanh",
+           "WeightedLayer", "no_grad", "stand_in", "unfilled"]  # fmt: skip
 
 _filling: ContextVar[bool] = ContextVar("alexnet_np_filling", default=True)
 
@@ -159,7 +160,7 @@ class MaxPool2d(Layer):
         self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
     ) -> None:
         super().__init__()
-        ops.max_pool2d.find_windows(kernel_size, stride, padding, dilation, ceil_mode)
+        pooling.find_windows("max_pool2d", kernel_size, stride, padding, dilation, ceil_mode)
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.dilation, self.ceil_mode = dilation, ceil_mode
 
@@ -173,6 +174,38 @@ class MaxPool2d(Layer):
 
     def __repr__(self) -> str:
         return f"MaxPool2d(kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding})"
+
+
+class AvgPool2d(Layer):
+    """See alexnet_np/ops/avg_pool2d.py."""
+
+    op = ops.avg_pool2d
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
+        super().__init__()
+        pooling.find_windows("avg_pool2d", kernel_size, stride, padding, ceil_mode=ceil_mode)
+        ops.avg_pool2d.find_rule(count_include_pad, divisor_override)
+        self.kernel_size, self.stride, self.padding, self.ceil_mode = kernel_size, stride, padding, ceil_mode
+        self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
+
+    def arguments(self) -> dict[str, Any]:
+        names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+        return {name: getattr(self, name) for name in names}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        x, _ = ops.checks.batched("avg_pool2d", stand_in(shape))
+        return (*shape[:-2], *ops.avg_pool2d.find_geometry(x, **self.arguments()).output)
+
+    def __repr__(self) -> str:
+        return f"AvgPool2d(kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding})"
 
 
 class AdaptiveAvgPool2d(Layer):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from alexnet_np.layers import (
     AdaptiveAvgPool2d,
+    AvgPool2d,
     Conv2d,
     Dropout,
     Layer,
@@ -18,6 +19,7 @@ from alexnet_np.layers import (
     LocalResponseNorm,
     MaxPool2d,
     ReLU,
+    Sigmoid,
 )
 
 Width = Callable[[int], int]
@@ -108,6 +110,30 @@ def d2l(C: int, classes: int, w: Width) -> Layers:
         ReLU(),
         Dropout(p=0.5),
         Linear(w(4096), classes),
+    ]
+    return features, AdaptiveAvgPool2d((5, 5)), classifier
+
+
+def lenet5(C: int, classes: int, w: Width) -> Layers:
+    """Zhang et al., "Dive into Deep Learning", sec. 7.6: LeCun et al. (1998), simplified. 61,706 parameters.
+
+    The paper's own has 32x32 inputs (here 28x28 and padding 2), a factor and a bias trained for every mean, 60 of the
+    96 connections between the maps of S2 and C3, A tanh(Sx) where there is a sigmoid here, and radial basis outputs.
+    """
+    features = [
+        Conv2d(C, w(6), kernel_size=5, padding=2),  # 28 -> 28; C1
+        Sigmoid(),
+        AvgPool2d(kernel_size=2, stride=2),  # 28 -> 14; S2
+        Conv2d(w(6), w(16), kernel_size=5),  # 14 -> 10; C3
+        Sigmoid(),
+        AvgPool2d(kernel_size=2, stride=2),  # 10 -> 5; S4
+    ]
+    classifier = [
+        Linear(w(16) * 5 * 5, w(120)),  # C5
+        Sigmoid(),
+        Linear(w(120), w(84)),  # F6
+        Sigmoid(),
+        Linear(w(84), classes),
     ]
     return features, AdaptiveAvgPool2d((5, 5)), classifier
 

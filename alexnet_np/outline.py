@@ -12,6 +12,7 @@ from alexnet_np.arguments import pair
 from alexnet_np.errors import ArgumentError
 from alexnet_np.layers import (
     AdaptiveAvgPool2d,
+    AvgPool2d,
     Conv2d,
     Dropout,
     Flatten,
@@ -24,6 +25,7 @@ from alexnet_np.layers import (
     Sigmoid,
     Tanh,
 )
+from alexnet_np.ops.avg_pool2d import find_rule
 from alexnet_np.ops.conv2d import find_padding
 from alexnet_np.weights.steps import Pads, Step, square, step
 
@@ -50,6 +52,10 @@ def _step(name: str, layer: Layer) -> Step:
         return step("conv", name, **_window(layer), groups=layer.groups)
     if isinstance(layer, MaxPool2d) and pair("MaxPool2d", "dilation", layer.dilation, 1) == (1, 1):
         return step("max_pool", name, **_window(layer), ceil=layer.ceil_mode)
+    if isinstance(layer, AvgPool2d):
+        include_pad, divisor = find_rule(layer.count_include_pad, layer.divisor_override)
+        rule = {"ceil": layer.ceil_mode, "include_pad": include_pad, "divisor": divisor}
+        return step("avg_pool", name, **_window(layer), **rule)
     if isinstance(layer, AdaptiveAvgPool2d):
         return step("adaptive", name, output_size=layer.output_size)
     if isinstance(layer, LocalResponseNorm):
@@ -59,15 +65,15 @@ def _step(name: str, layer: Layer) -> Step:
     raise ArgumentError(f"{name}: {layer!r} has no counterpart in other programs' files")
 
 
-def _window(layer: Conv2d | MaxPool2d) -> dict[str, Any]:
+def _window(layer: Conv2d | MaxPool2d | AvgPool2d) -> dict[str, Any]:
     """Stride and padding, both as pairs."""
     if isinstance(layer, Conv2d):
         stride = pair("Conv2d", "stride", layer.stride, 1)
         _, _, KH, KW = layer.weight.shape
         top, bottom, left, right = find_padding(layer.padding, (KH, KW), stride, (1, 1))
         return {"stride": stride, "padding": ((top, bottom), (left, right))}
-    kernel = pair("MaxPool2d", "kernel_size", layer.kernel_size, 1)
-    stride = kernel if layer.stride in (None, ()) else pair("MaxPool2d", "stride", layer.stride, 1)
+    kernel = pair("pooling", "kernel_size", layer.kernel_size, 1)
+    stride = kernel if layer.stride in (None, ()) else pair("pooling", "stride", layer.stride, 1)
     return {"kernel": kernel, "stride": stride, "padding": _pads(layer.padding)}
 
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from alexnet_np import arguments, networks
 from alexnet_np.data.labels import FASHION_MNIST, imagenet_categories
 from alexnet_np.data.recipe import Preprocessing, with_channels
-from alexnet_np.description import Description
+from alexnet_np.description import ACTIVATIONS, Description
 from alexnet_np.errors import ArgumentError
 from alexnet_np.layers import Layer, LocalResponseNorm, MaxPool2d, WeightedLayer, unfilled
 
@@ -46,9 +46,11 @@ class Preset:
         classes = arguments.integer("alexnet", "num_classes", classes, 1)
         width = arguments.above("alexnet", "width", width)
         with unfilled():
-            return self.network(
-                channels, classes, lambda full: max(1, round(full * width / self.multiple)) * self.multiple
-            )
+            return self.network(channels, classes, lambda full: self.scaled(full, width))
+
+    def scaled(self, full: int, width: float) -> int:
+        """A hidden width of `full`, scaled: at least one, and a multiple of the towers."""
+        return max(1, round(full * width / self.multiple)) * self.multiple
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -60,6 +62,12 @@ class Preset:
     def ceil_pooling(self) -> bool:
         """Whether a pooling window may hang over the edge (Caffe's counting; torch's ceil_mode)."""
         return any(layer.ceil_mode for layer in self.layers if isinstance(layer, MaxPool2d))
+
+    @property
+    def activation(self) -> str:
+        """relu, tanh or sigmoid: the one that all its hidden layers have."""
+        kinds = {kind: name for name, kind in ACTIVATIONS.items()}
+        return next(kinds[type(layer)] for layer in self.layers if type(layer) in kinds)
 
     @property
     def lrn(self) -> LocalResponseNorm | None:
@@ -154,6 +162,18 @@ PRESETS = {
         weights=("FASHION_MNIST_V1",),
         sources=('Zhang, Lipton, Li, Smola, "Dive into Deep Learning": sec. 8.1, TensorFlow edition',),
     ),
+    "lenet5": Preset(  # Caffe's "LeNet" (examples/mnist/lenet_train_test.prototxt) is another network
+        network=networks.lenet5,
+        classes=10,
+        multiple=1,
+        preprocessing=Preprocessing(resize=28, crop=28, mode="L", scale=255, mean=(0,), std=(1,)),
+        labels=lambda: FASHION_MNIST,
+        weights=(),
+        sources=(
+            'LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition" (1998), II.B',
+            "d2l-ai/d2l-en: chapter_convolutional-neural-networks/lenet.md",
+        ),
+    ),
 }
 
 
@@ -172,7 +192,8 @@ def describe(
     channels = known.channels if in_channels is None else arguments.integer("alexnet", "in_channels", in_channels, 1)
     classes = known.classes if num_classes is None else arguments.integer("alexnet", "num_classes", num_classes, 1)
     width = arguments.above("alexnet", "width", width)
-    return Description(preset, classes, channels, width, preprocessing=with_channels(known.preprocessing, channels))
+    recipe = with_channels(known.preprocessing, channels)
+    return Description(preset, classes, channels, width, known.activation, preprocessing=recipe)
 
 
 def published(preset: str) -> str | None:

@@ -31,6 +31,7 @@ MORE = [  # what torchvision's network does not have, or what is harder than its
     Case("conv2d", "paper's conv2, groups", (96, 27, 27), ((256, 48, 5, 5), (256,)), {"padding": 2, "groups": 2}),
     Case("conv2d", "dilated, strided", (32, 41, 37), ((48, 32, 3, 5), (48,)), {"stride": 2, "dilation": (2, 3)}),
     Case("max_pool2d", "ceil", (64, 55, 55), (), {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
+    Case("avg_pool2d", "ceil", (64, 55, 55), (), {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
     Case("adaptive_avg_pool2d", "13 to 6", (256, 13, 13), (), {"output_size": 6}),
     Case("local_response_norm", "alpha 1", (96, 27, 27), (), {"size": 5, "alpha": 1.0}),
     Case("local_response_norm", "alpha 1, even size", (96, 27, 27), (), {"size": 4, "alpha": 1.0}),

@@ -141,6 +141,8 @@ TABLE = (
     # the others
     Row("nhwc", op="max_pool2d", why="0.05 ms an image of 64x55x55, backward 0.09"),
     Row("nchw", op="max_pool2d", why="any dtype, window and layout; 5 times the array version"),
+    Row("nhwc", op="avg_pool2d", why="as max_pool2d, whose windows are walked alike"),
+    Row("nchw", op="avg_pool2d", why="any dtype, window and layout"),
     Row("nhwc", op="local_response_norm", why="0.24 ms an image of 64x55x55, backward 0.27; by planes 0.75 and 0.82"),
     Row("nchw", op="local_response_norm", why="any dtype and layout"),
     Row(op="local_response_norm", positions=128, why="a block's channels stay in the cache while the window passes"),

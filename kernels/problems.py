@@ -132,6 +132,7 @@ LIMITS: dict[tuple[str, str], dict[str, tuple[Conditions, ...]]] = {  # (op, dev
         "nhwc": ({**_WHOLE, "layout": "channels last", "window": (1, 256), "dilation": 1},),
         "nchw": ({},),
     },
+    ("avg_pool2d", "cpu"): {"nhwc": ({**_WHOLE, "layout": "channels last"},), "nchw": ({},)},
     ("local_response_norm", "cpu"): {"nhwc": ({**_WHOLE, "layout": "channels last"},), "nchw": ({},)},
     ("local_response_norm", "gpu"): {"registers": ({"window": (1, 15)},), "naive": ({},)},
     ("gemm", "gpu"): {"strict": ({},), "tf32": ({},), "tf32x3": ({},)},

@@ -12,6 +12,7 @@ from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
 # op: its float arrays, then everything else
 CALLS = {
     "adaptive_avg_pool2d": ([(2, 3, 8, 8)], {"output_size": 4}),
+    "avg_pool2d": ([(2, 3, 8, 8)], {"kernel_size": 2}),
     "conv2d": ([(2, 3, 8, 8), (4, 3, 3, 3), (4,)], {}),
     "cross_entropy": ([(4, 5)], {"target": np.zeros(4, int)}),
     "dropout": ([(4, 5)], {"seed": 0}),

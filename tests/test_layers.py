@@ -6,6 +6,7 @@ import pytest
 import alexnet_np as anp
 from alexnet_np.layers import (
     AdaptiveAvgPool2d,
+    AvgPool2d,
     Conv2d,
     Dropout,
     Flatten,
@@ -48,6 +49,7 @@ def net():
         (MaxPool2d(3, 2), (2, 4, 9, 7)),
         (MaxPool2d(3, 2, padding=1, ceil_mode=True), (4, 8, 7)),
         (AdaptiveAvgPool2d((6, None)), (2, 4, 9, 7)),
+        (AvgPool2d(3, 2, padding=1, ceil_mode=True), (2, 4, 10, 7)),
         (LocalResponseNorm(5), (2, 4, 9, 7)),
         (ReLU(), (2, 4)),
         (Dropout(), (2, 4)),

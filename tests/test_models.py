@@ -225,7 +225,7 @@ def test_custom_classes_channels_and_width(preset):
     model = anp.alexnet(preset, num_classes=7, in_channels=5, width=1 / 32, seed=0)
     assert (model.num_classes, model.in_channels) == (7, 5)
     assert model(random_input(model)).shape == (2, 7)
-    filters = {"torchvision": 2, "d2l": 3}.get(preset, 4)  # 64/32, and 96/32 made even for two groups
+    filters = {"torchvision": 2, "d2l": 3, "lenet5": 1}.get(preset, 4)  # 64/32, and 96/32 made even for two groups
     assert model.features[0].weight.shape[0] == filters
     assert str(model).startswith(f"AlexNet('{preset}',\n  (features): Sequential(\n    (0): Conv2d(5, ")
 

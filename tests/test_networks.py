@@ -16,7 +16,9 @@ WIDTH = 1 / 8
 def small_input(preset: str, count: int = 2) -> np.ndarray:
     """Of the preset's own channels, as spread as its recipe's pixels are."""
     recipe = PRESETS[preset].preprocessing
-    side = recipe.crop - 96  # smaller, with the same remainder of the first stride
+    side = (
+        recipe.crop if recipe.crop < 100 else recipe.crop - 96
+    )  # smaller, with the same remainder of the first stride
     spread = 60 if recipe.scale == 1 else 1
     return spread * np.random.default_rng(0).standard_normal((count, recipe.channels, side, side))
 

@@ -55,7 +55,10 @@ def pooling(rng: Rng, C: int) -> L.Layer:
 
 
 def averaging(rng: Rng, C: int) -> L.Layer:
-    return L.AdaptiveAvgPool2d(pick(rng, [1, 3, (4, 6), (None, 2)]))
+    if pick(rng, [True, False]):
+        return L.AdaptiveAvgPool2d(pick(rng, [1, 3, (4, 6), (None, 2)]))
+    rule = {"count_include_pad": pick(rng, [True, False]), "divisor_override": pick(rng, [None, None, 5])}
+    return L.AvgPool2d(*pick(rng, POOLINGS), ceil_mode=pick(rng, [True, False]), **rule)
 
 
 def normalising(rng: Rng, C: int) -> L.Layer:
@@ -178,7 +181,8 @@ def test_many_networks(check: Callable[[int], None]) -> None:
 ORDERS = {
     "krizhevsky145's": lambda: [L.LocalResponseNorm(5), L.MaxPool2d(3, 2), L.ReLU()],
     "CaffeNet's": lambda: [L.ReLU(), L.MaxPool2d(3, 2, ceil_mode=True), L.LocalResponseNorm(5, convention="caffe")],
-    "LeNet's": lambda: [L.Sigmoid(), L.AdaptiveAvgPool2d(7)],
+    "LeNet's": lambda: [L.Sigmoid(), L.AvgPool2d(2, ceil_mode=True)],
+    "averages": lambda: [L.AvgPool2d(3, 2, 1, count_include_pad=False), L.Tanh(), L.AdaptiveAvgPool2d(7)],
 }
 
 

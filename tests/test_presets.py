@@ -26,17 +26,19 @@ SHAPES = {
     "paper": [(96, 3, 11, 11), (256, 48, 5, 5), (384, 256, 3, 3), (384, 192, 3, 3), (256, 192, 3, 3)],
     "d2l": [(96, 1, 11, 11), (256, 96, 5, 5), (384, 256, 3, 3), (384, 384, 3, 3), (256, 384, 3, 3)],
 }
-DENSE = {"torchvision": [(4096, 9216)], "paper": [(4096, 9216)], "d2l": [(4096, 6400)]}
+SHAPES["lenet5"] = [(6, 1, 5, 5), (16, 6, 5, 5)]
+HIDDEN = {"torchvision": [(4096, 9216), (4096, 4096)], "d2l": [(4096, 6400), (4096, 4096)]}
+HIDDEN |= {"paper": HIDDEN["torchvision"], "lenet5": [(120, 400), (84, 120)]}
 TWO_TOWERS = ("paper", "krizhevsky145", "bvlc", "caffenet", "onnx")  # one network by their shapes
 SAME_NAMES = ("paper", "bvlc", "caffenet", "onnx")  # and of these by their parameters' names too
 for _preset in TWO_TOWERS[1:]:
-    SHAPES[_preset], DENSE[_preset] = SHAPES["paper"], DENSE["paper"]
+    SHAPES[_preset], HIDDEN[_preset] = SHAPES["paper"], HIDDEN["paper"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_shapes_follow_from_the_layer_list(preset: str) -> None:
     known = PRESETS[preset]
-    assert known.weight_shapes == [*SHAPES[preset], *DENSE[preset], (4096, 4096), (known.classes, 4096)]
+    assert known.weight_shapes == [*SHAPES[preset], *HIDDEN[preset], (known.classes, HIDDEN[preset][-1][0])]
     assert PRESETS[preset].weight_shapes is not known.weight_shapes  # a list of the caller's own
 
 
@@ -50,8 +52,9 @@ def possible(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
 def test_presets_are_known_by_their_shapes(preset: str) -> None:
     model, expected = anp.alexnet(preset, num_classes=10), SAME_NAMES if preset in SAME_NAMES else (preset,)
     shapes = {f"x.{name}": parameter.shape for name, parameter in reversed(list(model.named_parameters()))}
+    (bias, weight), units = list(shapes)[:2], HIDDEN[preset][-1][0]
     for classes in (10, 1000, 4096):
-        last = {"x.classifier.6.weight": (classes, 4096), "x.classifier.6.bias": (classes,)}
+        last = {weight: (classes, units), bias: (classes,)}
         assert possible(shapes | last) == dict.fromkeys(expected, (classes, model.in_channels, 1))
     for name, shape in shapes.items():
         if len(shape) > 1:
@@ -105,6 +108,7 @@ COUNTS = {
     "caffenet": (60_965_224, 724_406_816),
     "onnx": (60_965_224, 654_560_384),
     "d2l": (46_764_746, 938_146_176),
+    "lenet5": (61_706, 416_520),
 }
 
 
@@ -195,5 +199,5 @@ def test_a_list_and_a_record_are_all_that_a_further_network_needs(monkeypatch: p
     np.testing.assert_allclose(x[:, 5, 7], [0 - mean[0], 128 - mean[1], 255 - mean[2]], rtol=1e-6)
     model = anp.alexnet("caffe's", width=1 / 32, seed=0)
     assert model(x[None]).shape == (1, 1000)
-    with pytest.raises(ArgumentError, match="choose one of torchvision, .*, d2l, caffe's"):
+    with pytest.raises(ArgumentError, match="choose one of torchvision, .*, lenet5, caffe's"):
         anp.alexnet("vgg")

@@ -78,6 +78,19 @@ def test_max_pool2d(backend, data, seed):
 
 
 @EXAMPLES
+@given(st.data(), seeds)
+def test_avg_pool2d(backend, data, seed):
+    shape = (data.draw(st.integers(0, 3)), data.draw(st.integers(1, 3)), *data.draw(st.tuples(sizes, sizes)))
+    kernel = data.draw(pairs(1, 5))
+    padding = tuple(data.draw(st.integers(0, k // 2)) for k in kernel)
+    keywords = {"kernel_size": kernel, "stride": data.draw(st.one_of(st.none(), pairs(1, 6))), "padding": padding}
+    keywords |= {"ceil_mode": data.draw(st.booleans()), "count_include_pad": data.draw(st.booleans())}
+    keywords["divisor_override"] = data.draw(st.sampled_from([None, None, 1, 7, -3]))
+    assume(all(size + 2 * p >= k for size, p, k in zip(shape[2:], padding, kernel, strict=True)))
+    agree(ops.avg_pool2d, [np.random.default_rng(seed).standard_normal(shape)], keywords, backend)
+
+
+@EXAMPLES
 @given(
     st.lists(st.integers(1, 6), min_size=3, max_size=5),
     st.integers(1, 9),

@@ -194,7 +194,7 @@ def test_layers_that_no_preset_has(machine: Any) -> None:
     features = [
         *(L.Conv2d(3, 6, 3), L.Tanh(), L.LocalResponseNorm(3, alpha=0.5)),
         *(L.MaxPool2d(3, 2, padding=1, ceil_mode=True), L.ReLU()),
-        *(L.Conv2d(6, 4, 3, groups=2), L.Sigmoid(), L.AdaptiveAvgPool2d(5)),
+        *(L.Conv2d(6, 4, 3, groups=2), L.Sigmoid(), L.AvgPool2d(3, 2, 1), L.AdaptiveAvgPool2d(3)),
     ]
     classifier = [L.Dropout(0.3), L.Linear(16, 8), L.Sigmoid(), L.Linear(8, CLASSES)]
     model = AlexNet("mine", features, L.AdaptiveAvgPool2d(2), classifier, seed=1)

@@ -117,6 +117,7 @@ def test_a_way_that_is_insisted_on_is_taken_or_refused(variant: variants.Variant
         arguments = {
             "conv2d": ((x, rng.random((32, 32, kernel, kernel), np.float32)), {"padding": padding}),
             "max_pool2d": ((x,), {"kernel_size": kernel}),
+            "avg_pool2d": ((x,), {"kernel_size": kernel}),
             "local_response_norm": ((x,), {"size": kernel}),
             "linear": ((rng.random((6, 96), np.float32), rng.random((48, 96), np.float32)), {}),
         }[variant.op]

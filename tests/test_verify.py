@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import alexnet_np as anp
-from alexnet_np.layers import AdaptiveAvgPool2d, Conv2d, Layer, LocalResponseNorm, MaxPool2d
+from alexnet_np.layers import AdaptiveAvgPool2d, AvgPool2d, Conv2d, Layer, LocalResponseNorm, MaxPool2d
 from alexnet_np.presets import PRESETS
 from alexnet_np.study.verify import (
     FLOAT32_WINOGRAD,
@@ -222,6 +222,9 @@ def test_relative_error():
         Conv2d(4, 6, (5, 3), padding="same", dilation=(1, 2), bias=False),
         MaxPool2d(3, 2, padding=1, ceil_mode=True),
         AdaptiveAvgPool2d((6, None)),
+        AvgPool2d((3, 2), 2, padding=1, ceil_mode=True),
+        AvgPool2d(4, padding=2, count_include_pad=False, ceil_mode=True),
+        AvgPool2d(3, divisor_override=-2),
         LocalResponseNorm(5, alpha=0.9, k=2.0, convention="paper"),
         LocalResponseNorm(4, alpha=0.9, beta=0.5, convention="torch"),
         LocalResponseNorm(3, alpha=0.9, convention="caffe"),

@@ -15,6 +15,8 @@ from test_weights_finding import Net  # noqa: E402
 
 import alexnet_np as anp  # noqa: E402
 from alexnet_np.errors import ArgumentError, MissingPackageError, WeightsError  # noqa: E402
+from alexnet_np.layers import AvgPool2d  # noqa: E402
+from alexnet_np.outline import steps_of  # noqa: E402
 from alexnet_np.presets import PRESETS  # noqa: E402
 from alexnet_np.weights import transforms  # noqa: E402
 from alexnet_np.weights.steps import Network, square, step  # noqa: E402
@@ -208,6 +210,37 @@ def test_pooling_by_floor_and_by_ceil(tmp_path, kind, padding, ceil, size):
     np.testing.assert_array_equal(got.reshape(want.shape), want)
 
 
+AVERAGES = {
+    "as it is": {},
+    "pixels only": {"count_include_pad": False},
+    "another divisor": {"divisor_override": 5},
+    "pixels only, and a divisor": {"count_include_pad": False, "divisor_override": -7},
+}
+
+
+@pytest.mark.parametrize("size", [8, 9, 10])
+@pytest.mark.parametrize("padding, ceil", [(0, False), (0, True), (1, False), (1, True)])
+@pytest.mark.parametrize("rule", AVERAGES)
+def test_average_pooling_by_every_rule_as_onnx(tmp_path, rule, padding, ceil, size):
+    made = AvgPool2d(3, 2, padding, ceil, **AVERAGES[rule])
+    anp.weights.write(tmp_path / "w.onnx", layers(*steps_of([("p", made)]), size=size))
+    x = np.random.default_rng(0).standard_normal((1, 6, size, size)).astype("f4")
+    want = torch.nn.functional.avg_pool2d(torch.from_numpy(x), 3, 2, padding, ceil, **AVERAGES[rule]).numpy()
+    close(run_onnx(tmp_path / "w.onnx", x).reshape(want.shape), want, 1e-6)
+
+
+def test_average_pooling_is_read_from_onnx_with_its_rule(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model = anp.alexnet("lenet5", num_classes=7, seed=1)
+    anp.weights.write(tmp_path / "w.onnx", model)
+    assert [n.op_type for n in onnx.load(tmp_path / "w.onnx").graph.node].count("AveragePool") == 2
+    with anp.weights.reading.opened(str(tmp_path / "w.onnx")) as found:
+        steps = [each for each in found.steps if each.kind == "avg_pool"]
+    assert [each.settings["kernel"] for each in steps] == [(2, 2), (2, 2)]
+    again = anp.alexnet(None, weights=tmp_path / "w.onnx")
+    assert again.preset == "lenet5" and list(again.state_dict()) == list(model.state_dict())
+
+
 def test_activations_and_what_cannot_be_written(tmp_path, monkeypatch):
     pytest.importorskip("onnx")
     x = np.random.default_rng(0).standard_normal((2, 6, 9, 9)).astype("f4")
@@ -282,6 +315,9 @@ REFUSED = {
     "always has k 1": step("lrn", "n", size=5, **LRN, convention="torch", region="within", groups=1),
     "windows differ in size": step("adaptive", "a", output_size=(4, 4)),
     "no layer for mystery": step("mystery", "m"),
+    "padding included": step(
+        "avg_pool", "p", kernel=(3, 3), stride=(2, 2), padding=square(1), ceil=True, include_pad=False
+    ),
 }
 
 

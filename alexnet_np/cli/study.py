@@ -15,12 +15,18 @@ from rich.text import Text
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Backend, BatchSize, Json, Network, Preset, Seed, Weights, Width, load_network
 from alexnet_np.errors import AlexNetError
+from alexnet_np.models import AlexNet
 from alexnet_np.study.summary import summary as summarise
 from alexnet_np.study.verify import FLOAT32_FLOOR, FLOAT32_RATIO, FLOAT32_WINOGRAD, FLOAT64_LAYER, Comparison, Report
 from alexnet_np.study.verify import verify as compare
 from alexnet_np.study.walk import walk as walk_through
 
-Size = Annotated[int, typer.Option("--size", help="Side of the square input, in pixels.", min=1)]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        "--size", help="Side of the square input, in pixels.", min=1, show_default="what the network was made for"
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +39,7 @@ def summary(
     preset: Preset = None,
     weights: Weights = None,
     width: Width = 1.0,
-    size: Size = 224,
+    size: Size = None,
     batch_size: BatchSize = 1,
     as_json: Json = False,
 ) -> None:
@@ -45,7 +51,8 @@ def summary(
     """
     network = load_network(preset, weights or "random", None, 0, width=width)
     model = network.model
-    made = summarise(model, (batch_size, model.in_channels, size, size))
+    side = size or size_of(model)
+    made = summarise(model, (batch_size, model.in_channels, side, side))
     if as_json:
         layers = [asdict(row) for row in made.layers]
         totals = {"parameters": made.parameters, "macs": made.macs}
@@ -59,6 +66,11 @@ def summary(
     table.add_section()
     table.add_row("total", "", "", f"{made.parameters:,}", f"{made.macs:,}", style="bold")
     show.console().print(table)
+
+
+def size_of(model: AlexNet) -> int:
+    """The side of its input: what it was made for, or torchvision's where nobody has said."""
+    return model.input_size or 224
 
 
 def walk(
@@ -120,7 +132,7 @@ def verify(
     width: Width = 1.0,
     backend: Backend = None,
     seed: Seed = 0,
-    size: Size = 224,
+    size: Size = None,
     batch_size: BatchSize = 2,
     as_json: Json = False,
 ) -> None:
@@ -136,7 +148,8 @@ def verify(
     """
     network = load_network(preset, weights, backend, seed, width=width, dtype=dtype)
     model = network.model
-    x = np.random.default_rng(seed).standard_normal((batch_size, model.in_channels, size, size))
+    side = size or size_of(model)
+    x = np.random.default_rng(seed).standard_normal((batch_size, model.in_channels, side, side))
     stopped = "every layer would have been compared; nothing is kept"
     with show.stoppable(lambda: stopped), show.progress("layers", 1 + len(list(model.leaves()))) as advance:
         report = compare(model, network.place(x), seed, advance)

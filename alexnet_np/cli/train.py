@@ -48,7 +48,16 @@ Validation = Annotated[float, option("validation", DATA, "Share of a folder held
 Augmentation = Annotated[str, option("augmentation", DATA)]
 Strict = Annotated[bool, option("strict", DATA, "Refuse pictures that cannot be read, instead of leaving them out.")]
 LikeTorchvision = Annotated[bool, option("like_torchvision", DATA, "Clip 16-bit pictures at 255, instead of scaling.")]
-ImageSize = Annotated[int, option("image_size", DATA, "Side that small images are enlarged to.", min=1)]
+ImageSize = Annotated[
+    int | None,
+    option(
+        "image_size",
+        DATA,
+        "Side that small images are enlarged to.",
+        min=1,
+        show_default="what the preset was made for",
+    ),
+]
 Preset = Annotated[str, typer.Option("--preset", "-p", help=choices("preset"), rich_help_panel=NETWORK)]
 Width = Annotated[float, option("width", NETWORK, "Scale every hidden width, for a small copy of the net.")]
 WhatTheyAreOf = Annotated[

@@ -41,6 +41,7 @@ CASES = [
     Case("relu", "relu1", (64, 55, 55)),
     Case("tanh", "in relu1's place", (64, 55, 55)),
     Case("sigmoid", "in relu1's place", (64, 55, 55)),
+    Case("avg_pool2d", "in pool1's place", (64, 55, 55), (), {"kernel_size": 3, "stride": 2}),
     Case("adaptive_avg_pool2d", "of 448x448 pixels", (256, 13, 13), (), {"output_size": 6}),
     Case("dropout", "drop6", (4096,), (), {"p": 0.5, "seed": 1}, {"p": 0.5}),
     Case("linear", "fc6", (9216,), ((4096, 9216), (4096,))),

@@ -11,6 +11,7 @@ meant as in torch.nn.functional. `forward` and `backward` check and dispatch (al
 
 from alexnet_np.ops import (
     adaptive_avg_pool2d,
+    avg_pool2d,
     checks,
     conv2d,
     cross_entropy,
@@ -29,6 +30,7 @@ from alexnet_np.ops import (
 
 __all__ = [
     "adaptive_avg_pool2d",
+    "avg_pool2d",
     "checks",
     "conv2d",
     "cross_entropy",

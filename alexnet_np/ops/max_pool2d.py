@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_np.arguments import flag, pair
-from alexnet_np.arguments import room as check_room
+from alexnet_np.arguments import room
 from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module
-from alexnet_np.errors import ArgumentError, ShapeError
 from alexnet_np.ops.checks import batched, brief, cached, float_arrays, gradient
+from alexnet_np.ops.pooling import find_output, find_windows
 
 
 class Geometry(NamedTuple):
@@ -53,7 +52,7 @@ def forward(
     x, unbatched = batched("max_pool2d", x)
     geometry = find_geometry(x, kernel_size, stride, padding, dilation, ceil_mode)
     padded = (*x.shape[:2], *padded_size(x.shape[2], x.shape[3], geometry))
-    check_room("max_pool2d", "the padded x", padded, x.dtype.itemsize)
+    room("max_pool2d", "the padded x", padded, x.dtype.itemsize)
     y, switches = implementation("max_pool2d", x).compute(x, geometry)
     return (y[0] if unbatched else y), Cache(x, switches, geometry, unbatched)
 
@@ -133,38 +132,9 @@ def first_pixels(geometry: Geometry, xp: Any) -> Array:
     return (first[0][:, None] * KW + first[1][None, :]).astype(switch_dtype(geometry))
 
 
-def find_geometry(x: Array, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Geometry:
+def find_geometry(
+    x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False
+) -> Geometry:
     """Check that the arguments fit together and normalise them."""
-    op = "max_pool2d"
-    kernel, steps, sides, spread, ceil_mode = find_windows(kernel_size, stride, padding, dilation, ceil_mode)
-    if min(x.shape[1:]) < 1:
-        raise ShapeError(f"{op}: x has an empty side: {x.shape}")
-    output = []
-    for side in (0, 1):
-        size = x.shape[2 + side]
-        room = size + 2 * sides[side] - spread[side] * (kernel[side] - 1) - 1
-        count = (room + (steps[side] - 1 if ceil_mode else 0)) // steps[side] + 1
-        if ceil_mode and (count - 1) * steps[side] >= size + sides[side]:
-            count -= 1  # that window would start beyond the input and its left padding
-        if count < 1:
-            raise ShapeError(
-                f"{op}: a {kernel[0]}x{kernel[1]} kernel with dilation {spread} is larger than the input "
-                f"{x.shape[2]}x{x.shape[3]} with padding {sides}"
-            )
-        output.append(count)
-    return Geometry(kernel, steps, sides, spread, (output[0], output[1]))
-
-
-def find_windows(
-    kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], bool]:
-    """The arguments, normalised: what can be said of them without an input."""
-    op = "max_pool2d"
-    kernel = pair(op, "kernel_size", kernel_size, 1)
-    same = stride is None or (isinstance(stride, tuple | list) and not stride)
-    steps = kernel if same else pair(op, "stride", stride, 1)
-    ceil_mode = flag(op, "ceil_mode", ceil_mode)
-    sides, spread = pair(op, "padding", padding, 0), pair(op, "dilation", dilation, 1)
-    if any(2 * p > k for p, k in zip(sides, kernel, strict=True)):
-        raise ArgumentError(f"{op}: padding {sides} must be at most half of the kernel {kernel}")
-    return kernel, steps, sides, spread, ceil_mode
+    windows = find_windows("max_pool2d", kernel_size, stride, padding, dilation, ceil_mode)
+    return Geometry(*windows[:4], find_output("max_pool2d", x.shape, windows))

@@ -20,7 +20,7 @@ from alexnet_np.kernels import choices
 from alexnet_np.plan import images, layout, steps
 from alexnet_np.plan.base import InferencePlan, Request, Results, Shape
 from alexnet_np.plan.cpu_buffers import Buffer, InputBuffer, Rows, owner_of, share
-from alexnet_np.plan.cpu_steps import STEPS, Convolution, Dense, Flatten, MaxPool
+from alexnet_np.plan.cpu_steps import STEPS, AvgPool, Convolution, Dense, Flatten, MaxPool
 from alexnet_np.plan.cpu_weights import PackedWeights
 from alexnet_np.plan.table import gigaflops, megabytes, table
 
@@ -194,7 +194,7 @@ def cut(made: list[Any]) -> tuple[list[list[Any]], list[Any]]:
     those on rows."""
     stages: list[list[Any]] = [[]]
     for step in made:
-        if isinstance(step, Convolution) and any(isinstance(before, MaxPool) for before in stages[-1]):
+        if isinstance(step, Convolution) and any(isinstance(before, MaxPool | AvgPool) for before in stages[-1]):
             stages.append([])
         if not isinstance(step.source, Rows):
             stages[-1].append(step)

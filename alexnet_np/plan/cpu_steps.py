@@ -13,6 +13,7 @@ import numpy as np
 from alexnet_np import layers, threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import adaptive_avg_pool2d_nhwc_numba as average_pool
+from alexnet_np.kernels import avg_pool2d_nhwc_numba as avg_pool
 from alexnet_np.kernels import choices, flatten_nhwc_numba, linear_numba
 from alexnet_np.kernels import conv2d_direct_numba as direct
 from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
@@ -210,6 +211,19 @@ class MaxPool(steps.MaxPool, Step):
             max_pool.pool(x.array, x.at(first), y.array, y.at(first), NO_SWITCHES, 0, count, y.channels, window)
 
 
+class AvgPool(steps.AvgPool, Step):
+    def forward(self, x: Buffer, weights: PackedWeights, keep: bool = False) -> Buffer:
+        self.window = avg_pool.window_of(self.geometry)
+        self.divisors = avg_pool.flat_divisors(self.geometry, (1, *self.place.entering))
+        return self.between(x)
+
+    def run(self, first: int, count: int) -> None:
+        x, y = self.source, self.target
+        with threads.parallel():
+            arguments = (x.array, x.at(first), y.array, y.at(first), self.divisors)
+            avg_pool.pool(*arguments, count, y.channels, self.window)
+
+
 class Normalise(steps.Normalise, Step):
     """Windows within a map, and groups that would not fill a vector, are left to the array operations."""
 
@@ -260,6 +274,7 @@ STEPS: Classes = {
     layers.Tanh: Activation,
     layers.Sigmoid: Activation,
     layers.MaxPool2d: MaxPool,
+    layers.AvgPool2d: AvgPool,
     layers.LocalResponseNorm: Normalise,
     layers.AdaptiveAvgPool2d: Average,
     layers.Flatten: Flatten,

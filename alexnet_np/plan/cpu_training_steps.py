@@ -19,6 +19,7 @@ import numpy as np
 
 from alexnet_np import layers, threads
 from alexnet_np.device import Array
+from alexnet_np.kernels import avg_pool2d_nhwc_numba as avg_pool
 from alexnet_np.kernels import dropout_numba, flatten_nhwc_numba, linear_numba, linear_training_numba, relu_numba
 from alexnet_np.kernels import local_response_norm_nhwc_numba as lrn
 from alexnet_np.kernels import max_pool2d_nhwc_numba as max_pool
@@ -209,6 +210,29 @@ class MaxPool(steps.MaxPool, Step):
         return self.switches.nbytes if hasattr(self, "switches") else 0
 
 
+class AvgPool(steps.AvgPool, Step):
+    def forward(self, x: Images, weights: None, keep: bool = True) -> Images:
+        self.window = avg_pool.window_of(self.geometry)
+        self.divisors = avg_pool.flat_divisors(self.geometry, (1, *self.place.entering))
+        return super().forward(x, weights, keep)
+
+    def run(self, first: int, count: int) -> None:
+        x, y = self.source, self.target
+        with threads.parallel():
+            arguments = (x.array, x.at(first), y.array, y.at(first), self.divisors)
+            avg_pool.pool(*arguments, count, y.channels, self.window)
+
+    def run_back(self, first: int, count: int) -> None:
+        dy, dx = self.dy, self.dx
+        if dx is None:
+            return
+        yi, xi = dy.at(first), dx.at(first)
+        given, into = dy.array[yi.at :], dx.array[xi.at :]
+        with threads.parallel():
+            arguments = (given, yi._replace(at=0), self.divisors, into, xi._replace(at=0))
+            avg_pool.unpool(*arguments, count, dy.channels, self.window)
+
+
 class Normalise(steps.Normalise, Step):
     keeps_source = True
 
@@ -342,6 +366,7 @@ def other_steps() -> Classes:
         layers.Tanh: Activation,
         layers.Sigmoid: Activation,
         layers.MaxPool2d: max_pooling,
+        layers.AvgPool2d: AvgPool,
         layers.LocalResponseNorm: normalisation,
         layers.AdaptiveAvgPool2d: AverageByOp,
         layers.Dropout: Dropout,

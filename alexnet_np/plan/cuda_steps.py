@@ -13,6 +13,7 @@ from alexnet_np import layers
 from alexnet_np.device import Array
 from alexnet_np.kernels import (
     adaptive_avg_pool2d_cuda,
+    avg_pool2d_cuda,
     conv2d_cuda,
     dropout_cuda,
     linear_cuda,
@@ -122,6 +123,15 @@ class MaxPool(steps.MaxPool):
         return max_pool2d_cuda.gradients(dy, self.switches, self.shape, self.geometry) if needs else None, {}
 
 
+class AvgPool(steps.AvgPool):
+    def forward(self, x: Array, weights: Weights, keep: bool = False) -> Array:
+        self.shape = x.shape
+        return avg_pool2d_cuda.compute(x, self.geometry)
+
+    def backward(self, dy: Array, needs: bool, parameters: Weights) -> Gradients:
+        return avg_pool2d_cuda.gradients(dy, self.shape, self.geometry) if needs else None, {}
+
+
 class Normalise(steps.Normalise):
     def forward(self, x: Array, weights: Weights, keep: bool = False) -> Array:
         self.x = x if self.geometry.region == "within" else x.reshape(*x.shape[:2], -1)
@@ -172,6 +182,7 @@ STEPS: Classes = {
     layers.Tanh: Activation,
     layers.Sigmoid: Activation,
     layers.MaxPool2d: MaxPool,
+    layers.AvgPool2d: AvgPool,
     layers.LocalResponseNorm: Normalise,
     layers.AdaptiveAvgPool2d: Average,
     layers.Dropout: Dropout,

@@ -99,6 +99,16 @@ class MaxPool(Step):
         self.algorithm = f"max {KH}x{KW}/{SH}" + (f"x{SW}" if SH != SW else "")
 
 
+class AvgPool(Step):
+    layer: layers.AvgPool2d
+
+    def __init__(self, place: Place, options: Options) -> None:
+        super().__init__(place, options)
+        self.geometry = ops.avg_pool2d.find_geometry(self._input(), **self.layer.arguments())
+        (KH, KW), (SH, SW) = self.geometry.kernel, self.geometry.stride
+        self.algorithm = f"average {KH}x{KW}/{SH}" + (f"x{SW}" if SH != SW else "")
+
+
 class Normalise(Step):
     layer: layers.LocalResponseNorm
 

@@ -17,6 +17,7 @@ import numpy as np
 from alexnet_np import ops
 from alexnet_np.device import as_array, to_cpu
 from alexnet_np.errors import AlexNetError
+from alexnet_np.layers import stand_in
 from alexnet_np.models import AlexNet, check_model
 from alexnet_np.ops import sigmoid, tanh
 from alexnet_np.study.receptive_field import ReceptiveField, receptive_fields
@@ -165,6 +166,19 @@ def max_pool2d(place: Place, x: np.ndarray, at: Index) -> Arithmetic:
     )
 
 
+def divisors_of(place: Place) -> np.ndarray:
+    """(OH,OW): what an average pooling divides its sums by."""
+    x = stand_in((1, *place.input_shape))
+    return ops.avg_pool2d.divisors(ops.avg_pool2d.find_geometry(x, **place.layer.arguments()), x.shape)
+
+
+def avg_pool2d(place: Place, x: np.ndarray, at: Index) -> Arithmetic:
+    inside, padding = tapped(place, at)
+    divisor = float(divisors_of(place)[at[1:]])
+    terms = [Term((at[0], i, j), v, 1 / divisor, v / divisor) for i, j, *_ in inside for v in [float(x[at[0], i, j])]]
+    return weighted_sum(f"y = the sum of {len(terms)} pixels over {divisor:g}", terms, None, padding)
+
+
 def adaptive_avg_pool2d(place: Place, x: np.ndarray, at: Index) -> Arithmetic:
     inside, padding = tapped(place, at)
     share = 1 / len(inside)
@@ -233,6 +247,7 @@ BY_OP: dict[Any, Callable[[Place, np.ndarray, Index], Arithmetic]] = {
     ops.conv2d: conv2d,
     ops.linear: linear,
     ops.max_pool2d: max_pool2d,
+    ops.avg_pool2d: avg_pool2d,
     ops.adaptive_avg_pool2d: adaptive_avg_pool2d,
     ops.local_response_norm: local_response_norm,
     ops.softmax: softmax,

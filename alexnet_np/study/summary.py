@@ -58,12 +58,13 @@ class Summary:
 
 
 def summary(model: AlexNet, input_shape: Shape | None = None) -> Summary:
-    """Every layer of `model` for an input (N,C,H,W), one 224x224 image by default. Prints as a table.
+    """Every layer of `model` for an input (N,C,H,W), by default one image of its own size. Prints as a table.
 
     MACs are those of convolutions and dense layers; one MAC is two FLOPs. Raises ShapeError for an input too small.
     """
     check_model("summary", model)
-    shape = (1, model.in_channels, 224, 224) if input_shape is None else _shape(input_shape)
+    side = model.input_size or 224
+    shape = (1, model.in_channels, side, side) if input_shape is None else _shape(input_shape)
     if shape[1] == model.in_channels:
         model.check_size(shape)
     rows, given = [], shape

@@ -117,6 +117,8 @@ def torch_module(layer: layers.Layer) -> Any:
             return nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
         case layers.MaxPool2d():
             return nn.MaxPool2d(**layer.arguments())
+        case layers.AvgPool2d():
+            return nn.AvgPool2d(**layer.arguments())
         case layers.AdaptiveAvgPool2d():
             return nn.AdaptiveAvgPool2d(layer.output_size)
         case layers.ReLU():

@@ -86,6 +86,10 @@ def windows(layer: Layer, shape: Shape) -> tuple[list[range], list[range]]:
             x = np.broadcast_to(np.float32(0), (1, *shape))
             pool = ops.max_pool2d.find_geometry(x, **layer.arguments())
             return _slid(pool.output, pool.kernel, pool.stride, pool.padding, pool.dilation)
+        case ops.avg_pool2d:
+            x = np.broadcast_to(np.float32(0), (1, *shape))
+            mean = ops.avg_pool2d.find_geometry(x, **layer.arguments())
+            return _slid(mean.output, mean.kernel, mean.stride, mean.padding, (1, 1))
         case ops.local_response_norm:
             norm = ops.local_response_norm.find_geometry(**layer.arguments())
             if norm.region == "within":

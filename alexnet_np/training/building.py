@@ -9,6 +9,7 @@ from alexnet_np.description import Description
 from alexnet_np.identity import build, find_weights, said_of, wanted_by
 from alexnet_np.initialisation import initialise
 from alexnet_np.models import AlexNet
+from alexnet_np.presets import PRESETS
 from alexnet_np.training.config import Config
 from alexnet_np.training.schedules import (
     ConstantLR,
@@ -30,7 +31,7 @@ def described(config: Config, classes: Sequence[str]) -> Description:
         len(classes),
         recipe.channels,
         config.width,
-        config.activation,
+        PRESETS[config.preset].activation if config.activation == "own" else config.activation,
         config.pooling,
         config.lrn,
         config.dropout,

@@ -26,7 +26,7 @@ CHOICES = {
     },
     "preset": dict.fromkeys(PRESETS, ""),
     "initialisation": dict.fromkeys(SCHEMES, ""),
-    "activation": {"relu": "as in every preset", "tanh": "", "sigmoid": ""},
+    "activation": {"own": "the preset's: ReLU, in lenet5 the sigmoid", "relu": "", "tanh": "", "sigmoid": ""},
     "pooling": {"overlapping": "3x3, stride 2, as in every preset", "plain": "2x2, stride 2"},
     "augmentation": {
         "none": "every image as it is",
@@ -92,8 +92,8 @@ _COUNT: Reader = partial(arguments.integer, least=1)
 _SIZE: Reader = partial(arguments.number, least=0)
 _READERS: dict[str, Reader] = {
     **dict.fromkeys(CHOICES, _chosen),
-    **dict.fromkeys(("epochs", "batch_size", "image_size", "step_epochs"), _COUNT),
-    **dict.fromkeys(("limit", "validation_limit"), _or_none(_COUNT)),
+    **dict.fromkeys(("epochs", "batch_size", "step_epochs"), _COUNT),
+    **dict.fromkeys(("limit", "validation_limit", "image_size"), _or_none(_COUNT)),
     **dict.fromkeys(("lr", "momentum", "weight_decay", "gamma"), _SIZE),
     **dict.fromkeys(("dropout", "label_smoothing"), _share),
     **dict.fromkeys(("new_head", "lrn", "nesterov", "strict", "like_torchvision"), arguments.flag),
@@ -122,11 +122,11 @@ class Config:
     validation_limit: int | None = None  # validate on so many only, likewise
     preset: str = "d2l"
     width: float = 1.0
-    image_size: int = 224  # for small images
+    image_size: int | None = None  # for small images; None: what the preset was made for
     weights: str | None = None  # start from these instead of from random numbers: a file or a registry name
     new_head: bool = False  # but the last layer, which starts anew, for other classes
     freeze: tuple[str, ...] = ()  # parameters with these prefixes stay as they are
-    activation: str = "relu"
+    activation: str = "own"
     pooling: str = "overlapping"
     lrn: bool = True  # where the preset has it
     dropout: float = 0.5

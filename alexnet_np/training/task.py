@@ -48,8 +48,14 @@ def find_recipe_of(config: Config) -> Preprocessing:
     if given is not None:
         return given._replace(like_torchvision=config.like_torchvision)
     if config.dataset in SMALL_IMAGES:
-        return adjusted(PRESETS["d2l"].preprocessing, config.image_size, config.image_size)
+        side = side_of(config)
+        return adjusted(PRESETS["d2l"].preprocessing, side, side)
     return PRESETS[config.preset].preprocessing._replace(like_torchvision=config.like_torchvision)
+
+
+def side_of(config: Config) -> int:
+    """Of small images, once they are enlarged."""
+    return PRESETS[config.preset].preprocessing.crop if config.image_size is None else config.image_size
 
 
 def open_task(config: Config, workers: int = 2, cache: Path | None = None) -> Task:
@@ -71,7 +77,7 @@ def _small_images(config: Config) -> tuple[Dataset, Dataset]:
     if config.dataset == "fashion-mnist":
         return fashion_mnist("train", config.data), fashion_mnist("test", config.data)
     count = config.limit or SYNTHETIC_IMAGES
-    sizes = {"size": config.image_size, "channels": 1}
+    sizes = {"size": side_of(config), "channels": 1}
     return Synthetic(count, **sizes, seed=0), Synthetic(max(1, count // 5), **sizes, seed=1)
 
 

@@ -23,7 +23,8 @@ class Step(NamedTuple):
     relu, tanh, sigmoid, flatten, softmax
     max_pool      kernel, stride, padding (Pads), ceil (the last window may hang over the edge); counts where a file
                   keeps fewer rows or columns than these give
-    avg_pool      kernel, stride, padding (Pads), ceil
+    avg_pool      kernel, stride, padding (Pads), ceil; include_pad (the padding counts: by default), divisor (a number
+                  in the place of what is counted, 0 where there is none)
     adaptive      output_size
     lrn           size, alpha, beta, k, convention, region ("across", "within"), groups
     dropout       p, scaling ("training": kept units are multiplied by 1/(1-p); "testing": all by 1-p)

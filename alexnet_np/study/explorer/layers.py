@@ -17,6 +17,7 @@ from alexnet_np.device import Array, to_cpu
 from alexnet_np.errors import AlexNetError
 from alexnet_np.models import AlexNet
 from alexnet_np.ops import sigmoid, tanh
+from alexnet_np.study.explain import divisors_of
 from alexnet_np.study.explorer.tensors import Tensors
 from alexnet_np.study.receptive_field import Fields, receptive_fields
 from alexnet_np.study.units import Place, places, windows
@@ -31,6 +32,7 @@ KINDS: dict[Any, tuple[str, str, bool]] = {
     ops.conv2d: ("conv", "conv", True),
     ops.linear: ("dense", "fc", True),
     ops.max_pool2d: ("max", "pool", False),
+    ops.avg_pool2d: ("avg", "pool", True),
     ops.adaptive_avg_pool2d: ("avg", "avgpool", True),
     ops.local_response_norm: ("lrn", "norm", True),
     ops.relu: ("relu", "relu", False),
@@ -135,6 +137,8 @@ def particulars(place: Place, x: np.ndarray, y: np.ndarray, whole: int, tensors:
             )
         case ops.max_pool2d | ops.adaptive_avg_pool2d:
             return windowed(place)
+        case ops.avg_pool2d:
+            return windowed(place) | {"divisors": divisors_of(place).tolist()}
         case ops.local_response_norm:
             return {"window": ops.local_response_norm.find_geometry(**layer.arguments())._asdict()}
         case ops.linear:

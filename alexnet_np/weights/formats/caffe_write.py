@@ -8,7 +8,8 @@ What Caffe cannot say in one layer is put together from several, exactly:
     LRN of two towers                          Slice, two LRN, Concat
 
 Refused, with the reason: LRN of an even window, or within maps with k other than 1; adaptive pooling whose windows
-differ; a padding of pooling that Caffe's counting does not reach.
+differ; a padding of pooling that Caffe's counting does not reach; an average that does not count the padding, or has a
+divisor of its own.
 
 Source: BVLC/caffe, src/caffe/layers/{conv,pooling,lrn,slice}_layer.cpp, models/bvlc_alexnet/deploy.prototxt.
 """
@@ -151,6 +152,8 @@ class _Net:
     def pooling(self, each: Step) -> None:
         name, kernel, stride = self.name(each), each.settings["kernel"], each.settings["stride"]
         (top, _), (left, _) = each.settings["padding"]
+        if each.settings.get("divisor") or (max(top, left) and not each.settings.get("include_pad", True)):
+            raise WeightsError(f"{each.name}: Caffe's average divides by the places of a window, padding included")
         output = output_size(each, self.shape[1:], kernel)
         p = self.layer("Pooling", name).pooling_param
         p.pool = 0 if each.kind == "max_pool" else 1

@@ -173,8 +173,9 @@ class _Graph:
             elif node.kind in ("Gemm", "MatMul") and self.weights(node):
                 yield step("linear", name)
             elif node.kind in ("MaxPool", "AveragePool"):
-                kind, kernel = ("max_pool" if node.kind == "MaxPool" else "avg_pool"), _pair(node, "kernel_shape")
-                yield step(kind, node.name, kernel=kernel, **_window(node), ceil=_whole(node, "ceil_mode", 0) == 1)
+                kernel, ceil = _pair(node, "kernel_shape"), _whole(node, "ceil_mode", 0) == 1
+                kind, rule = ("max_pool", {}) if node.kind == "MaxPool" else ("avg_pool", _rule(node))
+                yield step(kind, node.name, kernel=kernel, **_window(node), ceil=ceil, **rule)
             elif node.kind == "LRN":
                 given = {key: float(f"{_real(node, theirs, usual):.7g}") for key, theirs, usual in LRN}
                 size = _whole(node, "size", 1)
@@ -197,6 +198,11 @@ def _node(message: Any) -> Node:
         if len(attribute.ints):
             attributes[attribute.name] = list(attribute.ints)
     return Node(message.op_type, message.name, list(message.input), list(message.output), attributes)
+
+
+def _rule(node: Node) -> dict[str, Any]:
+    """What an average's sum is divided by."""
+    return {"include_pad": _whole(node, "count_include_pad", 0) == 1, "divisor": 0}
 
 
 def _transposed(inner: Leaf, order: list[int] | None = None) -> Leaf:

@@ -5,6 +5,7 @@ Where ONNX has an operator it is used; what it has none for is put together from
     LRN of an even window or of two towers     Mul, Conv (ones where a channel sees another), Mul, Add, Pow, Div
     LRN within each map                        Pad, Mul, AveragePool, Mul, Add, Pow, Div
     adaptive average pooling                   AveragePool where the windows are equal, else two MatMul
+    average pooling with divisors of its own   AveragePool, Mul (a window over the padding's edge, divisor_override)
 
 A pooling that counts by ceil gets what is missing as padding at the end, which is the same for the given size. Dropout
 is left out: the graph is for inference.
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np.errors import MissingPackageError, WeightsError
+from alexnet_np.ops import avg_pool2d
 from alexnet_np.ops.local_response_norm import Geometry
 from alexnet_np.weights.formats.onnx_lrn import neighbours_of
 from alexnet_np.weights.lrn import geometry
@@ -114,10 +116,23 @@ class _Graph:
         ends = [(n - 1) * over + k - side for n, over, k, side in zip(output, stride, kernel, size, strict=True)]
         (top, _), (left, _) = each.settings["padding"]
         pads = [top, left, max(0, ends[0] - top), max(0, ends[1] - left)]
-        kind = "MaxPool" if each.kind == "max_pool" else "AveragePool"
-        more = {} if kind == "MaxPool" else {"count_include_pad": int(each.settings.get("count_padding", True))}
-        self.node(kind, each.name, kernel_shape=list(kernel), strides=list(stride), pads=pads, **more)
+        window = {"kernel_shape": list(kernel), "strides": list(stride), "pads": pads}
+        if each.kind == "max_pool":
+            self.node("MaxPool", each.name, **window)
+        else:
+            rule = (each.settings.get("include_pad", True), each.settings.get("divisor", 0))
+            self.averages(each.name, window, avg_pool2d.Geometry(kernel, stride, (top, left), output, *rule))
         self.shape = (self.shape[0], *output)
+
+    def averages(self, name: str, window: dict[str, Any], geometry: avg_pool2d.Geometry) -> None:
+        """AveragePool divides by what is in the map, or by all places; where neither is right, by all, and mended."""
+        divisors = avg_pool2d.divisors(geometry, (1, *self.shape))
+        inside = avg_pool2d.divisors(geometry._replace(include_pad=False, divisor=0), (1, *self.shape))
+        every = prod(geometry.kernel)
+        only_inside = np.array_equal(divisors, inside)
+        self.node("AveragePool", name, **window, count_include_pad=int(not only_inside))
+        if not only_inside and (divisors != every).any():
+            self.node("Mul", name, self.x, self.constant(f"{name}.shares", every / divisors))
 
     def adaptive(self, each: Step) -> None:
         """torch's windows: output i averages floor(i·H/n) up to, not including, ceil((i+1)·H/n)."""

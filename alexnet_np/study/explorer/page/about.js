@@ -13,6 +13,12 @@ function affine(windows, name, inner) {
     .join(' ');
 }
 
+/** What an average divides by is not the same everywhere where windows reach over an edge. */
+function uneven({divisors}) {
+  const [[one]] = divisors;
+  return divisors.every(row => row.every(divisor => divisor === one)) ? '' : ', another number at the edges';
+}
+
 function formula(net, k) {
   const layer = net.layers[k];
   const {recipe} = net;
@@ -29,6 +35,7 @@ function formula(net, k) {
     case 'max':
       return `y[c, i, j] = max x[c, ${window}], u and v from 0 to ${layer.rows[0][1] - 1}`;
     case 'avg':
+      if (layer.divisors) return `y[c, i, j] = Σ x[c, ${window}] / ${layer.divisors[0][0]}${uneven(layer)}`;
       return layer.same
         ? 'y = x: at this size every window holds one pixel'
         : 'y[c, i, j] = the mean of the pixels in its window';

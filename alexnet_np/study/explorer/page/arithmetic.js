@@ -82,13 +82,15 @@ const BY_KIND = {
     const inner = cells.filter(cell => cell.inside);
     const sum = values => values.reduce((a, b) => a + b, 0);
     const total = sum(inner.map(cell => cell.x));
+    const divisor = net.layers[k].divisors?.[i][j] ?? inner.length;
     return {
       window,
       cells,
       count: inner.length,
+      divisor,
       total,
-      value: total / inner.length,
-      size: sum(inner.map(cell => Math.abs(cell.x))) / inner.length,
+      value: total / divisor,
+      size: Math.abs(sum(inner.map(cell => Math.abs(cell.x))) / divisor),
     };
   },
 

@@ -131,11 +131,13 @@ const WORDS = {
       [],
     ];
   },
-  avg: (net, k, [c], {count, total}) => [
-    `The mean of ${count} numbers of ${net.layers[k - 1].label}, map ${c}.`,
+  avg: (net, k, [c], {count, divisor, total}) => [
+    divisor === count
+      ? `The mean of ${count} numbers of ${net.layers[k - 1].label}, map ${c}.`
+      : `The sum of ${count} numbers of ${net.layers[k - 1].label}, map ${c}, over ${divisor}.`,
     [
       [`Σ of ${count} numbers`, total],
-      ['÷', count],
+      ['÷', divisor],
     ],
   ],
   lrn: (net, k, at, {terms, own, squares, base, power}) => [
