@@ -22,10 +22,8 @@ from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.image import channels_last, framed
 from alexnet_np.kernels.cpu.jit import parallel_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, POINTER, Emitter, vector_function
-from alexnet_np.kernels.max_pool2d_nhwc_numba import Window, window_of
+from alexnet_np.kernels.max_pool2d_nhwc_numba import Window
 from alexnet_np.ops.avg_pool2d import Geometry, divisors
-
-__all__ = ["Window", "compute", "flat_divisors", "gradients", "pool", "unpool", "window_of"]
 
 
 class Block(NamedTuple):
@@ -98,6 +96,10 @@ def unpool(dy, yi, divisors, dx, xi, N, C, window):
             source = n * yi.image + i0 * yi.row + j0 * yi.col
             pixel = np.int64(task) * xi.row + (w - window.left) * xi.col
             shares(0, dy, source, divisors, i0 * yi.W + j0, seers, dx, pixel, C)
+
+
+def window_of(geometry: Geometry) -> Window:
+    return Window(*geometry.kernel, *geometry.stride, *geometry.padding)
 
 
 def flat_divisors(geometry: Geometry, shape: tuple[int, ...]) -> Array:
