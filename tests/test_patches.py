@@ -1,6 +1,9 @@
 """What excites units most, beside a loop that runs one picture at a time and keeps everything; kills, and the sheet."""
 
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +139,7 @@ def test_a_job_that_was_stopped_goes_on_to_the_same_end(model, files, tmp_path, 
     assert again.kept == told[0] >= 8 and sum(told) == len(files)
     for name, array in vars(whole.best).items():
         assert np.array_equal(vars(again.best)[name], array)
+    (tmp_path / ".x.png.state.0123abcd.part").touch()  # of a process that was killed while it wrote
     exciting.clear(out)
     assert list(tmp_path.iterdir()) == []
 
@@ -225,6 +229,44 @@ def test_the_command(tmp_path, every, files):
     said = run("patches", GARMENTS, *CARRIED, "--layer", "classifier.6", "--out", out).stdout
     assert said == f"{out}: classifier.6, 10 units, 90 patches of 20 pictures\n"
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.slow
+def test_the_command_killed_goes_on_to_the_same_sheet(tmp_path, rng):
+    """By SIGKILL, which nobody hears of, once it has left something."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for n in range(1500):
+        Image.fromarray(rng.integers(0, 256, (28, 28), np.uint8)).save(folder / f"{n:04}.png")
+    typed = ["patches", str(folder), *CARRIED, "--layer", "features.10", "--batch-size", "8", "--backend", "numba"]
+    whole, out = tmp_path / "whole.png", tmp_path / "killed.png"
+    expected = run_json(*typed, "--out", whole)
+    started = "from alexnet_np.cli import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", started, *typed, "--out", str(out)])
+    while not out.with_name("killed.png.state").exists():
+        assert process.poll() is None, "it was done before it could be killed"
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not out.exists()
+    assert "go on with --resume" in fails(*typed, "--out", out)
+    found = run_json(*typed, "--out", out, "--resume")
+    assert 0 < found["kept"] < 1500 and expected["kept"] == 0
+    assert found["units"] == expected["units"]
+    assert out.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.png", "many", "whole.png"]
+
+
+def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise jobs.Interrupted(512, 1500, tmp_path / "x.png.state")
+
+    monkeypatch.setattr("alexnet_np.jobs.excite", interrupted)
+    result = run("patches", GARMENTS, *CARRIED, "-l", "features.8", "-o", tmp_path / "x.png", code=130)
+    assert result.stderr == (
+        f"alexnet: stopped: 512 of 1500 images are kept in {tmp_path}/x.png.state; the same command with --resume goes "
+        "on\n"
+    )
 
 
 def test_files_that_cannot_be_read_are_listed(tmp_path):

@@ -7,6 +7,7 @@ was killed goes on. 0 counts as nothing: after a ReLU it means that the unit was
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Sequence
@@ -173,5 +174,7 @@ class State:
 
 
 def clear(out: Path) -> None:
-    """The result is there: drop OUT.state."""
+    """The result is there: drop OUT.state, and what a process that was killed while it wrote has left."""
     out.with_name(f"{out.name}.state").unlink(missing_ok=True)
+    for abandoned in out.parent.glob(f".{glob.escape(out.name)}*.part"):
+        abandoned.unlink(missing_ok=True)
