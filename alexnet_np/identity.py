@@ -34,6 +34,7 @@ def alexnet(
     num_classes: int | None = None,
     in_channels: int | None = None,
     width: float | None = 1.0,
+    towers: int = 1,
     dtype: Any = "float32",
     seed: int | None = None,
     backend: str | None = None,
@@ -48,6 +49,7 @@ def alexnet(
     matter (weights/finding.py).
     `num_classes`, `in_channels`: the preset's by default. `width` scales every hidden width (channels, dense units);
     None: all sizes are what the weights have, of whichever preset.
+    `towers`: 2 runs a grouped network as two halves that exchange only what they must (alexnet_np/towers.py).
     `seed` fixes initialisation and dropout; without one they differ from run to run.
     `backend`: "numpy", "numba", "cupy" or "cuda" (alexnet_np/backend.py); by default use_backend's, or the array's.
     Raises ArgumentError, WeightsError (also where a file says that its network is another one), BackendError.
@@ -60,6 +62,7 @@ def alexnet(
         sizes = {"num_classes": num_classes, "in_channels": in_channels}
         said = _described(weights, preset, None if preset is None and width == 1 else width, sizes)
     model = build(said, dtype, seed)
+    model.towers = towers
     if weights is None:
         initialise(model.named_parameters(), model.seed)
     else:

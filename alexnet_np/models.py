@@ -18,6 +18,7 @@ from alexnet_np.layer import Layer, Shape, check_layer
 from alexnet_np.layers import Conv2d, Dropout, Flatten, Linear, WeightedLayer
 from alexnet_np.outline import steps_of
 from alexnet_np.sequential import Sequential
+from alexnet_np.towers import Towers
 from alexnet_np.weights import seal
 from alexnet_np.weights.fitting import match
 from alexnet_np.weights.steps import Network
@@ -41,6 +42,8 @@ class AlexNet(Layer):
         super().__init__()
         self.preset, self.seed = preset, seed
         self.input_size: int | None = None  # the side of the pictures that it was made for
+        self._towers = 1
+        self._running: Towers | None = None  # the last forward's, where there are two
         self.said: Description | None = None  # what it was built as; `described` is what it is
         self.features, self.avgpool = Sequential(features), avgpool
         self.flatten, self.classifier = Flatten(), Sequential(classifier)
@@ -97,7 +100,10 @@ class AlexNet(Layer):
     def forward(self, x: Any) -> Array:
         """x (N,C,H,W) -> logits (N, num_classes). Raises ShapeError; where x is too small it names the least size."""
         x = self.check_input(x)
-        return Sequential(self._parts()).forward(x)
+        if self._towers == 1:
+            return Sequential(self._parts()).forward(x)
+        self._running = Towers(self._parts())
+        return self._running.forward(x)
 
     def backward(self, dy: Any, input_grad: bool = True, retain_graph: bool = False) -> Array | None:
         """Add every parameter's gradient to its `.grad`; return dx, the gradient of the input, for `dy` of the logits.
@@ -106,7 +112,28 @@ class AlexNet(Layer):
         is dropped on the way, as in torch; with retain_graph=True it stays, and backward may be called again.
         """
         dy = as_array(dy, "model: dy")
-        return self.hooked_gradient(Sequential(self._parts()).backward(dy, input_grad, retain_graph), dy)
+        running = self._running or Sequential(self._parts())
+        return self.hooked_gradient(running.backward(dy, input_grad, retain_graph), dy)
+
+    @property
+    def towers(self) -> int:
+        """1; or 2, to run a grouped network as two halves that exchange what figure 2 of the paper says (towers.py).
+
+        The weights, their names and what comes out stay the same, to rounding. Plans run the grouped network.
+        Setting it raises ArgumentError for a network without two towers.
+        """
+        return self._towers
+
+    @towers.setter
+    def towers(self, towers: int) -> None:
+        number = arguments.integer("model", "towers", towers, 1, 2)
+        self._running = Towers(self._parts()) if number == 2 else None
+        self._towers = number
+
+    @property
+    def exchanged_bytes(self) -> int:
+        """What crossed between the towers in the last forward, and in the backward after it; 0 without towers."""
+        return 0 if self._running is None else self._running.crossed
 
     def as_network(self, size: int | None = None) -> Network:
         """The network as plain data, in testing, for input of `size` x `size`: what other programs' files are made of.

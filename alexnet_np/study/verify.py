@@ -25,6 +25,7 @@ import numpy as np
 from alexnet_np import arguments
 from alexnet_np.backend import current_backend
 from alexnet_np.device import Array, beside, to_cpu
+from alexnet_np.errors import ArgumentError
 from alexnet_np.layers import Conv2d, Layer, MaxPool2d, ReLU
 from alexnet_np.models import AlexNet, check_model
 from alexnet_np.study.torch_net import Arrays, TorchNet, import_torch, import_torchvision, torch_module
@@ -121,6 +122,8 @@ def verify(model: AlexNet, x: Any, seed: int = 0, advance: Callable[[int], objec
     """
     x = check_model("verify", model).check_input(x)
     seed = arguments.seed("verify", seed)
+    if model.towers > 1:
+        raise ArgumentError("verify: torch has no towers to compare with; set model.towers = 1 for the grouped network")
     dtype = str(model.dtype)
     winograd = dtype == "float32" and (model.backend or current_backend(x)) == "numba"
     with _borrowed(model):
