@@ -119,7 +119,7 @@ def test_on_the_gpu_steps_are_planned_by_size_of_batch(rule: str) -> None:
         steppers = []
         for model, backend in zip(models, ("cuda", "cupy"), strict=True):
             optimizer = anp.SGD(model.named_parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4, rule=rule)
-            steppers.append(Stepper(model, optimizer, backend, 5, (67, 67), 0.1))
+            steppers.append(Stepper(model, optimizer, backend, 5, 0.1))
         assert [stepper.engine for stepper in steppers] == ["plan", "eager"]
         rng = np.random.default_rng(0)
         for count in (5, 3, 5):

@@ -46,6 +46,9 @@ ValidationLimit = Annotated[
 ]
 Validation = Annotated[float, option("validation", DATA, "Share of a folder held out, if it has no train/ and val/.")]
 Augmentation = Annotated[str, option("augmentation", DATA)]
+AugmentationOfHead = Annotated[
+    str | None, option("augmentation", DATA, show_default="crop, or none where --freeze features is")
+]
 Strict = Annotated[bool, option("strict", DATA, "Refuse pictures that cannot be read, instead of leaving them out.")]
 LikeTorchvision = Annotated[bool, option("like_torchvision", DATA, "Clip 16-bit pictures at 255, instead of scaling.")]
 ImageSize = Annotated[
@@ -180,7 +183,7 @@ def finetune(
     preset: WhatTheyAreOf = None,
     validation: Validation = Config.validation,
     validation_limit: ValidationLimit = Config.validation_limit,
-    augmentation: Augmentation = "crop",
+    augmentation: AugmentationOfHead = None,
     strict: Strict = False,
     like_torchvision: LikeTorchvision = False,
     max_pixels: MaxPixels = None,
@@ -212,7 +215,7 @@ def finetune(
 
     Examples:
       alexnet finetune flowers/ --out runs/flowers
-      alexnet finetune flowers/ --out runs/flowers --freeze features --epochs 5
+      alexnet finetune flowers/ --out runs/flowers --freeze features --epochs 50
       alexnet finetune roses/ --out runs/roses --weights runs/flowers
     """
     start(context, dataset="folder", new_head=True, initialisation="torch")
@@ -225,6 +228,8 @@ def start(context: typer.Context, **fixed: Any) -> None:
     settings = {name: options[name] for name in names if name in options} | fixed
     settings = starting_from_random(settings) if settings["weights"] == "random" else settings
     settings["freeze"] = tuple(settings["freeze"])
+    if settings["augmentation"] is None:
+        settings["augmentation"] = augmentation_for(settings["freeze"])
     if settings["data"] is not None:
         settings["data"] = str(Path(settings["data"]).resolve())
     # By the enum's name, because Typer brings a copy of click of its own.
@@ -246,6 +251,17 @@ def start(context: typer.Context, **fixed: Any) -> None:
     for notice in trainer.notices:
         show.note(f"alexnet: {notice}")
     finish(trainer, out, options["tensorboard"], as_json)
+
+
+def augmentation_for(freeze: tuple[str, ...]) -> str:
+    """Random crops; none where the features are frozen, which are then computed once instead of in every epoch."""
+    if not any("features".startswith(prefix) for prefix in freeze):
+        return "crop"
+    show.note(
+        "alexnet: the features are frozen, so they are computed once and pictures are taken as they are; "
+        "--augmentation crop crops at random and computes them every time"
+    )
+    return "none"
 
 
 def starting_from_random(settings: dict[str, Any]) -> dict[str, Any]:
@@ -288,7 +304,7 @@ def finish(trainer: Trainer, out: Path, tensorboard: bool, as_json: bool) -> Non
 
 
 def print_event(event: dict[str, Any]) -> None:
-    if event["kind"] != "validation":
+    if event["kind"] not in ("validation", "gathering"):
         print(json.dumps(event), flush=True)
 
 

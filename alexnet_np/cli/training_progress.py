@@ -33,6 +33,7 @@ class ProgressBar:
             speed_estimate_period=SPEED,
         )
         self.task = self.bar.add_task("", total=None)
+        self.gathering = self.bar.add_task("computing features, once", total=None, visible=False)
         self.validation = self.bar.add_task("validating", total=None, visible=False)
 
     def __enter__(self) -> ProgressBar:
@@ -50,6 +51,9 @@ class ProgressBar:
         elif event["kind"] == "batch":
             words = show.fitting(describe(event, self.epochs), self.room)
             self.bar.update(self.task, description=words, completed=event["step"])
+        elif event["kind"] == "gathering":
+            at = {"completed": event["image"], "total": event["images"]}
+            self.bar.update(self.gathering, **at, visible=event["image"] < event["images"])
         elif event["kind"] == "validation":
             if event["batch"] == 1:
                 self.bar.reset(self.validation, total=event["batches"], visible=True)

@@ -15,9 +15,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from alexnet_np import arguments
@@ -108,6 +110,7 @@ class Trainer:
         self._listeners = list(listeners)
         with locked(self.folder), use_backend(self.config.backend), stop_requests() as stop:
             self._begin()
+            self._gather_features(stop)
             while self.run.at.epoch < self.config.epochs:
                 images_per_second = self._train_epoch(stop)
                 self._finish_epoch(stop, images_per_second)
@@ -141,6 +144,23 @@ class Trainer:
             self.save()
             self._begun = True
 
+    def _gather_features(self, stop: StopRequest) -> None:
+        """Where the layers before the classifier are frozen: see Run.gather_features."""
+        begun = time.perf_counter()
+
+        def tell(done: int, images: int) -> None:
+            if stop.asked:
+                self._stop()
+            self._tell({"kind": "gathering", "image": done, "images": images})
+
+        if self.run.network is self.run.model and self.run.gather_features(self._features, tell):
+            self._report({"kind": "features", "step": self.run.at.step, "seconds": time.perf_counter() - begun})
+
+    @property
+    def _features(self) -> Path | None:
+        """Where features that are computed once lie while the run goes on."""
+        return None if self.folder is None else self.folder / "features"
+
     def _train_epoch(self, stop: StopRequest) -> float:
         """The batches of this epoch that are still to do; returns images a second."""
         run, loader = self.run, self.run.train_batches
@@ -160,7 +180,7 @@ class Trainer:
         """Validate, report, and save with the position at the start of the next epoch."""
         run, loader = self.run, self.run.train_batches
         data_wait = loader.waited / loader.elapsed if loader.elapsed else 0.0
-        figures = run.finish_epoch(evaluate(run.model, self._validation(stop), len(run.task.classes)))
+        figures = run.finish_epoch(evaluate(run.network, self._validation(stop), len(run.task.classes)))
         self.last = {**figures, "images_per_second": images_per_second, "data_wait": data_wait}
         broken = what_looks_broken(figures, len(run.task.classes), self.config.lr)
         if broken is not None:
@@ -190,6 +210,8 @@ class Trainer:
                 raise CheckpointError(
                     f"{path}: cannot be saved: {one_line(error)}; mend that, then --resume"
                 ) from error
+        if self._features is not None:
+            shutil.rmtree(self._features, ignore_errors=True)
         self._report({**self.last, "kind": "end"})
 
     def _stop(self) -> None:

@@ -14,16 +14,20 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_np.data.dataset import Dataset
+from alexnet_np.data.loader import Loader
 from alexnet_np.device import Array
 from alexnet_np.errors import AlexNetError, CheckpointError
 from alexnet_np.layers import Dropout
+from alexnet_np.models import AlexNet
 from alexnet_np.threads import get_num_threads
+from alexnet_np.training import features
 from alexnet_np.training.building import build_model, build_optimizer, build_schedule
 from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import Evaluation
 from alexnet_np.training.metrics import Event
 from alexnet_np.training.schedules import ReduceLROnPlateau
-from alexnet_np.training.stepping import Stepper
+from alexnet_np.training.stepping import PLAN, Stepper
 from alexnet_np.training.task import loaders, open_task
 
 EXPLODED = 1000  # times the loss of guessing: no input makes a network that learns so sure of what is wrong
@@ -63,8 +67,8 @@ class Run:
         self.at, recipe = Position(), self.task.recipe
         self.model.check_size((1, recipe.channels, recipe.crop, recipe.crop))  # now, not when the run has begun
         most = min(config.batch_size, len(self.task.train.targets))
-        size = (recipe.crop, recipe.crop)
-        self._stepper = Stepper(self.model, self.optimizer, config.backend, most, size, config.label_smoothing)
+        self.network: AlexNet = self.model  # what batches go through
+        self._stepper = Stepper(self.model, self.optimizer, config.backend, most, config.label_smoothing)
         self.notices = list(self.task.notices)
         if saved is not None:
             self._restore(*saved)
@@ -97,6 +101,36 @@ class Run:
     def engine(self) -> str:
         """Who computes its steps, "plan" or "eager"."""
         return self._stepper.engine
+
+    def gather_features(self, folder: Path | None, tell: features.Tell) -> bool:
+        """Compute the features of every image now, once, where each epoch would compute the same and there is room.
+
+        They lie in `folder`, or in memory where that is None. From then on batches are rows of features, in the order
+        in which the images would come, and the network is its classifier. Returns whether it was done.
+        """
+        if not features.are_constant(self.model, self.config.augmentation):
+            return False
+        images = len(self.task.train.targets) + len(self.task.validation.targets)
+        count = features.count_features(self.model, self.train_batches.augment.shape)
+        if not features.has_room(images, count, self.model.dtype.itemsize, folder):
+            return False
+        like, parts = self.validation_batches, (self.task.train, self.task.validation)  # both without augmentation
+        rows = features.gather_all(self.model, parts, like, self.engine == PLAN, folder, tell)
+        self._train_on(rows[0], rows[1], count)
+        return True
+
+    def _train_on(self, train: np.ndarray, validation: np.ndarray, count: int) -> None:
+        """Batches of these rows from now on."""
+
+        def loader(rows: np.ndarray, part: Dataset, **more: Any) -> Loader:
+            dataset, augment = features.Rows(rows, part.targets, list(part.classes)), features.AsItIs((count, 1, 1))
+            more |= {"workers": 1, "dtype": self.config.dtype}
+            return Loader(dataset, self.config.batch_size, augment=augment, **more)
+
+        self.train_batches = loader(train, self.task.train, shuffle=True, seed=self.config.seed)
+        self.validation_batches = loader(validation, self.task.validation)
+        self.network = features.Head(self.model, count)
+        self._stepper = self._stepper.of(self.network)
 
     def _check(self, loss: float) -> None:
         guessing, initialisation = math.log(len(self.task.classes)), self.config.initialisation

@@ -24,7 +24,7 @@ class Done(NamedTuple):
 
 
 class Stepper:
-    """Steps of `model` by `optimizer`, on batches of at most `batch_size` images of `size`."""
+    """Steps of `model` by `optimizer`, on batches of at most `batch_size` images."""
 
     def __init__(
         self,
@@ -32,11 +32,10 @@ class Stepper:
         optimizer: SGD,
         backend: str,
         batch_size: int,
-        size: tuple[int, int],
         label_smoothing: float = 0.0,
     ) -> None:
         self.model, self.optimizer, self.backend = model, optimizer, backend
-        self.batch_size, self.size, self.label_smoothing = batch_size, size, label_smoothing
+        self.batch_size, self.label_smoothing = batch_size, label_smoothing
         self._plans: dict[int, Any] = {}  # by size of batch
 
     @property
@@ -44,6 +43,10 @@ class Stepper:
         """Who computes the next step. One whole run is computed by one."""
         planned = self.backend not in ARRAYS and self.model.dtype == np.float32 and not hooked(self.model)
         return PLAN if planned else EAGER
+
+    def of(self, part: AlexNet) -> Stepper:
+        """The same for a network that is a part of this one's."""
+        return Stepper(part, self.optimizer, self.backend, self.batch_size, self.label_smoothing)
 
     def __call__(self, x: np.ndarray, target: np.ndarray, check: Callable[[float], None]) -> Done:
         """`check` sees the loss and may raise; layer by layer before anything is updated, in a plan after it."""
@@ -54,7 +57,7 @@ class Stepper:
         most = len(x) if on_gpu(x) else self.batch_size  # a CUDA graph is of one size of batch
         if most not in self._plans:
             self._plans[most] = compile_training(
-                self.model, self.optimizer, most, self.size, label_smoothing=self.label_smoothing
+                self.model, self.optimizer, most, x.shape[2:], label_smoothing=self.label_smoothing
             )
         plan = self._plans[most]
         loss = float(plan(x, target))
