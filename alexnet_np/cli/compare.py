@@ -146,21 +146,38 @@ def _parting(pair: Pair | None) -> str:
     return f"They part at {pair.name}: {_number(pair.difference)} of the largest value."
 
 
+KINDS = {"Conv2d": "conv", "LocalResponseNorm": "norm", "MaxPool2d": "pool", "Linear": "dense"}
+KINDS |= {"AdaptiveAvgPool2d": "mean", "AvgPool2d": "mean", "Sigmoid": "sigm."}
+
+
 def pairs_table(compared: Compared) -> show.Table:
     """Layer by layer; the first place where they part is bold."""
-    heads = "layer", "type", "A", "B", ">mean\nA", ">\nB", ">std\nA", "> \nB", ">weights", ">differ"
-    table = show.table(*heads, spare=["mean\nA", "\nB", "weights", "type", "std\nA", " \nB"], folds=["layer"])
+    heads = "layer", "", "A", "B", ">mean, A and B", ">std, A and B", ">weights", ">differ"
+    table = show.table(*heads, spare=["mean, A and B", "weights", "std, A and B"], folds=["layer"])
     for pair in compared.pairs:
-        kind = next(step.type for step in (pair.a, pair.b) if step is not None)
-        if kind in ("Conv2d", "Linear", "AdaptiveAvgPool2d"):
+        steps = [step for step in (pair.a, pair.b) if step is not None]
+        if steps[0].type in ("Conv2d", "Linear", "AdaptiveAvgPool2d"):
             table.add_section()
         shapes = ["-" if step is None else show.shape(step.shape) for step in (pair.a, pair.b)]
-        means = ["" if step is None else f"{step.mean:.4g}" for step in (pair.a, pair.b)]
-        spreads = ["" if step is None else f"{step.std:.4g}" for step in (pair.a, pair.b)]
-        numbers = ["" if number is None else _number(number) for number in (pair.weights, pair.difference)]
+        means, spreads = ([getattr(step, name) for step in steps] for name in ("mean", "std"))
+        weights = "" if pair.weights is None else _number(pair.weights)
         style = "bold" if pair is compared.parting else ""
-        table.add_row(pair.name, kind, *shapes, *means, *spreads, *numbers, style=style)
+        cells = _beside(pair, means), _beside(pair, spreads), weights, _apart(pair)
+        table.add_row(pair.name, KINDS.get(steps[0].type, steps[0].type), *shapes, *cells, style=style)
     return table
+
+
+def _beside(pair: Pair, numbers: list[float]) -> str:
+    """A's and B's in columns of their own."""
+    cells = [f"{number:.4g}" for number in numbers]
+    cells = ["-", *cells] if pair.a is None else [*cells, "-"] if pair.b is None else cells
+    return f"{cells[0]:>9} {cells[1]:>9}"
+
+
+def _apart(pair: Pair) -> str:
+    if pair.difference is not None:
+        return _number(pair.difference)
+    return "shapes" if pair.a is not None and pair.b is not None else "alone"
 
 
 def _number(difference: float) -> str:
