@@ -17,6 +17,7 @@ from alexnet_np.study.receptive_field import unit_centres
 from alexnet_np.study.units import check_layer
 
 ACTIVATIONS = (ops.relu, tanh, sigmoid)
+POOLS = (ops.max_pool2d, ops.avg_pool2d)
 PLACED = ("centres", "cv2", "units")
 
 
@@ -61,7 +62,7 @@ class GradCam(Method):
                 raise ArgumentError(f"grad_cam: {self.layer} is no layer of maps before {target}")
             return self.layer
         made_by = {name: unit.places[name].layer.op for name in unit.names}
-        pools = [i for i, name in enumerate(unit.names) if made_by[name] is ops.max_pool2d]
+        pools = [i for i, name in enumerate(unit.names) if made_by[name] in POOLS]
         before = unit.names[: max(pools, default=0)]
         found = [name for name in before if made_by[name] in ACTIVATIONS and name in earlier]
         if not found:
