@@ -169,6 +169,22 @@ def numpys_blas() -> list[Any]:
     return [pool for pool in pools if pool.user_api == "blas" and "torch" not in (pool.filepath or "")]
 
 
+@contextmanager
+def blas_alone() -> Iterator[None]:
+    """Inside the `with`, NumPy's BLAS runs on one thread, in all of this process: where others keep the cores busy.
+
+    Its threads wait for each other at every step, and one that has to wait for a core makes all of them wait.
+    """
+    before = [(library, library.num_threads) for library in numpys_blas()]
+    try:
+        for library, _ in before:
+            library.set_num_threads(1)
+        yield
+    finally:
+        for library, count in before:
+            library.set_num_threads(count)
+
+
 def describe_blas() -> str:
     """The library that NumPy calls, its version, and how many threads it uses where that can be asked."""
     build: dict[str, Any] = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index, call-overload, assignment]

@@ -78,6 +78,15 @@ def test_results_do_not_depend_on_the_number_of_threads(restored):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(a).max())
 
 
+def test_the_blas_alone_and_then_as_it_was(restored):
+    threads.set_num_threads(threads.limit())
+    with pytest.raises(KeyError), threads.blas_alone():
+        assert threads.numpys_blas() and all(pool.num_threads == 1 for pool in threads.numpys_blas())
+        assert threads.get_num_threads() == threads.limit()
+        raise KeyError
+    assert all(pool.num_threads == threads.limit() for pool in threads.numpys_blas())
+
+
 def test_the_blas_is_named():
     build = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     assert threads.describe_blas().startswith(f"{build['name']} {build['version']}")

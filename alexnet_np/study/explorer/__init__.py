@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from alexnet_np.study.explorer.layers import describe_layers
 from alexnet_np.study.explorer.tensors import Tensors
 from alexnet_np.study.timing import time_layers
 from alexnet_np.study.units import activations
-from alexnet_np.threads import get_num_threads
+from alexnet_np.threads import blas_alone, get_num_threads
 
 SCRIPTS = (
     "tensors", "arithmetic", "colour", "elements", "network", "picture", "overlay", "about", "thumbnails", "layer",
@@ -37,6 +38,7 @@ SCRIPTS = (
 )  # fmt: skip
 ORDER = {"L": [0], "RGB": [0, 1, 2], "BGR": [2, 1, 0]}  # the picture's channel that is the input's
 RUNS = 3  # of which a layer's time is the median
+LONG = 0.4  # seconds: of a network that takes longer, or on a machine so busy, one run has to do
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,19 @@ def measure(subject: Subject) -> tuple[dict[str, Array], dict[str, float]]:
     H, W, C = subject.pixels.shape
     x = normalise(subject.pixels, subject.recipe, np.empty((C, H, W), np.float32))
     x = array_module(next(model.parameters()).data).asarray(x)
-    seconds = {row.name: row.seconds for row in time_layers(model, x[None], runs=RUNS)}
-    return activations(model, x), seconds
+    start = perf_counter()
+    values = activations(model, x)
+    runs = RUNS if perf_counter() - start < LONG else 1
+    return values, {row.name: row.seconds for row in time_layers(model, x[None], runs=runs)}
 
 
 def describe(subject: Subject, values: dict[str, Array], seconds: dict[str, float], tensors: Tensors) -> dict[str, Any]:
     """All that the page says of one network and its picture; arrays go to `tensors`."""
     model, recipe = subject.model, subject.recipe
     layers = describe_layers(model, values, seconds, tensors)
+    number = int(values["softmax"].argmax())
+    with blas_alone():  # what was described is being packed
+        why = attributed(model, values["input"], number, subject.attributions, tensors)
     return {
         "preset": model.preset,
         "weights": subject.weights,
@@ -104,9 +111,7 @@ def describe(subject: Subject, values: dict[str, Array], seconds: dict[str, floa
         "parameters": sum(layer["parameters"] for layer in layers),
         "macs": sum(layer["macs"] for layer in layers),
         "layers": layers,
-        "attributions": attributed(
-            model, values["input"], int(values["softmax"].argmax()), subject.attributions, tensors
-        ),
+        "attributions": why,
     }
 
 
