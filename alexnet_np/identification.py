@@ -74,7 +74,7 @@ def judge(contents: Contents) -> Verdict:
     possible = {name: found for name, found in sizes.items() if name not in excluded}
     if contents.steps:
         order = ", ".join(each.kind for each in contents.steps if each.kind != "dropout")
-        why.append(f"layers: {order}" if possible else "layers: those of no preset of these shapes")
+        why.append(f"layers: {order}" + ("" if possible else ": those of no preset of these shapes"))
         why += [f"not {name}: {reason}" for name, reason in excluded.items()]
     for evidence in (_by_input, _by_program, _by_structure):
         if len(possible) > 1:
@@ -123,6 +123,11 @@ def _open(verdict: Verdict, preset: str | None) -> str:
         return f"weights of {either(found)}, not of {preset}: leave the preset open (None)"
     if verdict.possible:
         return f"weights of {either(verdict.possible)}, and {verdict.why[-1]}: name the preset"
+    if verdict.excluded:
+        return (
+            f"of no known network, at any width: with the shapes of {either(verdict.excluded)}, but no one's layers; "
+            "`alexnet weights inspect` says why not, and anp.weights.read gives the numbers alone"
+        )
     return f"of no known network, at any width: {'; '.join(verdict.why)}"
 
 

@@ -1,7 +1,7 @@
 """Which network: built by its preset's name, or whatever the weights of a file, a run or a mapping are of.
 
 alexnet("paper", ...)            the network, from its record in presets.py
-alexnet(None, weights="x.npz")   the one that the file says, or that the shapes in it show
+alexnet(None, weights="x.npz")   the one that the file says, or that the evidence in it shows
 preprocess(image, model=model)   its input
 identify(weights)                the same without building it: a Description
 """
@@ -42,8 +42,8 @@ def alexnet(
     """Build a network. It starts in training mode, as torch's modules do: call `.eval()` to switch dropout off.
 
     `preset`: a name in PRESETS: "torchvision", "paper", "krizhevsky145", "bvlc", "caffenet", "onnx", "d2l" or "lenet5".
-    None: whatever the weights are of, as their file says (every one that was written here does) or as their shapes
-    show; then the sizes and all that was changed in the network come with them.
+    None: whatever the weights are of, as their file says (every one that was written here does) or as its evidence
+    shows; then the sizes and all that was changed in the network come with them.
     `weights`: None (seeded random), a published name ("IMAGENET1K_V1", or torchvision's member of it), a file, the
     folder of a run of `alexnet train`, or a mapping name -> array. Prefixes, containers and what else is in them do not
     matter (weights/finding.py).

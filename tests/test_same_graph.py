@@ -17,6 +17,7 @@ pytest.importorskip("torch")  # whose files stand beside those that are written 
 import weight_formats as files  # noqa: E402
 
 import alexnet_np as anp  # noqa: E402
+from alexnet_np.errors import WeightsError  # noqa: E402
 
 ALLOWED = 1e-5  # of the largest logit, in float32
 WIDTHS = [1 / 8, pytest.param(1.0, marks=pytest.mark.slow)]
@@ -78,6 +79,18 @@ def test_onnx_runtime_on_the_zoos_graph(tmp_path, state, preset):
     model = anp.alexnet(None, weights=path).eval()
     assert (model.preset, round(model.described().width, 6)) == (preset, round(width, 6))
     close(model(x), want)
+
+
+def test_the_zoos_caffenet_is_no_preset(tmp_path, state):
+    """Caffe's order at 224, pooling that counts by floor: another function than caffenet, which takes its numbers."""
+    numbers, width = state
+    path = zoo(tmp_path / "zoo.onnx", numbers, 224, pools_first=True)
+    with pytest.raises(WeightsError, match="shapes of paper, .* or onnx, but no one's layers"):
+        anp.alexnet(None, weights=path)
+    with pytest.raises(WeightsError, match="not of caffenet: layer 1: maps of 26x26, not 27x27, from 54x54"):
+        anp.alexnet("caffenet", weights=path, width=None)
+    model = anp.alexnet("caffenet", weights=anp.weights.read(path), width=width)
+    np.testing.assert_array_equal(model.features[0].weight.data, numbers["features.0.weight"])
 
 
 CONV = 'layer {{ name: "{0}" type: "Convolution" bottom: "{1}" top: "{0}" convolution_param {{ {2} }} }}'

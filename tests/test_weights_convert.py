@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import alexnet_np as anp
-from alexnet_np.errors import MissingPackageError, WeightsError
+from alexnet_np.errors import DtypeError, MissingPackageError, WeightsError
 from alexnet_np.weights import fitting
 from alexnet_np.weights.formats import npz_file
 
@@ -148,5 +148,7 @@ def test_inspect(tmp_path):
     assert contents.parameters == 8
 
 
-def test_shape_of_lists_and_scalars():
-    assert fitting.match({"w": [[1, 2, 3]], "b": 1.0}, {"w": (1, 3), "b": ()}) == ([], [])
+def test_a_scalar_has_a_shape_and_a_list_is_no_array():
+    assert fitting.match({"b": np.float64(1)}, {"b": ()}) == ([], [])
+    with pytest.raises(DtypeError, match="w must be an array, got list"):
+        fitting.match({"w": [[1, 2, 3]]}, {"w": (1, 3)})

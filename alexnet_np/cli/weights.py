@@ -166,7 +166,7 @@ def inspect(
     console.print(table)
     console.print()
     for words in seen.words():
-        console.print(Padding(words.lstrip(), (0, 0, 0, len(words) - len(words.lstrip()))))
+        console.print(Padding(words.lstrip(), (0, 0, 0, len(words) - len(words.lstrip())), expand=False))
     if seen.norms:
         console.print()
         console.print(_norms(seen))
