@@ -184,6 +184,14 @@ anp.study.explain(model, big, "features.99", 0)  ->  did you mean
     anp.study.explain(model, big, "features.0", (0, 0, 0))
 anp.study.explain(model, big, "features.0", "a")  ->  in whole numbers
     anp.study.explain(model, big, "features.0", (0, 0, 0))
+anp.study.attribution(model, big, 3, "salience")  ->  did you mean saliency
+    anp.study.attribution(model, big, 0, "saliency")
+anp.study.attribution(model, big, 0, "occlusion", size=3)  ->  it takes window, stride, baseline
+    anp.study.attribution(model, big, 0, "occlusion", window=32, stride=32)
+anp.study.attribution(model, big, ("features.0", 0))  ->  an index is map,row,column
+    anp.study.attribution(model, big, ("features.0", (0, 0, 0)))
+anp.study.attribution(model, big, 99999)  ->  is outside its shape
+    anp.study.attribution(model, big, 0)
 anp.study.receptive_field(model, "features.0", (0, 0, 0), None)  ->  size must be an int or a pair
     anp.study.receptive_field(model, "features.0", (0, 0, 0), 64)
 anp.preprocess(3)  ->  give an image as a path

@@ -136,6 +136,14 @@ FUNCTIONS = {
     "compile": (of_model(anp.compile), (None, 1), "outputs exact size precision"),
     "compile_training": (training, (None, None, 1), "size label_smoothing precision"),
     "explain": (of_model(anp.study.explain), (None, IMAGE, "features.0", 0), ""),
+    **{
+        f"attribution {name}": (of_model(anp.study.attribution), (None, IMAGE, 0, name), f"tick {options}")
+        for name, options in [
+            ("saliency", ""), ("guided_backprop", ""), ("deconvnet", ""), ("grad_cam", "layer placed"),
+            ("occlusion", "window stride baseline"), ("smooth_grad", "samples noise seed"),
+            ("integrated_gradients", "steps baseline"),
+        ]
+    },
     "receptive_field": (of_model(anp.study.receptive_field), (None, "features.0", 0, 64), ""),
     "SGD": (
         anp.SGD, ([("w", layers.Linear(2, 2, seed=0).weight)], 0.1),

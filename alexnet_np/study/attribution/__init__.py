@@ -72,6 +72,7 @@ def attribution(
     """
     made = make_method(method, settings)
     check_model("attribution", model)
+    arguments.function("attribution", "tick", tick)
     x = as_array(x, "attribution: x")
     batch = model.check_input(x[None] if x.ndim == 3 else x)
     unit = find_unit(model, batch, target, made)
