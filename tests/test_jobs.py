@@ -16,7 +16,7 @@ from PIL import Image
 
 import alexnet_np as anp
 from alexnet_np import jobs, threads
-from alexnet_np.jobs import choosing, parts
+from alexnet_np.jobs import choosing, embedding, parts
 
 CAT = Path(anp.__file__).parent / "assets" / "cat.jpg"
 COUNT = 40
@@ -248,7 +248,7 @@ def test_vectors_in_every_format(model, files, tmp_path, small_parts, ending):
     assert (done.features, done.kept) == (256, 0)
     assert (vectors.dtype, vectors.shape) == (np.float32, (38, 256))
     np.testing.assert_allclose(vectors, embeddings(model, names), rtol=1e-4, atol=1e-6)
-    assert {path.name for path in tmp_path.iterdir()} <= {out.name, f"{out.name}.txt"}
+    assert {path.name for path in tmp_path.iterdir()} <= {out.name, f"{out.name}.txt", f"{out.name}.done.json"}
 
 
 def stop_after(images):
@@ -280,6 +280,29 @@ def test_what_was_stopped_goes_on_with_what_is_missing(model, files, tmp_path, s
     assert not list(tmp_path.glob("*.parts"))
 
 
+@pytest.mark.parametrize("ending", ["npz", "npy"])
+def test_what_is_finished_is_not_done_again(model, photographs, tmp_path, small_parts, monkeypatch, ending):
+    folder = shutil.copytree(photographs, tmp_path / "copy")
+    files, out = sorted(map(str, folder.iterdir())), tmp_path / f"v.{ending}"
+    first = jobs.embed(model, files, out, batch_size=4)
+    bits, seen = out.read_bytes(), []
+    with monkeypatch.context() as nothing:
+        nothing.setattr(embedding, "open_engine", None)
+        again = jobs.embed(model, files, out, resume=True, progress=seen.append)
+    assert (again.files, again.failures, again.features) == (first.files, first.failures, first.features)
+    assert again.kept == len(files) == sum(seen) and out.read_bytes() == bits
+    assert again.engine["engine"] == "none"
+
+    assert jobs.embed(model, files, out, batch_size=4).kept == 0, "without resume it is"
+    other = anp.alexnet("torchvision", width=1 / 16, num_classes=10, seed=6)
+    assert jobs.embed(other, files, out, resume=True).kept == 0
+    out.write_bytes(bits[:-1])
+    assert jobs.embed(other, files, out, resume=True).kept == 0
+    Image.new("RGB", (9, 9), "red").save(files[7])
+    assert jobs.embed(other, files, out, resume=True).kept == 0
+    assert jobs.embed(other, files, out, resume=True).kept == len(files)
+
+
 def test_parts_of_other_files_or_weights_are_done_again(model, photographs, tmp_path, small_parts):
     folder = shutil.copytree(photographs, tmp_path / "copy")
     files = sorted(map(str, folder.iterdir()))
@@ -298,6 +321,7 @@ def test_parts_of_other_files_or_weights_are_done_again(model, photographs, tmp_
     assert done.kept == 8
     np.testing.assert_allclose(read(out)[1], embeddings(model, read(out)[0]), rtol=1e-4, atol=1e-6)
 
+    out.unlink()
     kept(model)
     other = anp.alexnet("torchvision", width=1 / 16, num_classes=10, seed=6)
     assert jobs.embed(other, files, out, resume=True).kept == 0

@@ -98,7 +98,8 @@ def embed(
     """Images as vectors: the 4096 numbers of the last hidden layer.
 
     .npz and .parquet hold the files' names too; those of v.npy stand in v.npy.txt, a line each. What is done is kept in
-    OUT.parts until OUT is whole: stopped or killed, the same command with --resume does what is missing.
+    OUT.parts until OUT is whole: stopped or killed, the same command with --resume does what is missing; of what is
+    whole (OUT.done.json says of what it is) nothing.
     Files that cannot be read are passed over and listed at the end; then the exit code is 1.
 
     Examples:

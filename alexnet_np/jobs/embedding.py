@@ -61,7 +61,8 @@ def embed(
     """Write the vector of every image in `files` that can be read to `out`: .npy, .npz or .parquet (vectors.py).
 
     What is done stands in OUT.parts until `out` is whole; with `resume` only what is missing there, or was made of
-    other files or weights, is computed. A job of a single part keeps none. `backend`: see `choose`; `forget`: see
+    other files or weights, is computed; and nothing where `out` itself is of these files and weights, as OUT.done.json
+    says. A job of a single part keeps none of this. `backend`: see `choose`; `forget`: see
     `open_engine`; `progress` is told how many images more are done.
     Raises ArgumentError, MissingPackageError, BackendError; DataError where nothing can be written, or where OUT.parts
     is there without `resume`; Interrupted after Ctrl-C.
@@ -72,6 +73,9 @@ def embed(
     parts = Parts(out, identity_of(model, output, recipe_of(model)) if many else "")
     if parts.folder.exists() and not resume:
         raise DataError(f"{parts.folder}: holds what an earlier job has done; go on with --resume, or delete it")
+    if many and resume and (was := parts.finished(files)) is not None:
+        progress(len(files))
+        return already_there(files, *was)
     todo = [i for i, files in enumerate(pieces) if not (many and parts.has(i, files))]
     missing = sum(len(pieces[i]) for i in todo)
     kept = len(files) - missing
@@ -87,7 +91,11 @@ def embed(
         features = store.values(0).shape[1] if pieces else 0
         if names:
             write(out, Vectors(names, features, (store.values(i) for i in range(len(pieces)))))
-        parts.clear()
+        failures = [failure for _, bad in listed for failure in bad]
+        if many and names:
+            parts.finish(files, features, failures)
+        else:
+            parts.clear()
     except KeyboardInterrupt:
         done = sum(len(files) for i, files in enumerate(pieces) if many and parts.has(i, files))
         raise Interrupted(done, len(files), parts.folder) from None
@@ -95,8 +103,14 @@ def embed(
         if isinstance(error, DataError):
             raise
         raise DataError(f"{out}: cannot be written: {error.strerror or one_line(error)}") from error
-    failures = [failure for _, bad in listed for failure in bad]
     return Embedded(names, failures, features, kept, engine.described())
+
+
+def already_there(files: Sequence[str], features: int, failures: list[Failure]) -> Embedded:
+    """What an earlier job has written, where this one has nothing to do."""
+    bad = {failure.file for failure in failures}
+    nobody = {"engine": "none", "backend": "none", "why": "an earlier job has done it all", "workers": 0, "chunk": 0}
+    return Embedded([file for file in files if file not in bad], failures, features, len(files), nobody)
 
 
 class Memory:

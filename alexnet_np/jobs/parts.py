@@ -75,6 +75,37 @@ class Parts:
     def _identity(self, files: Sequence[str]) -> str:
         return hashlib.sha256(json.dumps([self.of, [[file, *stamp(file)] for file in files]]).encode()).hexdigest()
 
+    # When the result is whole: what it was made of, so that nobody makes it again.
+
+    @property
+    def record(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.done.json")
+
+    def _result(self) -> list[list[int]]:
+        """Size and time of the result, and of the names beside it where those have a file of their own."""
+        return [list(stamp(str(file))) for file in (self.out, self.out.with_name(f"{self.out.name}.txt"))]
+
+    def finish(self, files: Sequence[str], features: int, failures: Sequence[Failure]) -> None:
+        """Say that the result is there, of these files; then drop the parts."""
+        about = {"identity": self._identity(files), "result": self._result(), "features": features}
+        about["failures"] = [asdict(failure) for failure in failures]
+        with replacing(self.record) as temporary:
+            temporary.write_text(json.dumps(about), encoding="utf-8")
+        self.clear()
+
+    def finished(self, files: Sequence[str]) -> tuple[int, list[Failure]] | None:
+        """How long the vectors are and which files failed, where the result is there as `finish` left it."""
+        try:
+            about = json.loads(self.record.read_text(encoding="utf-8"))
+            same = about["identity"] == self._identity(files) and about["result"] == self._result()
+            return (
+                (about["features"], [Failure(**one) for one in about["failures"]])
+                if same and self.out.exists()
+                else None
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
 
 def stamp(file: str) -> tuple[int, ...]:
     """A file's size and time; nothing for one that cannot be asked."""
