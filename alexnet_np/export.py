@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from alexnet_np import identification
+from alexnet_np import arguments, identification
 from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.description import Description
-from alexnet_np.errors import ArgumentError, WeightsError
+from alexnet_np.errors import WeightsError
 from alexnet_np.identity import build, wanted_by
 from alexnet_np.models import AlexNet
 from alexnet_np.outline import steps_of
+from alexnet_np.presets import check_preset
 from alexnet_np.weights import finding, registry, seal, transforms
 from alexnet_np.weights.fitting import fit, kept
 from alexnet_np.weights.leaves import Contents
@@ -37,11 +37,11 @@ class Changes:
     dropout: str = "training"  # "testing": for a program whose dropout scales then
 
     def __post_init__(self) -> None:
-        choices = {"channels": ("RGB", "BGR", None), "trained_dropout": (*SCALED, None), "dropout": SCALED}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                words = " or ".join(filter(None, known))
-                raise ArgumentError(f"{name}: {getattr(self, name)!r}: choose {words}")
+        for name, known in {"channels": ("RGB", "BGR"), "trained_dropout": SCALED, "dropout": SCALED}.items():
+            if getattr(self, name) is not None or name == "dropout":
+                arguments.choice("convert", name, getattr(self, name), known)
+        for name in ("mean_inside", "dense"):
+            arguments.flag("convert", name, getattr(self, name))
 
 
 SCALED = ("training", "testing")
@@ -55,7 +55,7 @@ class Converted(NamedTuple):
 
 
 def convert(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Mapping[str, Any],
     target: str | os.PathLike[str],
     *,
     preset: str | None = None,
@@ -63,16 +63,19 @@ def convert(
     changes: Changes | None = None,
     opset: int = 17,
 ) -> Converted:
-    """Write the weights in `source`, a file or a published name, to `target`, in the format of its ending.
+    """Write the weights in `source`, a file, a published name or a mapping, to `target`, in the format of its ending.
 
     Where it is known of which network they are, they get its names, torchvision's, and what it is goes with them;
     otherwise names and numbers stay as they are. `preset` says it where several have the shapes, `part` which weights
     are meant where a file holds several. Raises WeightsError, MissingPackageError.
     """
     changes = changes or Changes()
-    with identification.contents_of(os.fspath(source)) as contents:
+    target = arguments.path("convert", "target", target)
+    if preset is not None:
+        check_preset(preset)
+    with identification.contents_of(source) as contents:
         contents = finding.only(contents, part)
-        said = _said(source, contents, preset, is_needed=Path(target).suffix in NETWORKS or changes != Changes())
+        said = _said(source, contents, preset, is_needed=target.suffix in NETWORKS or changes != Changes())
         if said is None:
             found = finding.mapping(contents)
             arrays = registry.numbers_of(contents, found.leaves)

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional as F  # noqa: E402
 
 import alexnet_np as anp  # noqa: E402
-from alexnet_np.errors import AlexNetError, ArgumentError, WeightsError  # noqa: E402
+from alexnet_np.errors import ArgumentError, ShapeError, WeightsError  # noqa: E402
 from alexnet_np.presets import PRESETS  # noqa: E402
 from alexnet_np.study.compare import compare  # noqa: E402
 from alexnet_np.study.differences import TITLES, effects  # noqa: E402
@@ -234,5 +234,11 @@ def test_files_runs_and_presets(tmp_path):
     assert found.a == f"bvlc, {tmp_path / 'a.npz'}" and found.parting.name == "features.0"  # which takes RGB
     with pytest.raises(WeightsError, match=r"a\.pth: neither a run's folder"):
         compare("bvlc", tmp_path / "a.pth", x)
-    with pytest.raises(AlexNetError):
-        compare("bvlc", "caffenet", x[:, :2])
+    with pytest.raises(ShapeError, match=r"x must be \(N,3,H,W\)"):
+        compare(a, "caffenet", x[:, :2])
+    with pytest.raises(ArgumentError, match="compare: b must be a model, a preset's name or weights, got None"):
+        compare(a, None, x)
+    with pytest.raises(ArgumentError, match="compare: seed must be an int"):
+        compare(a, "caffenet", x, seed="x")
+    with pytest.raises(ArgumentError, match="unknown preset 'vgg': choose one of"):
+        effects(a, x, like="vgg")

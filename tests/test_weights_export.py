@@ -99,7 +99,7 @@ def test_channels_turned_round_are_exact(tmp_path, model):
     said = fails("weights", "convert", tmp_path / "grey.npz", tmp_path / "w.npz", "--channels", "RGB")
     assert "a network of L input cannot take RGB" in said
     said = fails("weights", "convert", tmp_path / "bgr.npz", tmp_path / "w.npz", "--channels", "GRB")
-    assert "channels: 'GRB': choose RGB or BGR" in said
+    assert "convert: unknown channels 'GRB': choose one of RGB, BGR" in said
 
 
 def test_the_mean_goes_inside_where_that_is_exact(tmp_path, model):
@@ -137,7 +137,7 @@ def test_dropout_that_scales_in_testing(tmp_path, state):
         want = {name: array * np.float32(factor) if name in BEHIND else array for name, array in state.items()}
         same(dict(np.load(tmp_path / "out.npz")), want)
     said = fails("weights", "convert", tmp_path / "w.npz", tmp_path / "out.npz", "--dropout", "never", "-p", "bvlc")
-    assert "dropout: 'never': choose training or testing" in said
+    assert "convert: unknown dropout 'never': choose one of training, testing" in said
 
 
 BEHIND = ("classifier.3.weight", "classifier.6.weight")

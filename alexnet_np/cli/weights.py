@@ -12,7 +12,7 @@ from rich.padding import Padding
 from alexnet_np import export, inspection
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Json
-from alexnet_np.presets import check_preset, preset_of_weights
+from alexnet_np.presets import preset_of_weights
 from alexnet_np.text import several
 from alexnet_np.weights import registry
 from alexnet_np.weights.fitting import check_finite
@@ -121,8 +121,6 @@ def convert(
       alexnet weights convert alexnet-owt-7be5be79.pth alexnet.safetensors
       alexnet weights convert bvlc_alexnet.caffemodel bvlc.onnx --channels RGB
     """
-    if preset is not None:
-        check_preset(preset)
     changes = export.Changes(channels, mean_inside, dense, trained_dropout, dropout)
     made = export.convert(source, target, preset=preset, part=part, changes=changes, opset=opset)
     parameters = sum(array.size for array in made.arrays.values())

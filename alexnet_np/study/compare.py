@@ -9,14 +9,17 @@ A difference is max |b - a| / max |a|.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from enum import Enum
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from alexnet_np import arguments
 from alexnet_np.device import Array, beside, to_cpu
 from alexnet_np.identity import alexnet, preprocess, recipe_of
 from alexnet_np.layers import Conv2d, Dropout, Flatten, Identity, Layer, Linear, WeightedLayer, no_grad
@@ -29,6 +32,7 @@ from alexnet_np.text import html_table
 from alexnet_np.weights.comparing import differences
 
 SILENT = (Dropout, Identity, Flatten)  # which change no number in testing
+KINDS = (AlexNet, str, os.PathLike, Mapping, Enum)  # what may be compared
 TOLERANCE = 1e-4  # of the largest value: two backends, or a plan, differ by less
 
 
@@ -91,6 +95,9 @@ def compare(a: Any, b: Any, x: Any, seed: int = 0) -> Compared:
     which both are given as it is.
     Raises what `alexnet`, `preprocess` and the models raise.
     """
+    seed = arguments.seed("compare", seed)
+    for name, what in (("a", a), ("b", b)):
+        arguments.instance("compare", name, what, KINDS, "a model, a preset's name or weights")
     return beside_each_other(*sides(a, b, partial(load, seed=seed)), x)
 
 

@@ -24,7 +24,7 @@ from alexnet_np.errors import ArgumentError
 from alexnet_np.layers import Conv2d, Dropout, Identity, LocalResponseNorm, MaxPool2d
 from alexnet_np.models import AlexNet, check_model
 from alexnet_np.ops.local_response_norm import find_geometry
-from alexnet_np.presets import PRESETS
+from alexnet_np.presets import PRESETS, check_preset
 from alexnet_np.study.toggles import EDGES, Net, Run, Toggle, across, letter, segments, toggles
 
 TITLES = {
@@ -59,6 +59,8 @@ def effects(model: AlexNet, x: Any, like: str | None = None) -> list[Effect]:
     what the model raises for a wrong x.
     """
     check_model("effects", model)
+    if like is not None:
+        check_preset(like)
     own, found = traits([layer for _, layer in model.leaves()], model.described().preprocessing), []
     if not own:
         count = sum(isinstance(layer, Conv2d) for _, layer in model.leaves())
