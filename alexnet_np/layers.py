@@ -288,6 +288,8 @@ class Dropout(Layer):
     def __init__(self, p: float = 0.5, seed: int = 0) -> None:
         super().__init__()
         self.p, self.seed, self.calls = arguments.number("Dropout", "p", p, 0, 1), arguments.seed("Dropout", seed), 0
+        self.row = 0  # of the batch that x's first row is, where x is a part of one
+        self.columns: tuple[int, int] | None = None  # likewise: the first of x's features, and how many there are
 
     def arguments(self) -> dict[str, Any]:
         return {"p": self.p}
@@ -297,7 +299,10 @@ class Dropout(Layer):
             return self.op.forward(x, p=self.p, training=False)
         seed = (self.seed & 0xFFFFFFFF) << 32 | self.calls & 0xFFFFFFFF
         self.calls += 1
-        return self.op.forward(x, p=self.p, training=True, seed=seed)
+        if self.columns is None:
+            return self.op.forward(x, p=self.p, training=True, seed=seed, first=self.row * math.prod(x.shape[1:]))
+        mask = ops.dropout.columns_of_mask(x, self.p, seed, self.row, self.columns)
+        return self.op.forward(x, p=self.p, training=True, mask=mask)
 
 
 class Flatten(Layer):

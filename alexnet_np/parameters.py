@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from alexnet_np import arguments
 from alexnet_np.device import Array, to_cpu
+from alexnet_np.hooks import HookHandle
 
 Shape = tuple[int, ...]
 
@@ -25,6 +27,7 @@ class Parameter(NDArrayOperatorsMixin):
         self.grad: Array | None = None
         self.requires_grad = True
         self.fan_in = fan_in  # inputs that one output sums over: what initialisation scales by
+        self._grad_hooks: dict[int, Callable[[Parameter], None]] = {}
 
     __hash__ = object.__hash__  # by identity, as torch's: == compares the numbers
 
@@ -57,6 +60,12 @@ class Parameter(NDArrayOperatorsMixin):
         """Add to `grad`, as torch does. The first gradient is kept as it is: ops return arrays of their own."""
         if gradient is not None:
             self.grad = gradient if self.grad is None else self.grad + gradient
+            for hook in tuple(self._grad_hooks.values()):
+                hook(self)
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Parameter], None]) -> HookHandle:
+        """Call hook(parameter) as soon as a backward has added to `grad`. Fused layers stay fused."""
+        return HookHandle(self._grad_hooks, hook, "register_post_accumulate_grad_hook")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = to_cpu(self.data)

@@ -46,9 +46,10 @@ def philox(counter: Any, key: tuple[int, int]) -> Any:
     return c0, c1, c2, c3
 
 
-def uniform(size: int, seed: int, stream: int = 0, xp: Any = np) -> Any:
-    """`size` float32 numbers in [0, 1), exact multiples of 2**-24; the same for every backend."""
-    blocks = xp.arange((size + 3) // 4, dtype=np.uint64)
+def uniform(size: int, seed: int, stream: int = 0, xp: Any = np, first: int = 0) -> Any:
+    """`size` float32 numbers in [0, 1), multiples of 2**-24, from number `first` on; the same on every backend."""
+    skipped = first % 4
+    blocks = xp.arange((skipped + size + 3) // 4, dtype=np.uint64) + np.uint64(first // 4)
     zero = xp.zeros_like(blocks)
     counter = (
         blocks & np.uint64(MASK),
@@ -56,7 +57,7 @@ def uniform(size: int, seed: int, stream: int = 0, xp: Any = np) -> Any:
         zero + np.uint64(stream & MASK),
         zero + np.uint64((stream >> 32) & MASK),
     )
-    words = xp.stack(philox(counter, (seed & MASK, (seed >> 32) & MASK)), axis=1).reshape(-1)[:size]
+    words = xp.stack(philox(counter, (seed & MASK, (seed >> 32) & MASK)), axis=1).reshape(-1)[skipped : skipped + size]
     return (words >> np.uint64(8)).astype(np.float32) * np.float32(2**-24)
 
 

@@ -29,6 +29,8 @@ from alexnet_np.kernels.cpu.memory import plain
 from alexnet_np.kernels.cpu.openblas import gemm
 from alexnet_np.ops.conv2d import TERMS, Geometry, Gradients, Needs
 
+PIECES = 8  # of the column matrix's rows for dweight: their number decides the last bits, so no thread count does
+
 
 @kernel
 def naive_compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> Array:
@@ -116,7 +118,7 @@ def input_gradient(dy: Array, shape: tuple[int, ...], filters: Array, geometry: 
 def weight_gradient(dy: Array, x: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
     dfilters = np.zeros(shape, x.dtype)
     with threads.parallel() as workers:
-        size = max(1, -(-shape[1] // -(-workers // geometry.groups)))
+        size = max(1, -(-shape[1] // PIECES))
         rows = rows_in_cache(size, geometry, x.itemsize)
         scratch = np.empty((workers, size * rows * geometry.output[1]), x.dtype)
         _weight_gradient(dy, x, windows_of(geometry), size, rows, scratch, dfilters)

@@ -4,12 +4,13 @@
 2. dU = Vᵀ·S summed over the tiles (n² products as in the forward, tiles where channels were); dweight = Gᵀ·dU·G once at
    the end. V is transformed from x a second time: keeping the forward's (463 MB for AlexNet at batch 128) costs more
    time in memory traffic than its arithmetic.
-3. dV = S·Uᵀ, and dx += B·dV·Bᵀ over tiles that overlap. An image's tiles are one thread's, so nobody else adds there.
+3. dV = S·Uᵀ, and dx += B·dV·Bᵀ over tiles that overlap. A channel's tiles of an image are one thread's, so nobody else
+   adds there.
    As a convolution of dy with the filters turned round, dx would need tiles of dy transformed a second way.
 4. dbias is a sum in three stages, over rows, over an image and over images, which keeps float32 from drifting.
 
-Parallel over tiles while transforming, over points while multiplying, over images while dx is added up: every sum has
-one owner and one order.
+Parallel over tiles while transforming, over points while multiplying, over images and channels while dx is added up:
+every sum has one owner and one order, which the number of threads does not change.
 Source: Lavin and Gray (2015), sec. 4; the adjoint: transpose every factor of y = Aᵀ[(G g Gᵀ) ∘ (Bᵀ d B)]A.
 Measured (EPYC Zen 4, both cores, batch 128), both gradients with ReLU's and pooling's, in ms: conv 1 (no dx) 75, conv 2
 200, conv 3 123, conv 4 154, conv 5 107. Of all of dweight: V 69, S 53, products 242 (at the arithmetic peak 210).
@@ -80,20 +81,18 @@ def adjoint_tiles(dy, yi, tiles, F, first, last, work, s, patch_at):
 
 
 @kernel
-def spread_tiles(work, v, tiles, dx, xi, first, last, channels):
-    """dx = sum of B·dV·Bᵀ over the tiles of the images first..last of xi, whose dV is v, a Points."""
-    of_image, step = tiles.rows * tiles.cols, Step(xi.row, xi.col)
-    for image in range(first, last):
-        begin = xi.at + image * xi.image
-        for i in range(xi.H):
-            for j in range(xi.W):
-                for c in range(channels):
-                    dx[begin + i * xi.row + j * xi.col + c] = 0
-        for tile in range(of_image):
-            _, h, w = corner(tiles, tile)
-            i, j = h - tiles.top, w - tiles.left
-            source, at = v.at + ((image - first) * of_image + tile) * v.step, begin + i * xi.row + j * xi.col
-            input_adjoint_tile(tiles.n, work, source, v.point, dx, at, step, inside_of(xi, i, j), channels)
+def spread_tiles(work, v, tiles, dx, xi, image, low, high):
+    """dx = sum of B·dV·Bᵀ over the tiles of an image of xi, whose dV is v, a Points; the channels low..high."""
+    step, begin = Step(xi.row, xi.col), xi.at + image * xi.image + low
+    for i in range(xi.H):
+        for j in range(xi.W):
+            for c in range(high - low):
+                dx[begin + i * xi.row + j * xi.col + c] = 0
+    for tile in range(tiles.rows * tiles.cols):
+        _, h, w = corner(tiles, tile)
+        i, j = h - tiles.top, w - tiles.left
+        source, at = v.at + tile * v.step + low, begin + i * xi.row + j * xi.col
+        input_adjoint_tile(tiles.n, work, source, v.point, dx, at, step, inside_of(xi, i, j), high - low)
 
 
 class Part(NamedTuple):
@@ -105,6 +104,9 @@ class Part(NamedTuple):
     dweight: int  # whether dU is
     add: int  # to what dU holds; 0 overwrites it
     channels: int  # of dx, filled up to whole vectors; 0: it is not wanted
+
+
+EVEN = 2  # images of a block are a multiple of it: as many for each of two threads
 
 
 class Shared(NamedTuple):
@@ -122,9 +124,10 @@ class Shared(NamedTuple):
 
 
 def plan_shared(part: Part, tiles: Tiles, most: int, workers: int) -> Shared:
-    """For blocks of about `most` tiles: as many images for every thread."""
+    """For blocks of about `most` tiles: of whole images, as many for any number of threads, because dweight is summed
+    block by block."""
     of_image, points = tiles.rows * tiles.cols, tiles.n**2
-    block = min(part.images, -(-max(1, most // of_image) // workers) * workers)
+    block = min(part.images, -(-max(1, most // of_image) // EVEN) * EVEN)
     v, s = points_of(block * of_image, part.C), points_of(block * of_image, part.F)
     s_at = points * v.point
     patch_at, patch = s_at + points * s.point, max(points * part.C, tiles.m**2 * part.F)
@@ -163,11 +166,13 @@ def adjoint_blocks(x, xi, dy, yi, du, u, dx, di, part, tiles, shared, work):
                 product = packed_product(count, C, F, shared.s_step, shared.v_step, 0)
                 gemm(work, s_at, u, p * point_u, work, v_at, product)
         if part.channels:
-            for worker in prange(workers):
-                w = np.int64(worker)
-                low, high = w * here // workers, (w + 1) * here // workers
-                v = Points(low * of_image * shared.v_step, shared.v_point, shared.v_step)
-                spread_tiles(work, v, tiles, dx, di, start + low, start + high, part.channels)
+            vectors = part.channels // LANES
+            pieces = min(vectors, (workers + here - 1) // here)  # of the channels, where the threads outnumber images
+            for unit in prange(here * pieces):
+                image, piece = np.int64(unit) // pieces, np.int64(unit) % pieces
+                low, high = piece * vectors // pieces * LANES, (piece + 1) * vectors // pieces * LANES
+                v = Points(image * of_image * shared.v_step, shared.v_point, shared.v_step)
+                spread_tiles(work, v, tiles, dx, di, start + image, low, high)
 
 
 @parallel_kernel

@@ -24,9 +24,8 @@ __device__ inline Words philox4x32_10(Words c, unsigned key0, unsigned key1) {
     return c;
 }
 
-// The words of elements WORDS * block on.
-__device__ inline Words words_of(index_t block, unsigned long long seed) {
-    const unsigned long long counter = (unsigned long long)block;
+// The words of elements WORDS * counter on.
+__device__ inline Words words_of(unsigned long long counter, unsigned long long seed) {
     return philox4x32_10({{(unsigned)counter, (unsigned)(counter >> 32), 0, 0}}, (unsigned)seed, (unsigned)(seed >> 32));
 }
 
@@ -35,10 +34,12 @@ __device__ inline bool is_kept(unsigned word, float p) {
     return (word >> 8) * 0x1p-24f >= p;
 }
 
-extern "C" __global__ void dropout_mask(bool* __restrict__ keep, index_t count, float p, unsigned long long seed) {
+// keep[e] is of element WORDS * begin + e.
+extern "C" __global__ void dropout_mask(bool* __restrict__ keep, index_t count, float p, unsigned long long begin,
+                                        unsigned long long seed) {
     const index_t block = thread_number(), first = WORDS * block;
     if (first >= count) return;
-    const Words words = words_of(block, seed);
+    const Words words = words_of(begin + block, seed);
     for (int i = 0; i < WORDS && first + i < count; i++) keep[first + i] = is_kept(words.at[i], p);
 }
 

@@ -8,12 +8,13 @@ from alexnet_np.kernels.gpu.runtime import BLOCK, ceil_div, contiguous, empty, l
 WORDS = 4  # elements a thread decides: the words of a Philox block
 
 
-def draw_mask(x: Array, p: float, seed: int) -> Array:
-    mask = empty(x.shape, x, np.bool_)
-    grid = (ceil_div(x.size, BLOCK * WORDS),)
-    arguments = (mask, x.size, np.float32(p), np.uint64(seed & 0xFFFFFFFFFFFFFFFF))
+def draw_mask(x: Array, p: float, seed: int, first: int = 0) -> Array:
+    begin, skipped = divmod(first, WORDS)
+    mask = empty((skipped + x.size,), x, np.bool_)
+    grid = (ceil_div(mask.size, BLOCK * WORDS),)
+    arguments = (mask, mask.size, np.float32(p), np.uint64(begin), np.uint64(seed & 0xFFFFFFFFFFFFFFFF))
     launch("dropout", "dropout_mask", grid, (BLOCK,), *arguments, real=x.dtype, WORDS=WORDS)
-    return mask
+    return mask[skipped:].reshape(x.shape)
 
 
 def compute(x: Array, mask: Array, p: float) -> Array:

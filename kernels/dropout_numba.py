@@ -33,13 +33,13 @@ def philox(block, key0, key1):
 
 
 @parallel_kernel
-def draw(key0, key1, p, mask, chunk):
-    """mask[e] = uniform number e >= p; mask has whole blocks of four, `chunk` of them a task."""
+def draw(key0, key1, p, begin, mask, chunk):
+    """mask[e] = uniform number 4 * begin + e >= p; mask has whole blocks of four, `chunk` of them a task."""
     blocks = mask.size // 4
     for task in prange((blocks + chunk - 1) // chunk):
         first = np.int64(task) * chunk
         for block in range(first, min(first + chunk, blocks)):
-            w0, w1, w2, w3 = philox(np.uint64(block), key0, key1)
+            w0, w1, w2, w3 = philox(np.uint64(begin + block), key0, key1)
             mask[4 * block] = np.float32(w0 >> np.uint64(8)) * np.float32(2**-24) >= p
             mask[4 * block + 1] = np.float32(w1 >> np.uint64(8)) * np.float32(2**-24) >= p
             mask[4 * block + 2] = np.float32(w2 >> np.uint64(8)) * np.float32(2**-24) >= p
@@ -65,16 +65,18 @@ def scale_rows(x, xi, mask, scale, y, yi, N, C):
             y[yi.at + n * yi.image + c] = x[xi.at + n * xi.image + c] * scale if kept else np.float32(0)
 
 
-def draw_mask(x: Array, p: float, seed: int) -> Array:
-    mask = np.empty(-(-x.size // 4) * 4, np.bool_)
-    draw_into(mask, p, seed)
-    return mask[: x.size].reshape(x.shape)
+def draw_mask(x: Array, p: float, seed: int, first: int = 0) -> Array:
+    begin, skipped = divmod(first, 4)
+    mask = np.empty(-(-(skipped + x.size) // 4) * 4, np.bool_)
+    draw_into(mask, p, seed, begin)
+    return mask[skipped : skipped + x.size].reshape(x.shape)
 
 
-def draw_into(mask: Array, p: float, seed: int) -> None:
-    """The mask of `seed`, in whole blocks of four."""
+def draw_into(mask: Array, p: float, seed: int, begin: int = 0) -> None:
+    """The mask of `seed`, in whole blocks of four, from block `begin` on."""
+    key = np.uint64(seed & MASK), np.uint64((seed >> 32) & MASK)
     with threads.parallel():
-        draw(np.uint64(seed & MASK), np.uint64((seed >> 32) & MASK), p, mask, choices.sizes("dropout")["chunk"])
+        draw(*key, p, begin, mask, choices.sizes("dropout")["chunk"])
 
 
 def compute(x: Array, mask: Array, p: float) -> Array:

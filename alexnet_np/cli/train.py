@@ -20,12 +20,14 @@ from alexnet_np.training.checkpoint import Checkpoints
 from alexnet_np.training.config import CHOICES, Config
 from alexnet_np.training.interrupt import Stopped
 from alexnet_np.training.loop import Listener, Trainer
-from alexnet_np.training.metrics import read_events
+from alexnet_np.training.metrics import Event, read_events
+from alexnet_np.training.parallel.group import Group, world
+from alexnet_np.training.parallel.launch import Watchdog, share_cores, together
 from alexnet_np.training.pictures import draw_curves
 from alexnet_np.training.tensorboard import TensorBoard
 
 PANEL = "Training"
-DATA, NETWORK, RECIPE, FILES = "Data", "Network", "Recipe", "Files"
+DATA, NETWORK, RECIPE, FILES, MACHINES = "Data", "Network", "Recipe", "Files", "Several processes"
 
 
 def choices(name: str) -> str:
@@ -89,6 +91,10 @@ WeightDecay = Annotated[float, option("weight_decay", RECIPE, "Times the weights
 Nesterov = Annotated[bool, option("nesterov", RECIPE, "Nesterov's momentum.")]
 Rule = Annotated[str, option("rule", RECIPE)]
 Biases = Annotated[str, option("biases", RECIPE)]
+Shards = Annotated[int, option("shards", MACHINES, "Cut each batch into so many, for mpirun -n R to share.", min=1)]
+Reduce = Annotated[str, option("reduce", MACHINES)]
+Parallel = Annotated[str, option("parallel", MACHINES)]
+Timeout = Annotated[float, option("timeout", MACHINES, "Seconds without a step after which all processes end.", min=1)]
 Schedule = Annotated[str, option("schedule", RECIPE)]
 StepEpochs = Annotated[int, option("step_epochs", RECIPE, "For the schedule step.", min=1)]
 Patience = Annotated[int, option("patience", RECIPE, "For the schedule plateau.", min=0)]
@@ -153,6 +159,10 @@ def train(
     seed: Seed = Config.seed,
     dtype: Dtype = Config.dtype,
     backend: Backend = Config.backend,
+    shards: Shards = Config.shards,
+    reduce: Reduce = Config.reduce,
+    parallel: Parallel = Config.parallel,
+    timeout: Timeout = 600.0,
     workers: Workers = 2,
     cache: Cache = None,
     keep: Keep = 3,
@@ -164,9 +174,13 @@ def train(
 
     Ctrl-C saves and says how to go on; killed or cut off, a run goes on from its last checkpoint, to the same bits.
 
+    Under mpirun or srun, every process takes its part of the shards that each batch is cut into; the weights come out
+    the same to the bit on any number of them.
+
     Examples:
       alexnet train --out runs/d2l
       alexnet train --out runs/d2l --resume
+      mpirun -n 4 alexnet train --out runs/d2l --shards 4
       alexnet train --out runs/paper --preset paper --dataset folder --data imagenet --augmentation paper --epochs 90
         --initialisation paper --rule paper --momentum 0.9 --weight-decay 5e-4 --schedule plateau
     """
@@ -201,6 +215,10 @@ def finetune(
     width: WidthOfWeights = None,
     seed: Seed = Config.seed,
     backend: Backend = Config.backend,
+    shards: Shards = Config.shards,
+    reduce: Reduce = Config.reduce,
+    parallel: Parallel = Config.parallel,
+    timeout: Timeout = 600.0,
     workers: Workers = 2,
     cache: Cache = None,
     keep: Keep = 3,
@@ -236,21 +254,39 @@ def start(context: typer.Context, **fixed: Any) -> None:
     given = {name for name in options if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
     out, as_json = options["out"], options["as_json"]
     files = {name: options[name] for name in ("workers", "cache", "keep", "save_every")}
-    if out.exists() and not out.is_dir():
-        raise CheckpointError(f"{out}: is a file, where a run needs a folder; choose another --out")
-    if options["resume"]:
-        trainer = Trainer.resume(out, {name: settings[name] for name in settings if name in given}, **files)
-    elif Checkpoints(out / "checkpoints").paths():
+    group = world()
+    try:
+        with together(group), Watchdog(group, options["timeout"], out) as watchdog:
+            share_cores(group)
+            if out.exists() and not out.is_dir():
+                raise CheckpointError(f"{out}: is a file, where a run needs a folder; choose another --out")
+            if options["resume"]:
+                asked = {name: settings[name] for name in settings if name in given}
+                trainer = Trainer.resume(out, asked, group=group, **files)
+            else:
+                trainer = begun(settings, out, group, files)
+            if group.rank:
+                trainer.fit([watchdog])
+                return
+            for notice in trainer.notices:
+                show.note(f"alexnet: {notice}")
+            result = fit(trainer, out, [watchdog], options["tensorboard"], as_json)
+    except Stopped as stopped:
+        if not group.rank:
+            show.note(f"alexnet: {stopped}")
+        raise typer.Exit(130) from None
+    finish(result, out, as_json)
+
+
+def begun(settings: dict[str, Any], out: Path, group: Group, files: dict[str, Any]) -> Trainer:
+    """A new run."""
+    if Checkpoints(out / "checkpoints").paths():
         raise CheckpointError(f"{out}: holds a run already; --resume it, or choose another --out")
-    else:
-        if settings.get("new_head"):
-            if not Path(settings["data"]).is_dir():  # said before weights are fetched
-                raise DataError(f"{settings['data']}: no such folder; name one that holds a folder a class")
-            settings |= network_of(settings)
-        trainer = Trainer(Config(**settings), out, **files)
-    for notice in trainer.notices:
-        show.note(f"alexnet: {notice}")
-    finish(trainer, out, options["tensorboard"], as_json)
+    if settings.get("new_head"):
+        if not Path(settings["data"]).is_dir():  # said before weights are fetched
+            raise DataError(f"{settings['data']}: no such folder; name one that holds a folder a class")
+        settings = settings | network_of(settings)
+    return Trainer(Config(**settings), out, group=group, **files)
 
 
 def augmentation_for(freeze: tuple[str, ...]) -> str:
@@ -283,15 +319,15 @@ def network_of(settings: dict[str, Any]) -> dict[str, Any]:
     return changed | ({} if recipe == PRESETS[said.preset].preprocessing else {"preprocessing": recipe._asdict()})
 
 
-def finish(trainer: Trainer, out: Path, tensorboard: bool, as_json: bool) -> None:
-    """Train to the end, showing how it goes; then draw the curves."""
-    listeners: list[Listener] = [TensorBoard(out / "tensorboard")] if tensorboard else []
-    try:
-        with ProgressBar(trainer.config.epochs, quiet=as_json) as progress:
-            result = trainer.fit([progress, *listeners, *([print_event] if as_json else [])])
-    except Stopped as stopped:
-        show.note(f"alexnet: {stopped}")
-        raise typer.Exit(130) from None
+def fit(trainer: Trainer, out: Path, listeners: list[Listener], tensorboard: bool, as_json: bool) -> Event:
+    """Train to the end, showing how it goes."""
+    more: list[Listener] = [TensorBoard(out / "tensorboard")] if tensorboard else []
+    with ProgressBar(trainer.config.epochs, quiet=as_json) as progress:
+        return trainer.fit([progress, *listeners, *more, *([print_event] if as_json else [])])
+
+
+def finish(result: Event, out: Path, as_json: bool) -> None:
+    """Draw the curves, and say what there is."""
     written = [out / "weights.safetensors"]
     try:
         draw_curves({out.name: read_events(out / "metrics.jsonl")}, out / "curves.png")

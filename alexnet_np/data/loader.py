@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -23,7 +23,8 @@ class Loader:
 
     The batches of an epoch are a pure function of (seed, epoch): the number of workers changes nothing, and an epoch
     can be entered at any batch. `waited` and `elapsed` are the seconds that the consumer waited for data, and that
-    passed in all, since the last epoch was begun.
+    passed in all, since the last epoch was begun. `rows`: of a batch of so many samples, those whose images are made
+    here, as one of several processes that share each batch; the targets are of all.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class Loader:
         workers: int = 2,
         drop_last: bool = False,
         dtype: Any = "float32",
+        rows: Callable[[int], slice] | None = None,
     ) -> None:
         self.dataset, self.augment, self.dtype = dataset, augment, float_dtype(dtype)
         self.batch_size, self.workers = positive("batch_size", batch_size), positive("workers", workers)
         self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
+        self.rows = rows or slice
         self.waited = self.elapsed = 0.0
 
     def __len__(self) -> int:
@@ -49,7 +52,7 @@ class Loader:
         return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Generator[tuple[np.ndarray, np.ndarray]]:
-        """The batches of one epoch, from `start_batch` on: x (N, *augment.shape), target (N,) int64.
+        """The batches of one epoch, from `start_batch` on: x (N, *augment.shape), or its `rows`, target (N,) int64.
 
         Raises ImageError, at its batch, for an image that cannot be read.
         """
@@ -71,13 +74,15 @@ class Loader:
                 self.augment(self.dataset.pixels(int(index)), numbers, row)
             return ()
 
+        parts = [indices[self.rows(len(indices))] for indices in batches]
+
         def allocate(size: int) -> np.ndarray:
             return np.empty((size, *self.augment.shape), self.dtype)
 
-        with closing(batches_in_background(batches, allocate, fill, self.workers)) as made:
-            for _ in batches:
+        with closing(batches_in_background(parts, allocate, fill, self.workers)) as made:
+            for indices in batches:
                 asked = time.perf_counter()
-                indices, x, _ = next(made)
+                _, x, _ = next(made)
                 self.waited += time.perf_counter() - asked
                 self.elapsed = time.perf_counter() - begun
                 yield x, self.dataset.targets[indices]

@@ -132,6 +132,8 @@ CASES = [
     one("dropout", "all", normal(9), p=1.0, seed=1),
     one("dropout", "p is a number drawn", normal(9), p=float(uniform(9, seed=1)[6]), seed=1),
     one("dropout", "a negative seed", normal(1030), p=0.3, seed=-5),
+    one("dropout", "a part", normal(3, 47), p=0.4, seed=7, first=6),
+    one("dropout", "a part far on", normal(130), p=0.4, seed=7, first=2**35 + 5),
     one("dropout", "empty", normal(0, 9), p=0.3, seed=5),
     Case("linear", "with bias", (normal(5, 37), normal(19, 37), normal(19)), {}),
     Case("linear", "one row", (normal(37), normal(19, 37), None), {}),

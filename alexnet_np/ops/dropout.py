@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from alexnet_np.arguments import flag, number
+from alexnet_np.arguments import flag, integer, number
 from alexnet_np.arguments import seed as check_seed
 from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module, as_array
@@ -32,11 +32,12 @@ class Cache(NamedTuple):
 
 
 def forward(
-    x: Any, p: float = 0.5, training: bool = True, seed: int | None = None, mask: Any = None
+    x: Any, p: float = 0.5, training: bool = True, seed: int | None = None, mask: Any = None, first: int = 0
 ) -> tuple[Array, Cache]:
     """Drop units of x, any shape, float32 or float64. In training give `seed` (an int of up to 64 bits) or `mask`.
 
-    `mask` is True (or non-zero) where a unit is kept. p = 1 drops everything.
+    `mask` is True (or non-zero) where a unit is kept. p = 1 drops everything. `first`: where x is a part of a larger
+    array, how many elements of that come before it; the parts are then dropped as the whole would be.
     Raises ArgumentError, ShapeError, DtypeError.
     """
     (x,) = float_arrays("dropout", x=x)
@@ -51,7 +52,9 @@ def forward(
             raise DtypeError(f"dropout: mask holds {mask.dtype}, not numbers; True (or not 0) keeps a unit")
         mask = mask.astype(bool)
     elif seed is not None:
-        mask = implementation("dropout", x).draw_mask(x, p, check_seed("dropout", seed, LEAST_SEED))
+        mask = implementation("dropout", x).draw_mask(
+            x, p, check_seed("dropout", seed, LEAST_SEED), integer("dropout", "first", first, 0, 2**62)
+        )
     else:
         raise ArgumentError("dropout: in training give seed=<int> or mask=<array of x's shape>")
     return implementation("dropout", x).compute(x, mask, p), Cache(x, mask, p)
@@ -64,8 +67,18 @@ def backward(dy: Any, cache: Cache) -> Array:
     return dy.copy() if mask is None else implementation("dropout", x).compute(dy, mask, p)
 
 
-def draw_mask(x: Array, p: float, seed: int) -> Array:
-    return (uniform(x.size, seed, xp=array_module(x)) >= p).reshape(x.shape)
+def columns_of_mask(x: Array, p: float, seed: int, row: int, columns: tuple[int, int]) -> Array:
+    """The mask of x (N,F), which of a larger array has the rows from `row` on and, from columns[0] on, some columns.
+
+    `columns`: the first of them, and how many the larger array has.
+    """
+    begin, features = columns
+    whole = array_module(x).empty((len(x), features), x.dtype)
+    return implementation("dropout", x).draw_mask(whole, p, seed, row * features)[:, begin : begin + x.shape[1]]
+
+
+def draw_mask(x: Array, p: float, seed: int, first: int = 0) -> Array:
+    return (uniform(x.size, seed, xp=array_module(x), first=first) >= p).reshape(x.shape)
 
 
 def compute(x: Array, mask: Array, p: float) -> Array:

@@ -43,6 +43,14 @@ CHOICES = {
         "cosine": "from lr to 0 along half a cosine",
         "one-cycle": "up to lr in 30% of the steps, then down to almost 0",
     },
+    "reduce": {
+        "exact": "gradients added in an order that is the same for any number of processes",
+        "fast": "added by the MPI library, in an order of its own",
+    },
+    "parallel": {
+        "data": "every process computes its shards of each batch",
+        "weird": "so do the convolutions, but of dense layers each process has some units: Krizhevsky, 2014",
+    },
     "dtype": {"float32": "", "float64": ""},
     "backend": dict.fromkeys(BACKENDS, ""),
 }
@@ -66,6 +74,15 @@ def _held_out(where: str, what: str, value: Any) -> float:
     if not 0 < share < 1:
         raise ArgumentError(f"{where}: {what} must be between 0 and 1, and neither, got {share:g}")
     return share
+
+
+def _power_of_two(where: str, what: str, value: Any) -> int:
+    count = arguments.integer(where, what, value, 1)
+    if count & (count - 1):
+        raise ArgumentError(
+            f"{where}: {what} must be a power of two, got {count}; take {1 << (count.bit_length() - 1)}"
+        )
+    return count
 
 
 def _prefixes(where: str, what: str, value: Any) -> tuple[str, ...]:
@@ -101,6 +118,7 @@ _READERS: dict[str, Reader] = {
     "freeze": _prefixes,
     "patience": partial(arguments.integer, least=0),
     "preprocessing": _or_none(_input),
+    "shards": _power_of_two,
     "seed": partial(arguments.integer, least=0, most=arguments.SEEDS),
     "validation": _held_out,
     "width": arguments.above,
@@ -147,6 +165,9 @@ class Config:
     gamma: float = 0.1
     label_smoothing: float = 0.0
     seed: int = 0
+    shards: int = 1  # each batch is cut into so many, a power of two, which several processes share
+    reduce: str = "exact"
+    parallel: str = "data"
     dtype: str = "float32"
     backend: str = "numba"
     preprocessing: Mapping[str, Any] | None = None  # Preprocessing's fields; None: small images' or the preset's

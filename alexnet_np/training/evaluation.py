@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,9 +25,15 @@ class Evaluation(NamedTuple):
         return {"images": self.images, "loss": self.loss, "top1": self.top1, "top5": self.top5}
 
 
-def evaluate(model: AlexNet, batches: Iterable[tuple[Array, Array]], num_classes: int) -> Evaluation:
+def evaluate(
+    model: AlexNet,
+    batches: Iterable[tuple[Array, Array]],
+    num_classes: int,
+    whole: Callable[[Array], Array] = lambda logits: logits,
+) -> Evaluation:
     """Run `model` in evaluation mode over batches of x (N,C,H,W), or (N,crops,C,H,W), and targets (N,).
 
+    `whole`: makes the batch's logits of those of x, where several processes have each a part of the rows.
     See `from_logits`. The model's mode is put back. Raises ArgumentError without images.
     """
     was_training, parameters = model.training, next(model.parameters()).data
@@ -35,7 +41,7 @@ def evaluate(model: AlexNet, batches: Iterable[tuple[Array, Array]], num_classes
     try:
         with no_grad():
             return from_logits(
-                ((logits_of(model, beside(x, parameters)), target) for x, target in batches), num_classes
+                ((whole(logits_of(model, beside(x, parameters))), target) for x, target in batches), num_classes
             )
     finally:
         model.train(was_training)
@@ -43,7 +49,8 @@ def evaluate(model: AlexNet, batches: Iterable[tuple[Array, Array]], num_classes
 
 def logits_of(model: AlexNet, x: Array) -> Array:
     """(N,classes) of x (N,C,H,W), (N,crops,classes) of x (N,crops,C,H,W)."""
-    return model(x.reshape(-1, *x.shape[-3:])).reshape(*x.shape[:-3], -1)
+    logits = model(x.reshape(-1, *x.shape[-3:]))
+    return logits if x.ndim == 4 else logits.reshape(*x.shape[:-3], -1)
 
 
 def from_logits(found: Iterable[tuple[Array, Array]], num_classes: int) -> Evaluation:

@@ -29,11 +29,12 @@ from alexnet_np.errors import CheckpointError, one_line
 from alexnet_np.training import checkpoint
 from alexnet_np.training.checkpoint import Checkpoints
 from alexnet_np.training.config import Config
-from alexnet_np.training.evaluation import evaluate
 from alexnet_np.training.interrupt import Stopped, StopRequest, stop_requests
 from alexnet_np.training.lock import locked
 from alexnet_np.training.metrics import Event, MetricsLog, what_looks_broken
-from alexnet_np.training.run import Run, Saved, environment
+from alexnet_np.training.parallel.group import Alone, Group
+from alexnet_np.training.parallel.launch import check_alike
+from alexnet_np.training.run import Run, Saved, digest, environment, parameters
 
 ENDLESS = ("constant", "step", "plateau")  # schedules that do not depend on where the run ends
 SPEEDS = ("images_per_second", "data_wait")  # differ from run to run: equal runs end in equal files
@@ -46,7 +47,8 @@ class Trainer:
 
     `workers`: threads that prepare data. `cache`: where a folder's decoded images are kept. `keep`: checkpoints that
     stay. `save_every`: seconds between two; there is one at the start and after every epoch in any case. None of these
-    changes a bit of the result. `saved`: a checkpoint to go on from; see `resume`.
+    changes a bit of the result. `saved`: a checkpoint to go on from; see `resume`. `group`: the processes that train
+    together, each with a Trainer of its own; rank 0 alone writes.
     Raises ArgumentError, DataError, ImageError, WeightsError, BackendError.
     """
 
@@ -60,6 +62,7 @@ class Trainer:
         save_every: float = 120.0,
         cache: str | os.PathLike[str] | None = None,
         saved: Saved | None = None,
+        group: Group | None = None,
     ) -> None:
         config = arguments.instance("Trainer", "config", config, Config, "a Config")
         folder = None if folder is None else arguments.path("Trainer", "folder", folder)
@@ -67,9 +70,10 @@ class Trainer:
         workers, keep = (arguments.integer("Trainer", *each, 1) for each in (("workers", workers), ("keep", keep)))
         self.config, self.folder = config, folder
         self.save_every = arguments.number("Trainer", "save_every", save_every, 0)
-        self.checkpoints = None if folder is None else Checkpoints(folder / "checkpoints", keep)
-        self.log = None if folder is None else MetricsLog(folder / "metrics.jsonl")
-        self.run = Run(config, workers, cache, saved)
+        writes = folder is not None and (group is None or group.rank == 0)
+        self.checkpoints = Checkpoints(folder / "checkpoints", keep) if folder is not None and writes else None
+        self.log = MetricsLog(folder / "metrics.jsonl") if folder is not None and writes else None
+        self.run = Run(config, workers, cache, saved, group)
         self.last: Event = {} if saved is None else saved[1]["last"]  # the last epoch's figures
         self.notices: list[str] = list(self.run.notices)  # what whoever began or resumed should know
         self._begun = saved is not None
@@ -77,7 +81,13 @@ class Trainer:
         self._listeners: list[Listener] = []
 
     @classmethod
-    def resume(cls, folder: str | os.PathLike[str], asked: Mapping[str, Any] | None = None, **options: Any) -> Trainer:
+    def resume(
+        cls,
+        folder: str | os.PathLike[str],
+        asked: Mapping[str, Any] | None = None,
+        group: Group | None = None,
+        **options: Any,
+    ) -> Trainer:
         """The run in `folder` as its newest whole checkpoint has it; `options` as for a new one.
 
         `asked`: configuration that it must agree with, but for `data`, which may have moved, and more `epochs`.
@@ -85,15 +95,17 @@ class Trainer:
         """
         folder = arguments.path("Trainer.resume", "folder", folder)
         asked = {} if asked is None else arguments.mapping("Trainer.resume", "asked", asked, "a mapping")
-        checkpoints = Checkpoints(folder / "checkpoints")
-        with locked(folder if checkpoints.paths() else None):
-            tensors, state, problems = checkpoints.load()
+        checkpoints, group = Checkpoints(folder / "checkpoints"), group or Alone()
+        first = group.rank == 0
+        with locked(folder if first and checkpoints.paths() else None):
+            tensors, state, problems = group.share(checkpoints.load() if first else None)
             begun = Config.from_json(state["config"])
             begun.check_same(asked)
             changed = {name: asked[name] for name in ("data", "epochs") if name in asked}
             config = dataclasses.replace(begun, **changed)
-            trainer = cls(config, folder, saved=(tensors, state), **options)
-            MetricsLog(folder / "metrics.jsonl").cut(state["metrics_bytes"])
+            trainer = cls(config, folder, saved=(tensors, state), group=group, **options)
+            if trainer.log is not None:
+                trainer.log.cut(state["metrics_bytes"])
         trainer.notices += [f"{problem}; going on from the one before" for problem in problems]
         if config.epochs != begun.epochs:
             drawn = "" if config.schedule in ENDLESS else f", the schedule {config.schedule!r} drawn out over them"
@@ -108,7 +120,9 @@ class Trainer:
         folder holds another run; AlexNetError where the loss is no longer a number.
         """
         self._listeners = list(listeners)
-        with locked(self.folder), use_backend(self.config.backend), stop_requests() as stop:
+        mine = None if self.log is None else self.folder
+        asking = None if mine is None else mine / "stop"
+        with locked(mine), use_backend(self.config.backend), stop_requests(asking) as stop:
             self._begin()
             self._gather_features(stop)
             while self.run.at.epoch < self.config.epochs:
@@ -140,9 +154,12 @@ class Trainer:
                 "environment": environment(self.run.engine),
             }
         )
+        check_alike(self.run.group, "images", str(task.fingerprint()))
         if not self._begun:
             self.save()
             self._begun = True
+        else:
+            check_alike(self.run.group, "weights", digest(self.run.tensors()))
 
     def _gather_features(self, stop: StopRequest) -> None:
         """Where the layers before the classifier are frozen: see Run.gather_features."""
@@ -170,9 +187,8 @@ class Trainer:
                 figures = run.step(x, target)
                 speed = (run.at.images - already) / (time.perf_counter() - begun)
                 self._report({**figures, "images_per_second": speed})
-                if stop.asked:
-                    self._stop()
-                if time.monotonic() - self._saved_at >= self.save_every:
+                due = time.monotonic() - self._saved_at >= self.save_every
+                if self._agreed(stop, due):
                     self.save()
         return speed
 
@@ -180,7 +196,7 @@ class Trainer:
         """Validate, report, and save with the position at the start of the next epoch."""
         run, loader = self.run, self.run.train_batches
         data_wait = loader.waited / loader.elapsed if loader.elapsed else 0.0
-        figures = run.finish_epoch(evaluate(run.network, self._validation(stop), len(run.task.classes)))
+        figures = run.finish_epoch(run.evaluate(self._validation(stop)))
         self.last = {**figures, "images_per_second": images_per_second, "data_wait": data_wait}
         broken = what_looks_broken(figures, len(run.task.classes), self.config.lr)
         if broken is not None:
@@ -192,20 +208,20 @@ class Trainer:
         loader = self.run.validation_batches
         with closing(loader.epoch(0)) as batches:
             for i, batch in enumerate(batches, 1):
-                if stop.asked:
-                    self._stop()
+                self._agreed(stop)
                 yield batch
                 self._tell({"kind": "validation", "epoch": self.run.at.epoch + 1, "batch": i, "batches": len(loader)})
 
     def _end(self) -> None:
         """The finished network, in a file that says what it is and how it was made."""
-        if self.folder is not None:
+        weights = parameters(self.run.tensors())
+        if self.folder is not None and self.log is not None:
             state = self.run.state()
             about = {key: state[key] for key in ("network", "config", "data", "environment")}
             about["result"] = {name: value for name, value in self.last.items() if name not in SPEEDS}
             path = self.folder / "weights.safetensors"
             try:
-                checkpoint.write(path, self.run.model.state_dict(), about)
+                checkpoint.write(path, weights, about)
             except OSError as error:
                 raise CheckpointError(
                     f"{path}: cannot be saved: {one_line(error)}; mend that, then --resume"
@@ -213,6 +229,14 @@ class Trainer:
         if self._features is not None:
             shutil.rmtree(self._features, ignore_errors=True)
         self._report({**self.last, "kind": "end"})
+
+    def _agreed(self, stop: StopRequest, due: bool = False) -> bool:
+        """Stop where any process is asked to; else whether rank 0 says that it is time to save."""
+        everybody = self.run.group.collect((stop.asked, due))
+        if any(asked for asked, _ in everybody):
+            stop.obeyed()
+            self._stop()
+        return bool(everybody[0][1])
 
     def _stop(self) -> None:
         at = self.run.at
@@ -223,10 +247,14 @@ class Trainer:
         raise Stopped(f"{where}, saved; to go on: alexnet train --resume --out {self.folder}")
 
     def save(self) -> None:
-        """Write a checkpoint, where there is a folder for it. Raises CheckpointError."""
+        """Write a checkpoint, where there is a folder for it. Raises CheckpointError; AlexNetError, written or not,
+        where the processes no longer have the same weights."""
+        tensors = self.run.tensors()
+        if self.run.group.size > 1:
+            check_alike(self.run.group, f"weights after step {self.run.at.step}", digest(tensors))
         if self.checkpoints is not None and self.log is not None:
             rest = {"last": self.last, "metrics_bytes": self.log.size()}
-            self.checkpoints.save(self.run.at.step, self.run.tensors(), self.run.state() | rest)
+            self.checkpoints.save(self.run.at.step, tensors, self.run.state() | rest)
         self._saved_at = time.monotonic()
 
     def _report(self, event: Event) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from alexnet_np.data.dataset import Dataset
 from alexnet_np.data.loader import Loader
-from alexnet_np.device import Array
+from alexnet_np.device import Array, to_cpu
 from alexnet_np.errors import AlexNetError, CheckpointError
 from alexnet_np.layers import Dropout
 from alexnet_np.models import AlexNet
@@ -24,8 +25,11 @@ from alexnet_np.threads import get_num_threads
 from alexnet_np.training import features
 from alexnet_np.training.building import build_model, build_optimizer, build_schedule
 from alexnet_np.training.config import Config
-from alexnet_np.training.evaluation import Evaluation
+from alexnet_np.training.evaluation import Evaluation, evaluate
 from alexnet_np.training.metrics import Event
+from alexnet_np.training.parallel.group import Alone, Group
+from alexnet_np.training.parallel.sharded import Sharded, share_of
+from alexnet_np.training.parallel.weird import Weird
 from alexnet_np.training.schedules import ReduceLROnPlateau
 from alexnet_np.training.stepping import PLAN, Stepper
 from alexnet_np.training.task import loaders, open_task
@@ -52,14 +56,23 @@ class Run:
     """The data, network, optimizer and schedule of `config`, and the position in the run.
 
     `workers`: threads that prepare data; `cache`: where a folder's decoded images are kept. Neither changes a result.
+    `group`: the processes that share every batch, of which this is one; alone where it is None.
     `saved`: what `tensors()` and `state()` gave, to go on from there instead of from the beginning.
     Raises ArgumentError, DataError, ImageError, WeightsError, BackendError; CheckpointError where `saved` does not fit.
     """
 
-    def __init__(self, config: Config, workers: int = 2, cache: Path | None = None, saved: Saved | None = None) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: Config,
+        workers: int = 2,
+        cache: Path | None = None,
+        saved: Saved | None = None,
+        group: Group | None = None,
+    ) -> None:
+        self.config, self.group = config, group or Alone()
         self.task = open_task(config, workers, cache)
-        self.train_batches, self.validation_batches = loaders(config, self.task, workers)
+        rows = share_of(config, self.group).rows
+        self.train_batches, self.validation_batches = loaders(config, self.task, workers, rows)
         start = config if saved is None else dataclasses.replace(config, weights=None)  # that file may be gone
         self.model = build_model(start, self.task.classes)
         self.optimizer = build_optimizer(config, self.model)
@@ -68,7 +81,11 @@ class Run:
         self.model.check_size((1, recipe.channels, recipe.crop, recipe.crop))  # now, not when the run has begun
         most = min(config.batch_size, len(self.task.train.targets))
         self.network: AlexNet = self.model  # what batches go through
-        self._stepper = Stepper(self.model, self.optimizer, config.backend, most, config.label_smoothing)
+        self.parallel: Sharded | Weird | None = None
+        if self.group.size > 1 or config.shards > 1:
+            kind = Weird if config.parallel == "weird" else Sharded
+            self.parallel = kind(self.model, self.optimizer, self.group, config)
+        self._alone = Stepper(self.model, self.optimizer, config.backend, most, config.label_smoothing)
         self.notices = list(self.task.notices)
         if saved is not None:
             self._restore(*saved)
@@ -79,7 +96,7 @@ class Run:
         Raises AlexNetError where the loss is no longer a number, or a thousand times that of guessing.
         """
         lr = self.optimizer.param_groups[0]["lr"]
-        loss, correct = self._stepper(x, target, self._check)
+        loss, correct = (self.parallel or self._alone)(x, target, self._check)
         if not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
         at = self.at
@@ -100,7 +117,7 @@ class Run:
     @property
     def engine(self) -> str:
         """Who computes its steps, "plan" or "eager"."""
-        return self._stepper.engine
+        return (self.parallel or self._alone).engine
 
     def gather_features(self, folder: Path | None, tell: features.Tell) -> bool:
         """Compute the features of every image now, once, where each epoch would compute the same and there is room.
@@ -108,7 +125,7 @@ class Run:
         They lie in `folder`, or in memory where that is None. From then on batches are rows of features, in the order
         in which the images would come, and the network is its classifier. Returns whether it was done.
         """
-        if not features.are_constant(self.model, self.config.augmentation):
+        if self.parallel is not None or not features.are_constant(self.model, self.config.augmentation):
             return False
         images = len(self.task.train.targets) + len(self.task.validation.targets)
         count = features.count_features(self.model, self.train_batches.augment.shape)
@@ -130,7 +147,7 @@ class Run:
         self.train_batches = loader(train, self.task.train, shuffle=True, seed=self.config.seed)
         self.validation_batches = loader(validation, self.task.validation)
         self.network = features.Head(self.model, count)
-        self._stepper = self._stepper.of(self.network)
+        self._alone = self._alone.of(self.network)
 
     def _check(self, loss: float) -> None:
         guessing, initialisation = math.log(len(self.task.classes)), self.config.initialisation
@@ -142,6 +159,13 @@ class Run:
                 f"the loss is {loss:.3g} at step {self.at.step + 1}, where guessing gives {guessing:.2f}: the run has "
                 f"diverged; {remedy}"
             )
+
+    def evaluate(self, batches: Iterable[tuple[Array, Array]]) -> Evaluation:
+        """The network on these: all of them, though other processes may have computed some."""
+        classes = len(self.task.classes)
+        if self.parallel is None:
+            return evaluate(self.network, batches, classes)
+        return evaluate(self.model, batches, classes, self.parallel.whole)
 
     def finish_epoch(self, result: Evaluation) -> Event:
         """Go on to the next epoch, after validation gave `result`; returns the figures of the one that ended."""
@@ -165,8 +189,9 @@ class Run:
         return {"train_loss": self.at.loss / self.at.images, "train_accuracy": self.at.correct / self.at.images}
 
     def tensors(self) -> dict[str, Array]:
-        """Every array that the rest of the run depends on."""
-        return self.model.state_dict() | {MOMENTUM + name: array for name, array in self.optimizer.velocities.items()}
+        """Every array that the rest of the run depends on: whole, where processes have parts of them."""
+        found = self.model.state_dict() | {MOMENTUM + name: array for name, array in self.optimizer.velocities.items()}
+        return self.parallel.gathered(found) if isinstance(self.parallel, Weird) else found
 
     def state(self) -> dict[str, Any]:
         """Everything else that the rest of the run depends on, as JSON takes it."""
@@ -189,6 +214,7 @@ class Run:
                 f"the data set has changed: now {len(now['classes'])} classes and {now['images']} images, then "
                 f"{len(then['classes'])} and {then['images']}, or other labels; bring the old one back, or start anew"
             )
+        tensors = self.parallel.cut(tensors) if isinstance(self.parallel, Weird) else tensors
         self.model.load_state_dict(parameters(tensors))
         velocities = {name: array for name, array in tensors.items() if name.startswith(MOMENTUM)}
         buffers = {name.removeprefix(MOMENTUM): {"momentum_buffer": array} for name, array in velocities.items()}
@@ -219,6 +245,14 @@ def environment(engine: str) -> dict[str, Any]:
         "machine": platform.machine(),
         "threads": get_num_threads(),
     }
+
+
+def digest(tensors: Mapping[str, Array]) -> str:
+    """Of the bits of `Run.tensors()`: the same in every process, or they have parted."""
+    found = hashlib.sha256()
+    for array in tensors.values():
+        found.update(np.ascontiguousarray(to_cpu(array)).data)
+    return found.hexdigest()
 
 
 def parameters(tensors: Mapping[str, Array]) -> dict[str, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,9 +151,11 @@ def evaluation_augment(config: Config | None, recipe: Preprocessing, ten_crop: b
     return Upsample(recipe)
 
 
-def loaders(config: Config, task: Task, workers: int) -> tuple[Loader, Loader]:
-    """Batches for training, shuffled, and for validation."""
-    common: dict[str, Any] = {"workers": workers, "dtype": config.dtype}
+def loaders(
+    config: Config, task: Task, workers: int, rows: Callable[[int], slice] | None = None
+) -> tuple[Loader, Loader]:
+    """Batches for training, shuffled, and for validation; `rows` as Loader takes it."""
+    common: dict[str, Any] = {"workers": workers, "dtype": config.dtype, "rows": rows}
     augment = training_augment(config, task)
     train = Loader(task.train, config.batch_size, augment=augment, shuffle=True, seed=config.seed, **common)
     return train, Loader(task.validation, config.batch_size, augment=evaluation_augment(config, task.recipe), **common)

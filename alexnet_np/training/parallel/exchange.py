@@ -1,0 +1,132 @@
+"""Gradients summed over all processes of a group, in buckets, while the backward still computes the rest.
+
+A gradient is sent as soon as it is there: the last layers' first, which hold most of the bytes. A thread does it with
+blocking calls, for MPI's own unfinished ones make no progress while Numba computes. Buckets of about 25 MB are large
+enough for the wire and small enough that the first is on its way early.
+
+    exact   every process gets a slice of everybody's gradients, adds them by the tree, and all gather the sums: the
+            bytes of a ring's allreduce, and an order of addition that no library chooses
+    fast    the library's allreduce: the last bits depend on it, and on the number of processes
+
+Source: buckets filled in backward order: Li et al., "PyTorch Distributed" (2020), arXiv:2006.15704, sec. 3.2.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from alexnet_np.device import Array, array_module
+from alexnet_np.parameters import Parameter
+from alexnet_np.training.parallel.group import Group
+from alexnet_np.training.parallel.trees import fold
+
+BUCKET = 25e6  # bytes
+ALIGNED = 16  # numbers: every process's slice begins on a cache line
+
+
+class Bucket:
+    """Some parameters' gradients, one after the other in one array."""
+
+    def __init__(self, parameters: Sequence[Parameter], size: int) -> None:
+        data, unit = parameters[0].data, size * ALIGNED
+        xp = array_module(data)
+        self.flat = xp.zeros(-(-sum(p.size for p in parameters) // unit) * unit, data.dtype)
+        self.inbox = xp.empty_like(self.flat)
+        self.views: list[Array] = []
+        at = 0
+        for parameter in parameters:
+            self.views.append(self.flat[at : at + parameter.size].reshape(parameter.shape))
+            at += parameter.size
+        self.missing = len(parameters)
+
+
+class Exchange:
+    """Sums of the gradients of `parameters`, which become ready in about the reverse of their order.
+
+    `waited`: seconds that `finish` has waited, that is, of the exchange that no computation hid.
+    """
+
+    def __init__(
+        self, group: Group, parameters: Sequence[Parameter], reduce: str, bucket: float = BUCKET, overlap: bool = True
+    ) -> None:
+        self.group, self.exact, self.waited = group, reduce == "exact", 0.0
+        self.places: dict[int, tuple[Bucket, int]] = {}  # of a parameter, by id
+        self.buckets: list[Bucket] = []
+        for members in _in_buckets(parameters, bucket):
+            self.buckets.append(Bucket(members, group.size))
+            self.places |= {id(member): (self.buckets[-1], i) for i, member in enumerate(members)}
+        self._left = self._fresh()
+        self._full: queue.SimpleQueue[Bucket | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._late: list[Bucket] | None = None if overlap else []
+        if overlap:
+            threading.Thread(target=self._work, name="alexnet-exchange", daemon=True).start()
+
+    def _fresh(self) -> dict[int, int]:
+        return {id(bucket): bucket.missing for bucket in self.buckets}
+
+    def ready(self, parameter: Parameter) -> None:
+        """Take its gradient. What stands in `grad` afterwards is the sum, once `finish` has returned."""
+        bucket, i = self.places[id(parameter)]
+        bucket.views[i][...] = parameter.grad
+        parameter.grad = bucket.views[i]
+        self._left[id(bucket)] -= 1
+        if self._left[id(bucket)] == 0:
+            self._full.put(bucket) if self._late is None else self._late.append(bucket)
+
+    def finish(self) -> None:
+        """Wait until every sum is there. Raises what the exchange raised."""
+        begun = time.perf_counter()
+        for bucket in self._late or ():
+            self._sum(bucket)
+        if self._late is None:
+            for _ in self.buckets:
+                failure = self._done.get()
+                if failure is not None:
+                    raise failure
+        else:
+            self._late.clear()
+        self._left = self._fresh()
+        self.waited += time.perf_counter() - begun
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._full.put(None)
+
+    def _work(self) -> None:
+        while (bucket := self._full.get()) is not None:
+            try:
+                self._sum(bucket)
+                self._done.put(None)
+            except BaseException as error:
+                self._done.put(error)
+
+    def _sum(self, bucket: Bucket) -> None:
+        flat, group = bucket.flat, self.group
+        if not self.exact:
+            group.sum(flat)
+            return
+        group.scatter(flat, bucket.inbox)
+        group.gather(fold(_add, list(bucket.inbox.reshape(group.size, -1))), flat)
+
+
+def _add(first: Any, second: Any) -> Any:
+    first += second
+    return first
+
+
+def _in_buckets(parameters: Sequence[Parameter], most: float) -> list[list[Parameter]]:
+    """In the order in which gradients come, about `most` bytes each; a larger parameter has one to itself."""
+    found: list[list[Parameter]] = []
+    size = 0
+    for parameter in reversed(parameters):
+        if not found or size + parameter.data.nbytes > most:
+            found.append([])
+            size = 0
+        found[-1].append(parameter)
+        size += parameter.data.nbytes
+    return found

@@ -1,0 +1,156 @@
+"""What the processes of a run have in common: messages between them, over MPI; alone, one process has no one to ask.
+
+MPI moves bytes here and adds nothing, except where `sum` is asked for: its own sums depend on the library, on the
+number of processes and on the size of the message.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import numpy as np
+
+from alexnet_np.errors import ArgumentError, MissingPackageError
+
+# What a launcher of MPI says to its processes: Open MPI, MPICH and Intel MPI, MPICH under its own launcher, SLURM's PMI
+SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
+UNDER_SLURM = ("PMIX_RANK", "PMI_RANK")  # srun gives the size as SLURM_NTASKS, and one of these where MPI can start
+
+
+class Group(Protocol):
+    """Some processes, of which this is number `rank` of `size`. All must call the same methods in the same order."""
+
+    rank: int
+    size: int
+
+    def collect(self, value: Any) -> list[Any]:
+        """Everybody's value, in order of rank: small Python objects."""
+
+    def share(self, value: Any) -> Any:
+        """The value of rank 0."""
+
+    def scatter(self, parts: np.ndarray, inbox: np.ndarray) -> None:
+        """parts (size * n,): the r-th n go to rank r; `inbox` takes what came from every rank, in their order."""
+
+    def gather(self, part: np.ndarray, whole: np.ndarray) -> None:
+        """whole (size * n,): everybody's `part` (n,), in order of rank."""
+
+    def gather_uneven(self, part: np.ndarray, whole: np.ndarray, counts: Sequence[int]) -> None:
+        """The same where rank r's part has counts[r] numbers."""
+
+    def scatter_uneven(self, parts: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+        """parts: counts[r] numbers for rank r, one after the other. Returns (size, counts[rank]): what came."""
+
+    def sum(self, numbers: np.ndarray) -> None:
+        """Add up everybody's numbers, in place, in whatever order the library takes them."""
+
+    def end(self, code: int) -> None:
+        """End every process at once. Does not return."""
+
+
+class Alone:
+    """A process by itself."""
+
+    rank, size = 0, 1
+
+    def collect(self, value: Any) -> list[Any]:
+        return [value]
+
+    def share(self, value: Any) -> Any:
+        return value
+
+    def scatter(self, parts: np.ndarray, inbox: np.ndarray) -> None:
+        inbox[...] = parts
+
+    def gather(self, part: np.ndarray, whole: np.ndarray) -> None:
+        whole[...] = part
+
+    def gather_uneven(self, part: np.ndarray, whole: np.ndarray, counts: Sequence[int]) -> None:
+        whole[...] = part
+
+    def scatter_uneven(self, parts: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+        return parts.reshape(1, -1)
+
+    def sum(self, numbers: np.ndarray) -> None:
+        pass
+
+    def end(self, code: int) -> None:
+        raise SystemExit(code)
+
+
+class Mpi:
+    """The processes that mpirun or srun started. `sent`: bytes that this one has sent to others, pickles left out."""
+
+    def __init__(self, communicator: Any = None) -> None:
+        from mpi4py import MPI
+
+        self._mpi = MPI
+        self._world = MPI.COMM_WORLD if communicator is None else communicator
+        self.rank, self.size = self._world.rank, self._world.size
+        self.sent = 0
+
+    def collect(self, value: Any) -> list[Any]:
+        return list(self._world.allgather(value))
+
+    def share(self, value: Any) -> Any:
+        return self._world.bcast(value)
+
+    def scatter(self, parts: np.ndarray, inbox: np.ndarray) -> None:
+        self._world.Alltoall(parts, inbox)
+        self.sent += parts.nbytes // self.size * (self.size - 1)
+
+    def gather(self, part: np.ndarray, whole: np.ndarray) -> None:
+        self._world.Allgather(part, whole)
+        self.sent += part.nbytes * (self.size - 1)
+
+    def gather_uneven(self, part: np.ndarray, whole: np.ndarray, counts: Sequence[int]) -> None:
+        self._world.Allgatherv(part, [whole, list(counts)])
+        self.sent += part.nbytes * (self.size - 1)
+
+    def scatter_uneven(self, parts: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+        inbox = np.empty((self.size, counts[self.rank]), parts.dtype)
+        self._world.Alltoallv([parts, list(counts)], [inbox, [counts[self.rank]] * self.size])
+        self.sent += (parts.size - counts[self.rank]) * parts.itemsize
+        return inbox
+
+    def sum(self, numbers: np.ndarray) -> None:
+        self._world.Allreduce(self._mpi.IN_PLACE, numbers)
+        self.sent += 2 * numbers.nbytes * (self.size - 1) // self.size  # of a ring; the library may send otherwise
+
+    def end(self, code: int) -> None:
+        self._world.Abort(code)
+        os._exit(code)  # under some launchers Abort ends the others and returns
+
+
+def processes() -> int:
+    """How many were started together, as the launcher's environment says; 1 without one."""
+    for name in SIZES:
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    if any(name in os.environ for name in UNDER_SLURM) and os.environ.get("SLURM_NTASKS", "").isdigit():
+        return int(os.environ["SLURM_NTASKS"])
+    return 1
+
+
+@cache
+def world() -> Group:
+    """The processes that were started together. Raises MissingPackageError where there are several and no mpi4py."""
+    started = processes()
+    if started == 1:
+        return Alone()
+    if find_spec("mpi4py") is None:
+        raise MissingPackageError(
+            f"started as one of {started} processes, which needs mpi4py: pip install 'alexnet-np[mpi]', or leave "
+            "mpirun out"
+        )
+    found = Mpi()
+    if found.size != started:
+        raise ArgumentError(
+            f"the launcher started {started} processes, and MPI knows of {found.size}: mpirun is of another MPI than "
+            "the one mpi4py found; use that one's mpirun"
+        )
+    return found

@@ -1,0 +1,142 @@
+"""The gradients of a batch by shards: this process's own, summed with everybody's by one tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from alexnet_np import ops
+from alexnet_np.device import Array, array_module, beside, to_cpu
+from alexnet_np.errors import ArgumentError
+from alexnet_np.layers import Dropout
+from alexnet_np.models import AlexNet
+from alexnet_np.parameters import Parameter
+from alexnet_np.training.config import Config
+from alexnet_np.training.parallel.exchange import Exchange
+from alexnet_np.training.parallel.group import Group
+from alexnet_np.training.parallel.trees import Counter, cuts
+from alexnet_np.training.sgd import SGD
+from alexnet_np.training.stepping import EAGER, Done, right
+
+Gradients = list[Array]
+
+
+class Share:
+    """Which part of every batch is whose: S shards, of which each of R processes has S/R that follow each other."""
+
+    def __init__(self, group: Group, shards: int) -> None:
+        self.shards = shards
+        self.mine = range(group.rank * shards // group.size, (group.rank + 1) * shards // group.size)
+
+    def rows(self, samples: int) -> slice:
+        """Of a batch of so many samples, those of this process."""
+        cut = cuts(samples, self.shards)
+        return slice(cut[self.mine.start], cut[self.mine.stop])
+
+
+def share_of(config: Config, group: Group) -> Share:
+    """Raises ArgumentError where the shards cannot be shared evenly."""
+    if config.parallel == "weird":
+        if config.shards > 1:
+            raise ArgumentError("parallel 'weird' cuts a batch once a process; leave shards out")
+        return Share(group, group.size)
+    if config.shards % group.size:
+        raise ArgumentError(
+            f"{config.shards} shards cannot be shared evenly by {group.size} processes: give --shards a multiple of "
+            f"{group.size} that is a power of two, or start another number of processes"
+        )
+    return Share(group, config.shards)
+
+
+class Sharded:
+    """Steps of `model` by `optimizer`, each with the gradients of the whole batch. As stepping.Stepper; see there."""
+
+    engine = EAGER
+
+    def __init__(self, model: AlexNet, optimizer: SGD, group: Group, config: Config, overlap: bool = True) -> None:
+        self.model, self.optimizer, self.group, self.label_smoothing = model, optimizer, group, config.label_smoothing
+        self.share = share_of(config, group)
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.dropouts = [layer for _, layer in model.leaves() if isinstance(layer, Dropout)]
+        self.exchange = None if group.size == 1 else Exchange(group, self.trained, config.reduce, overlap=overlap)
+        self._sums = Counter(_add_all)
+        self._sending = False
+        for i, parameter in enumerate(self.trained):
+            parameter.register_post_accumulate_grad_hook(self._sender(i))
+
+    def __call__(self, x: np.ndarray, target: np.ndarray, check: Callable[[float], None]) -> Done:
+        """x: this process's samples; target: everybody's. `check` sees the loss before anything is updated."""
+        done = self.gradients(x, target)
+        check(done.loss)
+        self.optimizer.step()
+        return done
+
+    def gradients(self, x: np.ndarray, target: np.ndarray) -> Done:
+        """Those of the whole batch, in the parameters; its mean loss and how many were right."""
+        samples, calls = len(target), [layer.calls for layer in self.dropouts]
+        cut, mine = cuts(samples, self.share.shards), self.share.mine
+        losses, hits = [], 0
+        self._sums = Counter(_add_all)
+        for shard in mine:
+            begin, end = cut[shard], cut[shard + 1]
+            for layer, count in zip(self.dropouts, calls, strict=True):
+                layer.row, layer.calls = begin, count
+            self._sending = self.exchange is not None and shard == mine[-1]
+            rows = slice(begin - cut[mine.start], end - cut[mine.start])
+            loss, correct = self._one(x[rows], target[begin:end], samples)
+            losses.append(loss)
+            hits += correct
+            if not self._sending:
+                self._sums.put([_gradient(p) for p in self.trained])
+        self._sending = False
+        for layer, count in zip(self.dropouts, calls, strict=True):
+            layer.row, layer.calls = 0, count + 1
+        if self.exchange is None:
+            for parameter, gradient in zip(self.trained, self._sums.total(), strict=True):
+                parameter.grad = gradient
+        else:
+            self.exchange.finish()
+        everybody = self.group.collect((np.concatenate(losses), hits))
+        total = np.concatenate([each for each, _ in everybody]).sum(dtype=np.float64)
+        return Done(float(total) / samples, sum(hits for _, hits in everybody))
+
+    def _one(self, x: np.ndarray, target: np.ndarray, samples: int) -> tuple[np.ndarray, int]:
+        """One shard: every sample's loss, and how many were right; the gradients of its part of the mean are left."""
+        for parameter in self.trained:
+            parameter.grad = None
+        if not len(target):
+            for parameter in reversed(self.trained):
+                parameter.accumulate(_gradient(parameter))
+            return np.empty(0, self.trained[0].dtype), 0
+        logits = self.model(beside(x, self.trained[0].data))
+        smoothing = self.label_smoothing
+        each, cache = ops.cross_entropy.forward(logits, target, reduction="none", label_smoothing=smoothing)
+        share = np.full(len(target), 1, logits.dtype) / logits.dtype.type(samples)
+        self.model.backward(ops.cross_entropy.backward(beside(share, logits), cache), input_grad=False)
+        return to_cpu(each), right(logits, target)
+
+    def _sender(self, i: int) -> Callable[[Parameter], None]:
+        def send(parameter: Parameter) -> None:
+            """The last shard's gradient completes the branch of the tree that is this process's."""
+            if self._sending and self.exchange is not None:
+                for _, partial in reversed(self._sums.partial):
+                    parameter.grad = partial[i] + parameter.grad
+                self.exchange.ready(parameter)
+
+        return send
+
+    def whole(self, rows: Array) -> np.ndarray:
+        """Everybody's rows, in the batch's order."""
+        return np.concatenate(self.group.collect(to_cpu(rows)))
+
+
+def _gradient(parameter: Parameter) -> Array:
+    """Zero where a shard is empty, so that its place in the tree is as good as any other."""
+    return array_module(parameter.data).zeros_like(parameter.data) if parameter.grad is None else parameter.grad
+
+
+def _add_all(first: Gradients, second: Sequence[Array]) -> Gradients:
+    for mine, other in zip(first, second, strict=True):
+        mine += other
+    return first
