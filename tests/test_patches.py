@@ -168,6 +168,18 @@ def test_what_an_earlier_job_left_is_good_for_its_own_files_and_weights_alone(mo
     assert again(units=(1, 3), top=5, model=other) == 0
 
 
+def test_a_file_is_looked_at_once_however_often_the_state_is_written(model, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(exciting, "PART", 2)
+    looked = []
+    monkeypatch.setattr(exciting, "stamp", lambda file: looked.append(file) or ())
+    out = tmp_path / "x.png"
+    excite(model, files, "features.8", [1], out)
+    assert looked == files
+    looked.clear()
+    assert excite(model, files, "features.8", [1], out, resume=True).kept == len(files)
+    assert looked == files
+
+
 # The sheet
 
 

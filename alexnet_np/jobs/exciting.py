@@ -137,6 +137,10 @@ class State:
         """`of`: whatever else than the files decides what is found."""
         self.path = out.with_name(f"{out.name}.state")
         self.of, self.files = of, files
+        self._start()
+
+    def _start(self) -> None:
+        self._total, self._hashed = hashlib.sha256(self.of.encode()), 0
 
     @staticmethod
     def empty(units: int, top: int) -> tuple[int, Best, list[Failure]]:
@@ -152,8 +156,10 @@ class State:
             done, failures = int(about["done"]), [Failure(**failure) for failure in about["failures"]]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None
-        same = done <= len(self.files) and about["identity"] == self._identity(done)
-        return (done, best, failures) if same else None
+        if done <= len(self.files) and about["identity"] == self._identity(done):
+            return done, best, failures
+        self._start()
+        return None
 
     def write(self, done: int, best: Best, failures: Sequence[Failure]) -> None:
         """Raises DataError."""
@@ -167,10 +173,11 @@ class State:
             raise DataError(f"{self.path}: cannot be written: {error.strerror or one_line(error)}") from error
 
     def _identity(self, done: int) -> str:
-        total = hashlib.sha256(self.of.encode())
-        for file in self.files[:done]:
-            total.update(json.dumps([file, *stamp(file)]).encode())
-        return total.hexdigest()
+        """Of the first `done` files, never fewer than before: each is looked at once, however often it is asked."""
+        for file in self.files[self._hashed : done]:
+            self._total.update(json.dumps([file, *stamp(file)]).encode())
+        self._hashed = done
+        return self._total.copy().hexdigest()
 
 
 def clear(out: Path) -> None:
