@@ -14,7 +14,8 @@ from rich.console import Console
 
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Json
-from alexnet_np.errors import AlexNetError, ArgumentError, MissingPackageError
+from alexnet_np.errors import AlexNetError, ArgumentError
+from alexnet_np.figures import new_figure
 from alexnet_np.files import picture_format
 
 HELP = """Implementations and peers side by side: verified first, warmed up, taking turns.
@@ -296,10 +297,7 @@ def _check(wanted: Wanted) -> None:
     """What would fail after minutes of measuring fails now."""
     if wanted.roofline is not None:
         picture_format(wanted.roofline)
-        try:
-            import matplotlib  # noqa: F401
-        except ImportError:
-            raise MissingPackageError("--roofline needs matplotlib: pip install matplotlib") from None
+        new_figure(1, 1)  # if Matplotlib is missing, say so now
     if wanted.out is not None and not wanted.out.parent.is_dir():
         raise ArgumentError(f"{wanted.out}: there is no folder {wanted.out.parent}; create it first")
 

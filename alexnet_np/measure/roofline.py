@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np.errors import ArgumentError
-from alexnet_np.files import picture
+from alexnet_np.figures import new_figure, save
 from alexnet_np.measure.report import Report, Row, title
 
 MARKERS = "osD^vP<>Xph*"
@@ -26,12 +26,10 @@ def draw_roofline(report: Report, path: Path) -> None:
     rows = [row for row in report.rows if row.gflops and row.gbps]
     if not rows:
         raise ArgumentError("roofline: none of these kernels counts FLOPs; draw it with conv2d or linear among them")
-    from matplotlib.figure import Figure
-
     panels = {name: found for name in DIRECTIONS if (found := [row for row in rows if row.work.endswith(name)])}
     rest = [row for row in rows if not row.work.endswith(DIRECTIONS)]
     panels |= {"": rest} if rest else {}
-    figure = Figure(figsize=(1.5 + 5.5 * len(panels), 6), layout="constrained")
+    figure = new_figure(1.5 + 5.5 * len(panels), 6)
     figure.suptitle(title(report).split(";")[0], fontsize=10)
     names = list(dict.fromkeys(row.contender for row in rows))
     every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -41,8 +39,7 @@ def draw_roofline(report: Report, path: Path) -> None:
     every[0].set_ylabel("GFLOP/s (direct algorithm)")
     handles, labels = every[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, loc="outside right center")
-    with picture(path) as (temporary, kind):
-        figure.savefig(temporary, format=kind, dpi=130)
+    save(figure, path)
 
 
 def _draw(axes: Any, rows: list[Row], peaks: dict[str, float], names: list[str]) -> None:
