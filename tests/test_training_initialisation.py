@@ -71,7 +71,9 @@ def test_the_seed_decides(net, scheme):
 
 
 def test_unknown_and_empty():
-    with pytest.raises(anp.ArgumentError, match="choose one of torch, paper, caffe, xavier, kaiming"):
+    with pytest.raises(
+        anp.ArgumentError, match="choose one of torch, paper, krizhevsky145, caffe, caffenet, xavier, kaiming"
+    ):
         initialise([], 0, "glorot")
     head = Linear(0, 3)
     for scheme in SCHEMES:

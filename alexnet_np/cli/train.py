@@ -11,11 +11,13 @@ import typer
 
 from alexnet_np.cli import evaluate, show
 from alexnet_np.cli.options import Json, MaxPixels
+from alexnet_np.cli.recipes import show_recipes
 from alexnet_np.cli.training_progress import ProgressBar
 from alexnet_np.errors import CheckpointError, DataError, MissingPackageError, WeightsError
 from alexnet_np.files import picture_format
 from alexnet_np.identity import identify
 from alexnet_np.presets import PRESETS
+from alexnet_np.training import recipes
 from alexnet_np.training.checkpoint import Checkpoints
 from alexnet_np.training.config import CHOICES, Config
 from alexnet_np.training.interrupt import Stopped
@@ -24,6 +26,7 @@ from alexnet_np.training.metrics import Event, read_events
 from alexnet_np.training.parallel.group import Group, world
 from alexnet_np.training.parallel.launch import Watchdog, share_cores, together
 from alexnet_np.training.pictures import draw_curves
+from alexnet_np.training.recipes import RECIPES
 from alexnet_np.training.tensorboard import TensorBoard
 
 PANEL = "Training"
@@ -81,6 +84,8 @@ Pooling = Annotated[str, option("pooling", NETWORK)]
 Lrn = Annotated[bool, typer.Option("--lrn/--no-lrn", help="Local response norm.", rich_help_panel=NETWORK)]
 Dropout = Annotated[float, option("dropout", NETWORK, "Probability that a unit is dropped; 0 for none.")]
 Initialisation = Annotated[str, option("initialisation", NETWORK)]
+Raw = Annotated[bool, option("raw", DATA, "Small images as 0 to 255 minus their mean, as in 2012, instead of 0 to 1.")]
+DropoutScaling = Annotated[str, option("dropout_scaling", RECIPE)]
 Epochs = Annotated[int, typer.Option("--epochs", "-e", help="Times through the images.", min=1, rich_help_panel=RECIPE)]
 BatchSize = Annotated[
     int, typer.Option("--batch-size", "--batch", "-b", help="Images a step.", min=1, rich_help_panel=RECIPE)
@@ -89,6 +94,17 @@ Lr = Annotated[float, option("lr", RECIPE, "Learning rate; for one-cycle the hig
 Momentum = Annotated[float, option("momentum", RECIPE, "Of the optimizer.")]
 WeightDecay = Annotated[float, option("weight_decay", RECIPE, "Times the weights, added to the gradient.")]
 Nesterov = Annotated[bool, option("nesterov", RECIPE, "Nesterov's momentum.")]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="How the 2012 network was trained, as far as no other option says otherwise: "
+        f"{', '.join(RECIPES)}; [bold]help[/] shows them side by side, with their sources.",
+        callback=show_recipes,
+        is_eager=True,
+        rich_help_panel=RECIPE,
+    ),
+]
 Rule = Annotated[str, option("rule", RECIPE)]
 Biases = Annotated[str, option("biases", RECIPE)]
 Shards = Annotated[int, option("shards", MACHINES, "Cut each batch into so many, for mpirun -n R to share.", min=1)]
@@ -97,6 +113,7 @@ Parallel = Annotated[str, option("parallel", MACHINES)]
 Timeout = Annotated[float, option("timeout", MACHINES, "Seconds without a step after which all processes end.", min=1)]
 Schedule = Annotated[str, option("schedule", RECIPE)]
 StepEpochs = Annotated[int, option("step_epochs", RECIPE, "For the schedule step.", min=1)]
+Milestones = Annotated[list[int], option("milestones", RECIPE, "An epoch for the schedule milestones; repeat it.")]
 Patience = Annotated[int, option("patience", RECIPE, "For the schedule plateau.", min=0)]
 Gamma = Annotated[float, option("gamma", RECIPE, "For the schedules step and plateau.")]
 LabelSmoothing = Annotated[float, option("label_smoothing", RECIPE, "Share of the target spread over all classes.")]
@@ -124,6 +141,7 @@ def train(
     context: typer.Context,
     out: Out,
     resume: Resume = False,
+    recipe: Recipe = None,
     dataset: Dataset = Config.dataset,
     data: Data = Config.data,
     limit: Limit = Config.limit,
@@ -134,6 +152,7 @@ def train(
     like_torchvision: LikeTorchvision = False,
     max_pixels: MaxPixels = None,
     image_size: ImageSize = Config.image_size,
+    raw: Raw = False,
     preset: Preset = Config.preset,
     width: Width = Config.width,
     weights: Weights = Config.weights,
@@ -142,6 +161,7 @@ def train(
     pooling: Pooling = Config.pooling,
     lrn: Lrn = Config.lrn,
     dropout: Dropout = Config.dropout,
+    dropout_scaling: DropoutScaling = Config.dropout_scaling,
     initialisation: Initialisation = Config.initialisation,
     epochs: Epochs = Config.epochs,
     batch_size: BatchSize = Config.batch_size,
@@ -153,6 +173,7 @@ def train(
     biases: Biases = Config.biases,
     schedule: Schedule = Config.schedule,
     step_epochs: StepEpochs = Config.step_epochs,
+    milestones: Milestones = [],  # noqa: B006
     patience: Patience = Config.patience,
     gamma: Gamma = Config.gamma,
     label_smoothing: LabelSmoothing = Config.label_smoothing,
@@ -180,9 +201,9 @@ def train(
     Examples:
       alexnet train --out runs/d2l
       alexnet train --out runs/d2l --resume
+      alexnet train --out runs/2012 --recipe paper --dataset folder --data imagenet
+      alexnet train --recipe help
       mpirun -n 4 alexnet train --out runs/d2l --shards 4
-      alexnet train --out runs/paper --preset paper --dataset folder --data imagenet --augmentation paper --epochs 90
-        --initialisation paper --rule paper --momentum 0.9 --weight-decay 5e-4 --schedule plateau
     """
     start(context)
 
@@ -246,12 +267,15 @@ def start(context: typer.Context, **fixed: Any) -> None:
     settings = {name: options[name] for name in names if name in options} | fixed
     settings = starting_from_random(settings) if settings["weights"] == "random" else settings
     settings["freeze"] = tuple(settings["freeze"])
+    settings["milestones"] = tuple(settings.get("milestones", ()))
     if settings["augmentation"] is None:
         settings["augmentation"] = augmentation_for(settings["freeze"])
     if settings["data"] is not None:
         settings["data"] = str(Path(settings["data"]).resolve())
     # By the enum's name, because Typer brings a copy of click of its own.
     given = {name for name in options if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+    if options.get("recipe") is not None:
+        settings |= recipes.settings(options["recipe"], {name: settings[name] for name in settings if name in given})
     out, as_json = options["out"], options["as_json"]
     files = {name: options[name] for name in ("workers", "cache", "keep", "save_every")}
     group = world()

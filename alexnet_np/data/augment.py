@@ -93,13 +93,18 @@ class CenterCrop:
 class RandomCrop:
     """The paper's training: a crop from anywhere, mirrored half the time, its colour shifted by `colour`, if given.
 
-    Source: Krizhevsky et al. 2012, sec. 4.1.
+    `together`: so many images after one another in an epoch are cropped and mirrored alike, as the authors' code did
+    with 32. `divisor`: what the result is divided by, theirs 1.1 where there was noise.
+    Source: Krizhevsky et al. 2012, sec. 4.1; computerhistory/AlexNet-Source-Code, convdata_jpeg.py, crop_chunk.
     """
 
     recipe: Preprocessing
     mirror: bool = True
     colour: ColourNoise | None = None
-    draws = 7  # top, left, mirror, four for the colour
+    together: int = 1
+    divisor: float = 1.0
+    shared = 3  # of the draws below those that images which go together have in common: top, left, mirror
+    draws = 7  # and four for the colour
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -115,6 +120,8 @@ class RandomCrop:
             rgb = self.colour.shift(u[3:]) * (255 / self.recipe.scale)
             shift = rgb[list(self.recipe.order)] / self.recipe.std
             out += shift.astype(out.dtype)[:, None, None]
+        if self.divisor != 1:
+            out /= out.dtype.type(self.divisor)
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,15 @@ class Loader:
         starts = range(start_batch * self.batch_size, len(self) * self.batch_size, self.batch_size)
         batches: list[Any] = [order[start : start + self.batch_size] for start in starts]
 
+        leaders = np.empty(samples, np.int64)  # of every image the first of those that go together with it
+        together = getattr(self.augment, "together", 1)
+        leaders[order] = order[np.arange(samples) // together * together]
+
         def fill(indices: Sequence[int], rows: np.ndarray) -> tuple:
             u = draws.uniforms(self.seed, draws.AUGMENT, epoch, indices, self.augment.draws)
+            if together > 1:
+                shared = self.augment.shared  # type: ignore[attr-defined]
+                u[:, :shared] = draws.uniforms(self.seed, draws.AUGMENT, epoch, leaders[indices], shared)
             for index, numbers, row in zip(indices, u, rows, strict=True):
                 self.augment(self.dataset.pixels(int(index)), numbers, row)
             return ()

@@ -8,12 +8,14 @@ from typing import Any
 from alexnet_np.description import Description
 from alexnet_np.identity import build, find_weights, said_of, wanted_by
 from alexnet_np.initialisation import initialise
+from alexnet_np.layers import Dropout, Linear
 from alexnet_np.models import AlexNet
 from alexnet_np.presets import PRESETS
 from alexnet_np.training.config import Config
 from alexnet_np.training.schedules import (
     ConstantLR,
     CosineAnnealingLR,
+    MultiStepLR,
     OneCycleLR,
     ReduceLROnPlateau,
     Schedule,
@@ -43,7 +45,11 @@ def described(config: Config, classes: Sequence[str]) -> Description:
 def build_model(config: Config, classes: Sequence[str]) -> AlexNet:
     """The network to train, from random numbers or from other weights. Raises WeightsError where they do not fit."""
     model = build(described(config, classes), config.dtype, config.seed)
-    initialise(model.named_parameters(), config.seed, config.initialisation)
+    initialise(model.named_parameters(), config.seed, config.initialisation, config.width)
+    if config.dropout_scaling == "testing":
+        for name in behind_dropout(model):
+            parameter = dict(model.named_parameters())[name]
+            parameter.data = parameter.data * parameter.data.dtype.type(1 - config.dropout)
     if config.weights is not None:
         check_weights(config, model.described())
         found = find_weights(config.weights, wanted_by(model, head=not config.new_head))
@@ -68,11 +74,18 @@ def check_weights(config: Config, model: Description) -> None:
 def build_optimizer(config: Config, model: AlexNet) -> SGD:
     """SGD for whatever is not frozen; biases in a group of their own where `config.biases` says so."""
     pairs = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [{"params": pairs}]
-    if config.biases == "double":
-        weights = [pair for pair in pairs if not pair[0].endswith("bias")]
-        biases = [pair for pair in pairs if pair[0].endswith("bias")]
-        groups = [{"params": weights}, {"params": biases, "lr": 2 * config.lr, "weight_decay": 0.0}]
+    scaled = behind_dropout(model) if config.dropout_scaling == "testing" else []
+    kinds: dict[str, Any] = {"weights": [], "biases": [], "scaled": []}
+    for pair in pairs:
+        is_apart = config.biases != "same" and pair[0].endswith("bias")
+        kinds["scaled" if pair[0] in scaled else "biases" if is_apart else "weights"].append(pair)
+    kept = (1 - config.dropout) ** 2
+    options: dict[str, Any] = {
+        "weights": {},
+        "biases": {"lr": 2 * config.lr, "weight_decay": 0.0},
+        "scaled": {"lr": kept * config.lr, "weight_decay": config.weight_decay / kept},
+    }
+    groups = [{"params": members, **options[kind]} for kind, members in kinds.items() if members]
     return SGD(
         groups,
         config.lr,
@@ -84,13 +97,38 @@ def build_optimizer(config: Config, model: AlexNet) -> SGD:
     )
 
 
+def behind_dropout(model: AlexNet) -> list[str]:
+    """The names of the dense weights that read what a dropout leaves.
+
+    "testing" is trained in the usual form, exactly: where nothing is scaled in training, and tests halve, a weight W
+    acts as W' = W (1-p) does here. Its gradient is smaller by 1-p, and so is what a step does to W': the rate is
+    (1-p)² of the other weights', and the decay, which goes by the weight alone, as much larger.
+    """
+    names, before = [], False
+    for name, layer in model.leaves():
+        if before and isinstance(layer, Linear):
+            names.append(f"{name}.weight")
+        before = isinstance(layer, Dropout)
+    return names
+
+
 def build_schedule(config: Config, optimizer: SGD, batches: int) -> Schedule | ReduceLROnPlateau:
     """The rate over epochs of `batches` batches. A plateau steps once an epoch, with its error."""
+    schedule = _schedule(config, optimizer, batches)
+    if config.biases == "held":
+        groups = optimizer.param_groups
+        schedule.hold([i for i, group in enumerate(groups) if group["param_names"][0].endswith("bias")])
+    return schedule
+
+
+def _schedule(config: Config, optimizer: SGD, batches: int) -> Schedule | ReduceLROnPlateau:
     total = config.epochs * batches
     if config.schedule == "plateau":
         return ReduceLROnPlateau(optimizer, "min", config.gamma, config.patience)
     if config.schedule == "step":
         return StepLR(optimizer, config.step_epochs * batches, config.gamma)
+    if config.schedule == "milestones":
+        return MultiStepLR(optimizer, [epoch * batches for epoch in config.milestones], config.gamma)
     if config.schedule == "cosine":
         return CosineAnnealingLR(optimizer, total)
     if config.schedule == "one-cycle":

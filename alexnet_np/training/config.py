@@ -33,12 +33,22 @@ CHOICES = {
         "mirror": "mirrored half the time (not for folders)",
         "crop": "random crop, mirrored half the time (folders only)",
         "paper": "crop, mirror and PCA colour noise (folders of colour pictures only)",
+        "krizhevsky145": "as paper, 32 images cropped and mirrored alike, all divided by 1.1",
     },
     "rule": {"torch": "torch's SGD", "paper": "the 2012 paper's update"},
-    "biases": {"same": "trained as weights are", "double": "twice the rate, no decay: the authors' configuration"},
+    "biases": {
+        "same": "trained as weights are",
+        "double": "twice the rate, no decay: Caffe's",
+        "held": "twice the rate that the run begins with, to its end, no decay: the authors'",
+    },
+    "dropout_scaling": {
+        "training": "units that stay are scaled up",
+        "testing": "as in 2012 nothing is scaled in training, and all is halved in testing; kept in the usual form",
+    },
     "schedule": {
         "constant": "lr all along",
         "step": "times gamma every step_epochs",
+        "milestones": "times gamma after each of these epochs",
         "plateau": "times gamma when the validation error has not improved for more than patience epochs",
         "cosine": "from lr to 0 along half a cosine",
         "one-cycle": "up to lr in 30% of the steps, then down to almost 0",
@@ -90,6 +100,11 @@ def _prefixes(where: str, what: str, value: Any) -> tuple[str, ...]:
     return tuple(arguments.text(where, what, name) for name in names)
 
 
+def _epochs(where: str, what: str, value: Any) -> tuple[int, ...]:
+    given = arguments.items(where, what, value, "a list of epochs, such as [25, 51]")
+    return tuple(arguments.integer(where, what, epoch, 1) for epoch in given)
+
+
 def _input(where: str, what: str, value: Any) -> Mapping[str, Any]:
     given = arguments.mapping(where, what, value, "the fields of a Preprocessing")
     if set(given) != set(Preprocessing._fields):
@@ -113,9 +128,11 @@ _READERS: dict[str, Reader] = {
     **dict.fromkeys(("limit", "validation_limit", "image_size"), _or_none(_COUNT)),
     **dict.fromkeys(("lr", "momentum", "weight_decay", "gamma"), _SIZE),
     **dict.fromkeys(("dropout", "label_smoothing"), _share),
-    **dict.fromkeys(("new_head", "lrn", "nesterov", "strict", "like_torchvision"), arguments.flag),
+    **dict.fromkeys(("new_head", "lrn", "nesterov", "strict", "like_torchvision", "raw"), arguments.flag),
     **dict.fromkeys(("data", "weights"), _or_none(_path)),
     "freeze": _prefixes,
+    "milestones": _epochs,
+    "recipe": _or_none(arguments.text),
     "patience": partial(arguments.integer, least=0),
     "preprocessing": _or_none(_input),
     "shards": _power_of_two,
@@ -141,6 +158,8 @@ class Config:
     preset: str = "d2l"
     width: float = 1.0
     image_size: int | None = None  # for small images; None: what the preset was made for
+    raw: bool = False  # small images as 0 to 255 minus their mean, as in 2012, instead of 0 to 1
+    recipe: str | None = None  # which of recipes.py the rest was taken from
     weights: str | None = None  # start from these instead of from random numbers: a file or a registry name
     new_head: bool = False  # but the last layer, which starts anew, for other classes
     freeze: tuple[str, ...] = ()  # parameters with these prefixes stay as they are
@@ -148,6 +167,7 @@ class Config:
     pooling: str = "overlapping"
     lrn: bool = True  # where the preset has it
     dropout: float = 0.5
+    dropout_scaling: str = "training"
     initialisation: str = "xavier"
     augmentation: str = "none"
     validation: float = 0.1  # share of a folder's images held out, where it has no train/ and val/
@@ -161,6 +181,7 @@ class Config:
     biases: str = "same"
     schedule: str = "constant"
     step_epochs: int = 30
+    milestones: tuple[int, ...] = ()  # epochs
     patience: int = 3
     gamma: float = 0.1
     label_smoothing: float = 0.0
@@ -186,14 +207,20 @@ class Config:
         if self.dataset == "synthetic" and self.data is not None:
             raise ArgumentError("dataset 'synthetic' is made on the fly; leave data out")
         small = self.dataset in SMALL_IMAGES
-        if self.augmentation in ("crop", "paper") and small:
+        if self.schedule == "milestones" and not self.milestones:
+            raise ArgumentError("schedule 'milestones' needs milestones, the epochs after which the rate falls")
+        if self.raw and not small:
+            raise ArgumentError("raw is for small images; a folder's pictures are what the preset takes")
+        if self.augmentation in ("crop", "paper", "krizhevsky145") and small:
             raise ArgumentError(
                 f"augmentation {self.augmentation!r} is for folders; for {self.dataset} use none or mirror"
             )
         if self.augmentation == "mirror" and not small:
-            raise ArgumentError("augmentation 'mirror' is for small images; a folder takes none, crop or paper")
+            raise ArgumentError(
+                "augmentation 'mirror' is for small images; a folder takes none, crop, paper or krizhevsky145"
+            )
 
-    def recipe(self) -> Preprocessing | None:
+    def given_input(self) -> Preprocessing | None:
         """The input that the network takes, where it is neither small images' nor the preset's own."""
         given = self.preprocessing
         if given is None:

@@ -3,6 +3,7 @@
 With base rate b, t steps taken, T steps in all:
 
     StepLR             b * gamma^floor(t / step_size)
+    MultiStepLR        b * gamma^(how many milestones are at most t)
     CosineAnnealingLR  eta_min + (b - eta_min) * (1 + cos(pi*t/T)) / 2
     OneCycleLR         by half a cosine from max/div up to max in the first pct of the steps, then down to max/div/final
     ReduceLROnPlateau  times `factor` when the watched number has not improved for more than `patience` steps
@@ -17,7 +18,7 @@ cosine; Smith and Topin (2018) for the single cycle; torch.optim.lr_scheduler.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from alexnet_np import arguments
@@ -27,6 +28,8 @@ from alexnet_np.training.sgd import SGD
 
 class Schedule:
     """A rate for every group that depends on the number of steps alone. Setting it up sets the first rate."""
+
+    held: Collection[int] = ()  # groups whose rate stays what it began as
 
     def __init__(self, optimizer: SGD, base_lrs: Sequence[float] | None = None) -> None:
         self.optimizer = _checked(self, optimizer)
@@ -42,9 +45,14 @@ class Schedule:
         self.steps += 1
         self._apply()
 
+    def hold(self, groups: Collection[int]) -> None:
+        """Leave the rates of these groups what they began as."""
+        self.held = groups
+        self._apply()
+
     def _apply(self) -> None:
-        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = self.rate(base, self.steps)
+        for i, (group, base) in enumerate(zip(self.optimizer.param_groups, self.base_lrs, strict=True)):
+            group["lr"] = base if i in self.held else self.rate(base, self.steps)
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "base_lrs": list(self.base_lrs)}
@@ -72,6 +80,19 @@ class StepLR(Schedule):
 
     def rate(self, base: float, t: int) -> float:
         return base * self.gamma ** (t // self.step_size)
+
+
+class MultiStepLR(Schedule):
+    """Times `gamma` at every one of `milestones`, counted in steps."""
+
+    def __init__(self, optimizer: SGD, milestones: Sequence[int], gamma: float = 0.1) -> None:
+        given = arguments.items("MultiStepLR", "milestones", milestones, "a list of steps")
+        self.milestones = sorted(arguments.integer("MultiStepLR", "milestones", each, 0) for each in given)
+        self.gamma = arguments.number("MultiStepLR", "gamma", gamma)
+        super().__init__(optimizer)
+
+    def rate(self, base: float, t: int) -> float:
+        return base * self.gamma ** sum(milestone <= t for milestone in self.milestones)
 
 
 class CosineAnnealingLR(Schedule):
@@ -150,6 +171,11 @@ class ReduceLROnPlateau:
         self.min_lr = arguments.number(where, "min_lr", min_lr, 0)
         self.best: float | None = None
         self.bad, self.cooling = 0, 0
+        self.held: Collection[int] = ()
+
+    def hold(self, groups: Collection[int]) -> None:
+        """Leave the rates of these groups as they are."""
+        self.held = groups
 
     def step(self, value: float) -> None:
         if isinstance(value, str | bytes) or not hasattr(value, "__float__"):  # a loss that is no number is a fault
@@ -173,7 +199,7 @@ class ReduceLROnPlateau:
         return value > self.best * (1 + self.threshold)
 
     def _reduce(self) -> None:
-        for group in self.optimizer.param_groups:
+        for group in (g for i, g in enumerate(self.optimizer.param_groups) if i not in self.held):
             reduced = max(group["lr"] * self.factor, self.min_lr)
             if group["lr"] - reduced > 1e-8:  # torch's eps: smaller changes are not made
                 group["lr"] = reduced

@@ -20,6 +20,7 @@ from alexnet_np.presets import PRESETS
 from alexnet_np.training.config import SMALL_IMAGES, Config
 
 SYNTHETIC_IMAGES = 2000
+RAW_MEAN = {"fashion-mnist": 72.94, "synthetic": 127.0}  # of all training images' bytes
 TRAINING_FOLDERS = ("train", "training")  # in any case
 VALIDATION_FOLDERS = ("val", "valid", "validation", "test", "testing")  # the first of them that is there
 
@@ -44,12 +45,13 @@ class Task(NamedTuple):
 
 def find_recipe_of(config: Config) -> Preprocessing:
     """The input of the network: small images are grey, as d2l's, whatever the preset."""
-    given = config.recipe()
+    given = config.given_input()
     if given is not None:
         return given._replace(like_torchvision=config.like_torchvision)
     if config.dataset in SMALL_IMAGES:
         side = side_of(config)
-        return adjusted(PRESETS["d2l"].preprocessing, side, side)
+        recipe = adjusted(PRESETS["d2l"].preprocessing, side, side)
+        return recipe._replace(scale=1, mean=(RAW_MEAN[config.dataset],)) if config.raw else recipe
     return PRESETS[config.preset].preprocessing._replace(like_torchvision=config.like_torchvision)
 
 
@@ -138,8 +140,13 @@ def training_augment(config: Config, task: Task) -> Augment:
     if config.augmentation == "crop":
         return RandomCrop(task.recipe)
     if task.recipe.mode == "L":
-        raise ArgumentError(f"augmentation 'paper' shifts colours, but {config.preset!r} takes grey images; use crop")
-    return RandomCrop(task.recipe, colour=ColourNoise.of(task.train, seed=config.seed))
+        raise ArgumentError(
+            f"augmentation {config.augmentation!r} shifts colours, but {config.preset!r} takes grey images; use crop"
+        )
+    noise = ColourNoise.of(task.train, seed=config.seed)
+    if config.augmentation == "krizhevsky145":
+        return RandomCrop(task.recipe, colour=noise, together=32, divisor=1.1)
+    return RandomCrop(task.recipe, colour=noise)
 
 
 def evaluation_augment(config: Config | None, recipe: Preprocessing, ten_crop: bool = False) -> Augment:
