@@ -283,16 +283,15 @@ def test_what_was_stopped_goes_on_with_what_is_missing(model, files, tmp_path, s
 @pytest.mark.parametrize("ending", ["npz", "npy"])
 def test_what_is_finished_is_not_done_again(model, photographs, tmp_path, small_parts, monkeypatch, ending):
     folder = shutil.copytree(photographs, tmp_path / "copy")
-    files, out = sorted(map(str, folder.iterdir())), tmp_path / f"v.{ending}"
+    files, out, seen = sorted(map(str, folder.iterdir())), tmp_path / f"v.{ending}", []
     first = jobs.embed(model, files, out, batch_size=4)
-    bits, seen = out.read_bytes(), []
+    bits = out.read_bytes()
     with monkeypatch.context() as nothing:
         nothing.setattr(embedding, "open_engine", None)
         again = jobs.embed(model, files, out, resume=True, progress=seen.append)
     assert (again.files, again.failures, again.features) == (first.files, first.failures, first.features)
     assert again.kept == len(files) == sum(seen) and out.read_bytes() == bits
     assert again.engine["engine"] == "none"
-
     assert jobs.embed(model, files, out, batch_size=4).kept == 0, "without resume it is"
     other = anp.alexnet("torchvision", width=1 / 16, num_classes=10, seed=6)
     assert jobs.embed(other, files, out, resume=True).kept == 0

@@ -259,3 +259,18 @@ def test_the_walk_takes_in_a_relu_unless_what_lies_before_it_is_wanted() -> None
     assert places["features.0"].wanted == ("features.0",)
     assert places["classifier.4"].wanted == ("classifier.5",)
     assert "classifier.6" not in places
+
+
+def test_a_plan_that_forgets_drops_the_models_weights_as_they_are_packed():
+    models = [anp.alexnet("torchvision", width=1 / 16, num_classes=10, seed=0).eval() for _ in range(2)]
+    kept, forgetful = (
+        anp.compile(model, 2, forget=forget) for model, forget in zip(models, (False, True), strict=True)
+    )
+    x = np.random.default_rng(0).standard_normal((2, 3, 224, 224), dtype=np.float32)
+    np.testing.assert_array_equal(kept(x), forgetful(x))
+    for (name, p), whole in zip(models[1].named_parameters(), models[0].parameters(), strict=True):
+        dropped = name.startswith("classifier") and name.endswith("weight")
+        assert p.shape == whole.shape and (max(p.data.strides) == 0) == dropped, name
+    for act in (forgetful.refresh, lambda: copy.copy(forgetful)):
+        with pytest.raises(anp.ArgumentError, match="its model's weights are dropped; compile without forget"):
+            act()

@@ -69,7 +69,8 @@ def open_engine(
     recipe = recipe_of(model)
     if choice.engine == "plan":
         try:
-            plan: Any = compile_plan(model, max_batch=max(1, min(batch_size, images)), outputs=(output,), size=size)
+            most, own = max(1, min(batch_size, images)), forget and choice.backend == "numba"
+            plan: Any = compile_plan(model, max_batch=most, outputs=(output,), size=size, forget=own)
         except AlexNetError as error:
             if backend not in (None, AUTO):
                 raise

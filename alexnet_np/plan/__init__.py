@@ -37,6 +37,7 @@ def compile(
     exact: bool = False,
     size: int | tuple[int, int] | None = None,
     precision: str | None = None,
+    forget: bool = False,
 ) -> InferencePlan:
     """A plan for images of `size` (height and width) in batches up to `max_batch`; it runs `model` as in eval mode.
 
@@ -47,6 +48,8 @@ def compile(
     layer is chosen in alexnet_np/kernels/choices.py.
     `precision`, for a model on the GPU: the arithmetic of products, "strict", "tf32" or "tf32x3"
     (alexnet_np/kernels/gemm_cuda.py), by default the one in force.
+    `forget`, for a model on the CPU: dense weights are dropped one by one as they are packed, so that they are never
+    there twice; then the model is good for nothing else, and the plan cannot be refreshed or copied.
 
     The traps: the weights are copies, until `plan.refresh()`; and hooks do not fire, since what lies between layers is
     often computed nowhere: ask for it with `outputs`.
@@ -57,7 +60,8 @@ def compile(
     exact = arguments.flag("compile", "exact", exact)
     names = None if outputs is None else tuple(layout.named_outputs(model, outputs))
     sides = arguments.pair("compile", "size", images.default_size(model) if size is None else size, 1)
-    request = Request(model, max_batch, names, exact, sides, precision)
+    forget = arguments.flag("compile", "forget", forget)
+    request = Request(model, max_batch, names, exact, sides, precision, forget)
     if on_gpu(next(model.parameters()).data):
         from alexnet_np.plan.cuda import CudaPlan  # only now: a CPU needs none of it
 

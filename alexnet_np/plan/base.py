@@ -28,6 +28,7 @@ class Request(NamedTuple):
     exact: bool
     size: tuple[int, int]
     precision: str | None = None  # of products on the GPU
+    forget: bool = False  # drop the model's weights as they are packed
 
 
 class InferencePlan:
@@ -71,11 +72,17 @@ class InferencePlan:
 
         Raises ShapeError, BackendError, ArgumentError where the model is another by now.
         """
+        self._check_remembers("refreshed")
         with self._lock:
             self._check_model()
             self._refresh()
 
+    def _check_remembers(self, what: str) -> None:
+        if self.request.forget:
+            raise ArgumentError(f"plan: it cannot be {what}, its model's weights are dropped; compile without forget")
+
     def __reduce__(self) -> tuple[Any, ...]:
+        self._check_remembers("copied")
         return type(self), (self.request,)
 
     # What a device adds.

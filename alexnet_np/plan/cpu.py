@@ -131,12 +131,17 @@ class Program:
         for step in self.of(Convolution):
             step.pack(weights)
         with ThreadPoolExecutor(1) as other:
-            packing = [other.submit(step.pack, weights) for step in self.of(Dense) if first]
+            packing = [other.submit(self._pack, step, weights) for step in self.of(Dense) if first]
             self._run_stages(np.zeros((1, *self.load.place.entering), np.float32), 0, {})
             for step in self.rows:
                 step.run(0, 0)
             for packed in packing:
                 packed.result()
+
+    def _pack(self, step: Dense, weights: PackedWeights) -> None:
+        step.pack(weights)
+        if self.request.forget:
+            weights.forget(step.name)
 
     def run(self, x: Array, results: Results) -> None:
         """The outputs of x, float32 (N,C,H,W) or uint8 (N,H,W,C), into `results`."""

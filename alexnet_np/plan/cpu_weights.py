@@ -8,6 +8,7 @@ import numpy as np
 
 from alexnet_np.device import Array
 from alexnet_np.kernels.gemm_numba import WIDTH
+from alexnet_np.layers import stand_in
 from alexnet_np.models import AlexNet
 
 
@@ -34,6 +35,12 @@ class PackedWeights:
         """The weight and bias of the layer `name` as the model has them."""
         arrays = {own: parameter.data for own, parameter in self.model.named_parameters()}
         return arrays[f"{name}.weight"], arrays.get(f"{name}.bias")
+
+    def forget(self, name: str) -> None:
+        """Drop the weight of the layer `name` from the model; its shape stays."""
+        for own, parameter in self.model.named_parameters():
+            if own == f"{name}.weight":
+                parameter.data = stand_in(parameter.shape)
 
     def panels(self, name: str, shape: tuple[int, ...]) -> Panels:
         """Where the weight (N,K) of the dense layer `name` is packed to; nothing is there until a step packs it."""
