@@ -18,7 +18,20 @@ import typer
 from typer.core import TyperGroup
 
 import alexnet_np
-from alexnet_np.cli import attribute, bench, compare, demo, explain, explore, images, patches, study, train, weights
+from alexnet_np.cli import (
+    attribute,
+    bench,
+    compare,
+    demo,
+    explain,
+    explore,
+    images,
+    patches,
+    similar,
+    study,
+    train,
+    weights,
+)
 from alexnet_np.errors import AlexNetError, one_line
 
 ClickException: Any = typer.BadParameter.__mro__[2]  # click's, or of the copy of click that Typer brings
@@ -141,6 +154,7 @@ explain.register(app)
 explore.register(app)
 attribute.register(app)
 patches.register(app)
+similar.register(app)
 train.register(app)
 app.add_typer(weights.app, name="weights", rich_help_panel="Files and speed")
 app.add_typer(bench.app, name="bench", rich_help_panel="Files and speed")

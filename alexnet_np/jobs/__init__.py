@@ -7,6 +7,7 @@
         rows.files, rows.values, rows.failures
 
     jobs.embed(model, files, Path("vectors.parquet"))                # embedding.py: parts.py, vectors.py
+    jobs.similar(model, "cat.jpg", folder, files)                    # nearest.py
     jobs.excite(model, files, "features.8", range(16), Path("x.png"))   # exciting.py
 
 engine    a model made ready to compute one of its outputs, in as many workers as run at once
@@ -24,6 +25,7 @@ from alexnet_np.jobs.embedding import Embedded, Interrupted, embed, embedding_na
 from alexnet_np.jobs.engine import Engine, open_engine
 from alexnet_np.jobs.exciting import Best, Excited, excite
 from alexnet_np.jobs.finding import Failure, find
+from alexnet_np.jobs.nearest import Match, Similar, similar
 from alexnet_np.jobs.rows import Rows, read_rows, stream
 from alexnet_np.jobs.scoring import stream_logits
 from alexnet_np.jobs.vectors import check_output
@@ -36,7 +38,9 @@ __all__ = [
     "Excited",
     "Failure",
     "Interrupted",
+    "Match",
     "Rows",
+    "Similar",
     "check_output",
     "choose",
     "embed",
@@ -45,6 +49,7 @@ __all__ = [
     "find",
     "open_engine",
     "read_rows",
+    "similar",
     "stream",
     "stream_logits",
 ]

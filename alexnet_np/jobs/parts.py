@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from alexnet_np.errors import one_line
 from alexnet_np.files import replacing
 from alexnet_np.jobs.finding import Failure
 from alexnet_np.jobs.rows import Rows
@@ -51,7 +52,7 @@ class Parts:
         about = {"identity": self._identity(files), "files": rows.files, "failures": failures}
         self.folder.mkdir(exist_ok=True)
         with replacing(self._path(index)) as temporary:
-            save_file({"rows": np.ascontiguousarray(rows.values)}, temporary, {"about": json.dumps(about)})
+            save({"rows": np.ascontiguousarray(rows.values)}, temporary, about)
 
     def names(self, index: int) -> tuple[list[str], list[Failure]]:
         """The files that could be read, and the others."""
@@ -105,6 +106,14 @@ class Parts:
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def save(tensors: dict[str, np.ndarray], path: Path, about: dict[str, Any]) -> None:
+    """A safetensors file with `about` in its metadata. Raises OSError, which the library has a word of its own for."""
+    try:
+        save_file(tensors, path, {"about": json.dumps(about)})
+    except SafetensorError as error:
+        raise OSError(one_line(error)) from error
 
 
 def stamp(file: str) -> tuple[int, ...]:

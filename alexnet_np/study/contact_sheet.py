@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
+
+from alexnet_np.data.preprocess import read_image
 
 SIDE, GAP, LINE, FONT = 128, 16, 19, 14  # pixels
 RIGHT, WRONG = "#2a7f3f", "#c62828"
@@ -40,6 +43,42 @@ def contact_sheet(tiles: Sequence[Tile], title: str, columns: int = 10) -> Image
         row, column = divmod(i, columns)
         _draw_tile(sheet, draw, tile, GAP + column * width, top + row * height)
     return sheet
+
+
+class Picture(NamedTuple):
+    """One picture of a plain sheet: a file, and what is said of it."""
+
+    file: str
+    said: str
+
+
+def picture_sheet(pictures: Sequence[Picture], title: str) -> Image.Image:
+    """An RGB picture of these, whole, row by row, the first framed: each with its name and what is said of it."""
+    columns = min(len(pictures), max(4, round(len(pictures) ** 0.5)))
+    width, height, top = SIDE + GAP, SIDE + 2 * LINE + GAP, GAP + 2 * LINE
+    sheet = Image.new("RGB", (columns * width + GAP, top + -(-len(pictures) // columns) * height), PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT)
+    draw.text((GAP, GAP), shortened(title, sheet.width - 2 * GAP, FONT + 3), INK, ImageFont.load_default(FONT + 3))
+    for i, picture in enumerate(pictures):
+        x, y = GAP + i % columns * width, top + i // columns * height
+        small = read_image(picture.file)
+        small.thumbnail((SIDE, SIDE))
+        sheet.paste(small, (x + (SIDE - small.width) // 2, y + (SIDE - small.height) // 2))
+        if not i:
+            draw.rectangle((x - 4, y - 4, x + SIDE + 3, y + SIDE + 3), outline=RIGHT, width=3)
+        draw.text((x, y + SIDE + 6), picture.said, RIGHT if not i else INK, font)
+        draw.text((x, y + SIDE + 6 + LINE), shortened(Path(picture.file).name, SIDE, FONT), FAINT, font)
+    return sheet
+
+
+def shortened(text: str, width: int, size: int) -> str:
+    """`text` in a font of `size`, at most `width` pixels wide: cut in the middle, where names differ least."""
+    font = ImageFont.load_default(size)
+    kept, shown = len(text), text
+    while kept > 2 and font.getlength(shown) > width:
+        kept -= 1
+        shown = f"{text[: kept - kept // 2]}…{text[-(kept // 2) :]}"
+    return shown
 
 
 def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, x: int, y: int) -> None:
