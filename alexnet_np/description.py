@@ -18,7 +18,7 @@ from typing import Any
 from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.errors import ArgumentError, WeightsError
 from alexnet_np.layers import Dropout, Identity, Layer, LocalResponseNorm, MaxPool2d, ReLU, Sigmoid, Tanh
-from alexnet_np.text import quoted
+from alexnet_np.text import counted, quoted
 from alexnet_np.weights import seal
 
 ACTIVATIONS: dict[str, Callable[[], Layer]] = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid}
@@ -47,7 +47,8 @@ class Description:
 
     def __str__(self) -> str:
         """In a few words, for messages."""
-        named = [self.preset, f"width {self.width:g}", f"{self.num_classes} classes", f"{self.in_channels} channels"]
+        named = [self.preset, f"width {self.width:g}", counted(self.num_classes, "class")]
+        named.append(counted(self.in_channels, "channel"))
         named += [self.activation] if self.activation != "relu" else []
         named += ["plain pooling"] if self.pooling != "overlapping" else []
         return ", ".join(named + ([] if self.lrn else ["without LRN"]))

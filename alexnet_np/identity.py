@@ -8,6 +8,7 @@ identify(weights)                the same without building it: a Description
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,11 +19,12 @@ from alexnet_np import arguments, identification
 from alexnet_np.data.labels import imagenet_categories
 from alexnet_np.data.recipe import Preprocessing, adjusted
 from alexnet_np.description import Description
-from alexnet_np.errors import ArgumentError
+from alexnet_np.errors import ArgumentError, WeightsError
 from alexnet_np.initialisation import initialise
 from alexnet_np.models import AlexNet, check_model
 from alexnet_np.outline import comparable
 from alexnet_np.presets import PRESETS, check_preset, describe
+from alexnet_np.text import counted
 from alexnet_np.weights.fitting import Wanted
 
 Shape = tuple[int, ...]
@@ -47,8 +49,8 @@ def alexnet(
     `weights`: None (seeded random), a published name ("IMAGENET1K_V1", or torchvision's member of it), a file, the
     folder of a run of `alexnet train`, or a mapping name -> array. Prefixes, containers and what else is in them do not
     matter (weights/finding.py).
-    `num_classes`, `in_channels`: the preset's by default. `width` scales every hidden width (channels, dense units);
-    None: all sizes are what the weights have, of whichever preset.
+    `width` scales every hidden width (channels, dense units); None: all sizes are what the weights have.
+    `num_classes`, `in_channels`: those of the weights, by default, where there are any, else the preset's.
     `towers`: 2 runs a grouped network as two halves that exchange only what they must (alexnet_np/towers.py).
     `seed` fixes initialisation and dropout; without one they differ from run to run.
     `backend`: "numpy", "numba", "cupy" or "cuda" (alexnet_np/backend.py); by default use_backend's, or the array's.
@@ -74,11 +76,25 @@ def _described(weights: Any, preset: str | None, width: float | None, sizes: dic
     """The network that weights are to be loaded into: theirs, if it agrees with what is asked for."""
     said = identify(weights, preset) if preset is None or width is None else said_of(weights)
     if said is None and preset is not None:  # nobody says: the preset's, into which they will fit or not
-        return describe(preset, sizes["num_classes"], sizes["in_channels"], 1.0 if width is None else width)
+        wide = 1.0 if width is None else width
+        open_sizes = {name for name, size in sizes.items() if size is None}
+        found = _shown_by_shapes(weights, describe(preset, width=wide)) if open_sizes else None
+        sizes = sizes | {name: getattr(found, name) for name in open_sizes if found is not None}
+        return describe(preset, sizes["num_classes"], sizes["in_channels"], wide)
     assert said is not None
     asked = {"preset": preset, "width": width, **sizes}
     said.check_same(asked, identification.name_of(weights), "leave that open (preset=None): the weights bring it along")
     return said
+
+
+def _shown_by_shapes(weights: Any, wanted: Description) -> Description | None:
+    """The network that the shapes are of, if it is `wanted` but for its classes and channels, which they show."""
+    try:
+        found = identify(weights, wanted.preset)
+    except WeightsError:  # what does not fit is said where they are loaded
+        return None
+    alike = found.preset == wanted.preset and math.isclose(found.width, wanted.width, rel_tol=1e-3)
+    return found if alike else None
 
 
 def build(said: Description, dtype: Any = "float32", seed: int | None = None) -> AlexNet:
@@ -187,7 +203,7 @@ def recipe_of(model: AlexNet) -> Preprocessing:
     recipe = model.described().preprocessing
     if recipe is None:
         raise ArgumentError(
-            f"no preprocessing is known for this network of {model.in_channels} channels: prepare x, (N,"
+            f"no preprocessing is known for this network of {counted(model.in_channels, 'channel')}: prepare x, (N,"
             f"{model.in_channels},H,W), yourself"
         )
     return recipe

@@ -6,6 +6,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 
+def counted(number: int, thing: str) -> str:
+    """1 channel, 3 channels, 2 classes."""
+    return f"{number} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"
+
+
 def quoted(name: object, longest: int = 80) -> str:
     """`name` in quotes, on one line, without control characters, cut where it is very long."""
     text = name if isinstance(name, str) else type(name).__name__

@@ -1,7 +1,9 @@
 """Other people's folders: their names for splits, links, damaged and odd pictures, 16 bits, huge photographs."""
 
 import json
+import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from typer.testing import CliRunner
 
 import alexnet_np as anp
 from alexnet_np.cli.app import app
+from alexnet_np.data import checked
 from alexnet_np.data.image_folder import ImageFolder
 from alexnet_np.data.loading import find_images
-from alexnet_np.data.preprocess import ImageWarning, read_image
+from alexnet_np.data.preprocess import ImageWarning, check_image, read_image
 from alexnet_np.presets import PRESETS
 from alexnet_np.training.config import Config
 from alexnet_np.training.loop import Trainer
@@ -90,7 +93,7 @@ def test_bad_pictures_are_left_out_and_said_or_refused(tmp_path):
         "fun.gif: animated",
     ):
         assert words in said
-    assert "1 files, no pictures by their names" in said and "notes.txt" in said
+    assert "1 file, no picture by name" in said and "notes.txt" in said
     with pytest.raises(anp.ImageError, match=r"empty.jpg: an empty file; and 3 more"):
         ImageFolder(tmp_path, RECIPE, strict=True)
     trainer = Trainer(config(tmp_path, validation=0.2), tmp_path / ".run")
@@ -148,3 +151,60 @@ def test_embed_has_a_row_for_each_argument(tmp_path):
     found = np.load(out)
     assert found["files"].tolist() == names
     np.testing.assert_array_equal(found["embeddings"][0], found["embeddings"][2])
+
+
+def test_commands_scale_sixteen_bits_with_a_notice_or_clip_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # which --max-pixels changes
+    grey = np.random.default_rng(0).integers(2000, 60000, (80, 80), dtype=np.uint16)
+    Image.fromarray(grey).save(tmp_path / "x.png")
+    anp.weights.write(tmp_path / "net.npz", anp.alexnet(width=1 / 32, seed=0))
+
+    def embedded(*more):
+        out = str(tmp_path / "v.npy")
+        done = CliRunner().invoke(app, ["embed", str(tmp_path / "x.png"), "--out", out, "--weights",
+                                        str(tmp_path / "net.npz"), "--backend", "numpy", *more])  # fmt: skip
+        assert done.exit_code == 0, done.stderr
+        return np.load(out), done.stderr
+
+    scaled, said = embedded()
+    clipped, nothing = embedded("--like-torchvision")
+    assert "16 bits are scaled to 8" in said and "16 bits" not in nothing
+    white = anp.preprocess(np.full((80, 80, 3), 255, np.uint8))[None]
+    model = anp.alexnet(None, weights=tmp_path / "net.npz").eval()
+    expected = model.classifier[:6](model.flatten(model.avgpool(model.features(white))))
+    np.testing.assert_allclose(clipped, expected, rtol=1e-4, atol=1e-6)
+    assert np.abs(scaled - clipped).max() > 1e-4
+    for command in ("walk", "classify", "explain --layer features.0 --at 0,0,0"):
+        name, *options = command.split()
+        done = CliRunner().invoke(app, [name, str(tmp_path / "x.png"), *options, "--weights", str(tmp_path / "net.npz"),
+                                        "--backend", "numpy", "--max-pixels", "3000"])  # fmt: skip
+        assert done.exit_code == 1 and "--max-pixels" in done.stderr
+
+
+def test_pictures_are_looked_into_once_and_again_when_they_have_changed(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALEXNET_NP_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(checked, "WORTH", 1)
+    looked: list[str] = []
+    monkeypatch.setattr(checked, "check_image", lambda file: looked.append(Path(file).name) or check_image(file))
+    root = tmp_path / "data"
+    for name in ("a.png", "b.png"):
+        picture(root / "one" / name)
+    (root / "one" / "bad.png").write_bytes(b"no picture")
+
+    def opened():
+        looked.clear()
+        made = ImageFolder(root, RECIPE)
+        return sorted(looked), len(made.files)
+
+    assert opened() == (["a.png", "b.png", "bad.png"], 2)
+    assert opened() == (["bad.png"], 2)  # what could not be read may be mended meanwhile
+    picture(root / "one" / "c.png")
+    os.utime(root / "one" / "a.png", ns=(1, 1))
+    assert opened() == (["a.png", "bad.png", "c.png"], 3)
+    (root / "one" / "bad.png").unlink()
+    assert opened() == ([], 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)  # another guard: what passed it may not pass now
+    assert opened()[0] == ["a.png", "b.png", "c.png"]
+    for kept in (tmp_path / "home" / "checked").iterdir():
+        kept.write_bytes(b"damaged")
+    assert opened()[0] == ["a.png", "b.png", "c.png"]

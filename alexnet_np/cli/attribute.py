@@ -11,7 +11,7 @@ import typer
 
 from alexnet_np.cli import show
 from alexnet_np.cli.explain import parse_index, place
-from alexnet_np.cli.options import Backend, Json, Network, Preset, Seed, Weights, Width
+from alexnet_np.cli.options import Backend, Json, MaxPixels, Network, Preset, Seed, Weights, Width
 from alexnet_np.cli.pictures import Garment, Image, chosen, network_for
 from alexnet_np.data.preprocess import normalise, read_pixels
 from alexnet_np.device import to_cpu
@@ -85,6 +85,7 @@ def attribute(
     width: Width = 1.0,
     backend: Backend = None,
     seed: Seed = 0,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
     """Which pixels of a picture a class or any unit comes from, by seven methods, drawn over the picture.

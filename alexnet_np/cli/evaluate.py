@@ -11,12 +11,13 @@ import typer
 
 from alexnet_np import jobs
 from alexnet_np.cli import show
-from alexnet_np.cli.options import BatchSize, JobBackend, Json, Preset
+from alexnet_np.cli.options import BatchSize, JobBackend, Json, MaxPixels, Preset
 from alexnet_np.errors import ArgumentError, DataError
 from alexnet_np.figures import new_figure
 from alexnet_np.files import picture_format
 from alexnet_np.identity import labels_of, recipe_of
 from alexnet_np.jobs.choosing import AUTO
+from alexnet_np.text import counted
 from alexnet_np.training.ablation import ablate as train_variants
 from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import from_logits
@@ -49,6 +50,7 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option("--workers", help="Threads that carry images.", min=1, show_default="one a core")
     ] = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
     """Top-1 and top-5 accuracy on images whose classes are known.
@@ -65,7 +67,7 @@ def evaluate(
     images = images_to_evaluate(trained, data)
     images = images if limit is None else first_images(images, limit)
     if len(images.classes) != len(labels):
-        raise DataError(f"{data}: {len(images.classes)} classes, where the network has {len(labels)}")
+        raise DataError(f"{data}: {counted(len(images.classes), 'class')}, where the network has {len(labels)}")
     augment = evaluation_augment(trained.config, recipe_of(trained.model), ten_crop)
     count, crops = len(images.targets), 10 if ten_crop else 1
     engine = jobs.open_engine(
@@ -86,7 +88,7 @@ def evaluate(
             advance(len(target))
 
     bar = show.progress("images", count, rate=True)
-    stopped = show.stoppable(lambda: f"{done[0]} of {count} images were seen; nothing is kept")
+    stopped = show.stoppable(lambda: f"{done[0]} of {counted(count, 'image')} were seen; nothing is kept")
     with stopped, bar as advance, closing(jobs.stream_logits(images, augment, engine)) as found:
         result = from_logits(watched(found, advance), len(labels))
     if as_json:

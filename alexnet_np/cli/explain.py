@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from alexnet_np.cli import show
-from alexnet_np.cli.options import Backend, Json, Preset, Seed, Weights, Width
+from alexnet_np.cli.options import Backend, Json, MaxPixels, Preset, Seed, Weights, Width
 from alexnet_np.cli.pictures import Garment, Image, chosen, network_for
 from alexnet_np.errors import ArgumentError
 from alexnet_np.study.explain import Explanation
@@ -37,6 +37,7 @@ def explain(
     width: Width = 1.0,
     backend: Backend = None,
     seed: Seed = 0,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
     """Where one number comes from: every term, what it sees, and the sum done again in float64 beside the stored value.

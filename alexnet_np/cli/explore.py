@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from alexnet_np.cli import show
-from alexnet_np.cli.options import Backend, Json, Network, Preset, Seed, Weights, Width, load_network
+from alexnet_np.cli.options import Backend, Json, MaxPixels, Network, Preset, Seed, Weights, Width, load_network
 from alexnet_np.cli.pictures import Garment, Image, Picture, chosen, network_for
 from alexnet_np.data.loading import SUFFIXES
 from alexnet_np.data.preprocess import read_pixels, source_name
@@ -53,6 +53,7 @@ def explore(
     width: Width = 1.0,
     backend: Backend = None,
     seed: Seed = 0,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
     """The network on one picture, as a page: maps, filters, and behind any number its terms, down to the pixels.

@@ -14,10 +14,22 @@ from rich.text import Text
 
 from alexnet_np import jobs
 from alexnet_np.cli import show
-from alexnet_np.cli.options import BatchSize, JobBackend, Json, MaxPixels, Network, Preset, Seed, Weights, load_network
+from alexnet_np.cli.options import (
+    BatchSize,
+    JobBackend,
+    Json,
+    LikeTorchvision,
+    MaxPixels,
+    Network,
+    Preset,
+    Seed,
+    Weights,
+    load_network,
+)
 from alexnet_np.data.preprocess import source_name
 from alexnet_np.jobs import Failure
 from alexnet_np.ops import softmax
+from alexnet_np.text import counted
 
 Paths = Annotated[
     list[str], typer.Argument(metavar="IMAGE", help="Image files, folders, or - for one image on standard input.")
@@ -45,6 +57,7 @@ def classify(
     backend: JobBackend = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
+    like_torchvision: LikeTorchvision = False,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
@@ -57,7 +70,7 @@ def classify(
       alexnet classify holiday/ --top 1 --json > labels.json
       curl -s https://example.org/cat.jpg | alexnet classify -
     """
-    network = load_network(preset, weights, None, seed, trained=True)
+    network = load_network(preset, weights, None, seed, trained=True, clip=like_torchvision)
     labels = network.labels()
     files, failures = jobs.find(images)
     engine = jobs.open_engine(network.model, images=len(files), backend=backend, batch_size=batch_size, forget=True)
@@ -65,7 +78,7 @@ def classify(
     results: list[dict[str, Any]] = []
     done = [0]
     lost = "JSON is written at the end, so nothing is kept" if as_json else "the labels above stand"
-    stopped = show.stoppable(lambda: f"{done[0]} of {len(files)} images were classified; {lost}")
+    stopped = show.stoppable(lambda: f"{done[0]} of {counted(len(files), 'image')} were classified; {lost}")
     bar = show.progress("images", len(files), rate=True)
     with stopped, closing(jobs.stream(files, engine)) as made, bar as advance:
         for rows in made:
@@ -92,6 +105,7 @@ def embed(
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the job that was stopped.")] = False,
+    like_torchvision: LikeTorchvision = False,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
@@ -108,7 +122,7 @@ def embed(
       alexnet embed photographs/ --out vectors.parquet --resume
     """
     jobs.check_output(out)
-    network = load_network(preset, weights, None, seed, trained=True)
+    network = load_network(preset, weights, None, seed, trained=True, clip=like_torchvision)
     warn_if_random(network)
     files, failures = jobs.find(images)
     try:
@@ -131,7 +145,7 @@ def embed(
         written = {"out": str(out) if done.files else None, "files": done.files, "failures": listed(failures)}
         show.print_json({**about(network, done.engine), "kept": done.kept, **written})
     elif done.files:
-        print(f"{out}: {len(done.files)} vectors of {done.features}")
+        print(f"{out}: {counted(len(done.files), 'vector')} of {counted(done.features, 'number')}")
     report(failures)
 
 

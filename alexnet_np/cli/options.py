@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -85,6 +85,11 @@ MaxPixels = Annotated[
 ]
 
 
+LikeTorchvision = Annotated[
+    bool, typer.Option("--like-torchvision", help="Clip 16-bit pictures at 255, as torchvision does, not scale them.")
+]
+
+
 @dataclass(frozen=True)
 class Network:
     """A network as the options describe it, in evaluation mode."""
@@ -135,12 +140,24 @@ def load_network(
     width: float = 1.0,
     dtype: str = "float32",
     trained: bool = False,
+    clip: bool = False,
 ) -> Network:
     """Without `weights`, those published for the preset if they are on this machine, else seeded random ones.
 
     With `trained`, random weights have to be asked for: where there are no others it raises a WeightsError that says
     how to get them. What network a file's weights are of, the file says; --preset and --width need not be repeated.
+    With `clip` it takes 16-bit pictures as torchvision does.
     """
+    network = _network_of(preset, weights, backend, seed, width=width, dtype=dtype, trained=trained)
+    said = network.model.described()
+    if clip and said.preprocessing is not None:
+        network.model.said = replace(said, preprocessing=said.preprocessing._replace(like_torchvision=True))
+    return network
+
+
+def _network_of(
+    preset: str | None, weights: str | None, backend: str | None, seed: int, *, width: float, dtype: str, trained: bool
+) -> Network:
     if preset is not None:
         check_preset(preset)
     if weights is None:

@@ -13,7 +13,18 @@ import typer
 from rich.text import Text
 
 from alexnet_np.cli import show
-from alexnet_np.cli.options import Backend, BatchSize, Json, Network, Preset, Seed, Weights, Width, load_network
+from alexnet_np.cli.options import (
+    Backend,
+    BatchSize,
+    Json,
+    MaxPixels,
+    Network,
+    Preset,
+    Seed,
+    Weights,
+    Width,
+    load_network,
+)
 from alexnet_np.errors import AlexNetError
 from alexnet_np.models import AlexNet
 from alexnet_np.study.summary import summary as summarise
@@ -80,6 +91,7 @@ def walk(
     width: Width = 1.0,
     backend: Backend = None,
     seed: Seed = 0,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
     """One image's way through the network, block by block: shapes and statistics.

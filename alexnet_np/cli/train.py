@@ -17,6 +17,7 @@ from alexnet_np.errors import CheckpointError, DataError, MissingPackageError, W
 from alexnet_np.files import picture_format
 from alexnet_np.identity import identify
 from alexnet_np.presets import PRESETS
+from alexnet_np.text import counted
 from alexnet_np.training import recipes
 from alexnet_np.training.checkpoint import Checkpoints
 from alexnet_np.training.config import CHOICES, Config
@@ -338,7 +339,7 @@ def network_of(settings: dict[str, Any]) -> dict[str, Any]:
     said.check_same({"preset": preset, "width": settings["width"]}, weights, "leave --preset and --width out")
     recipe = said.preprocessing
     if recipe is None:
-        raise WeightsError(f"{weights}: nobody knows how pictures become its {said.in_channels} channels")
+        raise WeightsError(f"{weights}: nobody knows how pictures become its {counted(said.in_channels, 'channel')}")
     changed = {name: getattr(said, name) for name in ("preset", "width", "activation", "pooling", "lrn")}
     return changed | ({} if recipe == PRESETS[said.preset].preprocessing else {"preprocessing": recipe._asdict()})
 

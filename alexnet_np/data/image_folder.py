@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from alexnet_np.data import checked
 from alexnet_np.data.background import batches_in_background
 from alexnet_np.data.loading import sorted_files
-from alexnet_np.data.preprocess import check_image, read_pixels
+from alexnet_np.data.preprocess import read_pixels
 from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.errors import AlexNetError, DataError, ImageError, one_line
 from alexnet_np.files import replacing
+from alexnet_np.text import counted
 
 Progress = Callable[[int, int], None]  # images done, images in all
 
@@ -31,8 +32,9 @@ class ImageFolder:
     An image is decoded to what augmentations start from: resized as the network's `recipe` says, and the central square
     of that (not of its crop), uint8, as in Krizhevsky et al. 2012, sec. 2.
     `classes`: the classes to expect, in their order, where another set (the training set) has decided them.
-    Every image is opened first: those that cannot be read (damaged, animated, larger than Pillow's guard) stand in
-    `skipped` with the reason, or are refused if `strict`; files that are no images by their names are `left_out`.
+    Every image is looked into first, unless that was done before (checked.py): those that cannot be read (damaged,
+    animated, larger than Pillow's guard) stand in `skipped` with the reason, or are refused if `strict`; files that are
+    no images by their names are `left_out`.
     `cache`: a folder for the decoded pixels, written once (196,608 bytes an image at 256x256) and from then on mapped
     into memory; written anew when the list of files, or any file's size or time, has changed. `progress` is called
     meanwhile.
@@ -52,8 +54,7 @@ class ImageFolder:
     ) -> None:
         self.recipe = recipe._replace(crop=recipe.resize)
         self.classes, files, targets, self.left_out = list_classes(Path(root), classes)
-        with ThreadPoolExecutor(workers) as pool:
-            faults = list(pool.map(check_image, files))
+        faults = checked.faults(Path(root), files, workers)
         self.skipped = [str(fault) for fault in faults if fault is not None]
         if strict and self.skipped:
             raise ImageError(f"{self.skipped[0]}{f'; and {len(self.skipped) - 1} more' if self.skipped[1:] else ''}")
@@ -126,7 +127,9 @@ class ImageFolder:
         if len(self.skipped) > MOST_LISTED:
             listed.append(f"left out: {len(self.skipped) - MOST_LISTED} more pictures that cannot be read")
         if self.left_out:
-            listed.append(f"left out: {len(self.left_out)} files, no pictures by their names: {self.left_out[0]} first")
+            listed.append(
+                f"left out: {counted(len(self.left_out), 'file')}, no picture by name: {self.left_out[0]} first"
+            )
         return listed
 
 

@@ -19,6 +19,7 @@ from alexnet_np.jobs.rows import Rows, cut, stream_chunks
 from alexnet_np.jobs.vectors import Vectors, check_output, write
 from alexnet_np.layers import Linear
 from alexnet_np.models import AlexNet
+from alexnet_np.text import counted
 
 Progress = Callable[[int], None]  # how many images more are done
 
@@ -38,7 +39,9 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C, after which `kept` of `images` are in `folder`."""
 
     def __init__(self, kept: int, images: int, folder: Path) -> None:
-        super().__init__(f"{kept} of {images} images are kept in {folder}; the same command with --resume goes on")
+        super().__init__(
+            f"{kept} of {counted(images, 'image')} are kept in {folder}; the same command with --resume goes on"
+        )
 
 
 def embedding_name(model: AlexNet) -> str:

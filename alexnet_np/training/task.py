@@ -75,6 +75,14 @@ def open_task(config: Config, workers: int = 2, cache: Path | None = None) -> Ta
     return Task(train, validation, find_recipe_of(config), notices)
 
 
+def open_validation(config: Config, workers: int = 2) -> Dataset:
+    """The validation images of `config` alone, where they are files of their own. Raises DataError, ImageError."""
+    if config.dataset != "fashion-mnist":
+        return open_task(config, workers).validation
+    images = fashion_mnist("test", config.data)
+    return images if config.validation_limit is None else first_images(images, config.validation_limit)
+
+
 def _small_images(config: Config) -> tuple[Dataset, Dataset]:
     if config.dataset == "fashion-mnist":
         return fashion_mnist("train", config.data), fashion_mnist("test", config.data)

@@ -13,7 +13,7 @@ from alexnet_np.errors import ArgumentError
 from alexnet_np.identity import alexnet, recipe_of
 from alexnet_np.models import AlexNet
 from alexnet_np.training.config import Config
-from alexnet_np.training.task import held_out_below, open_task
+from alexnet_np.training.task import held_out_below, open_validation
 from alexnet_np.weights import registry, seal
 from alexnet_np.weights.reading import opened
 
@@ -49,7 +49,7 @@ def images_to_evaluate(trained: Trained, data: Path | None, workers: int = 2) ->
     if data is None:
         if config is None:
             raise ArgumentError("not of a run of `alexnet train`, so name a folder of images with --data")
-        return open_task(config, workers).validation
+        return open_validation(config, workers)
     if config is not None and config.dataset != "folder":
-        return open_task(dataclasses.replace(config, data=str(data)), workers).validation
+        return open_validation(dataclasses.replace(config, data=str(data)), workers)
     return ImageFolder(held_out_below(data), recipe_of(trained.model), classes=trained.classes, workers=workers)
