@@ -193,7 +193,7 @@ def test_embed_writes_names_beside_an_npy(weights, folder, tmp_path):
     names = (tmp_path / "vectors.npy.txt").read_text().splitlines()
     assert [Path(name).name for name in names] == ["a.jpg", "b[1].jpg", "c.JPG"]
     assert np.load(out).shape == (3, 256)
-    assert result.stdout == f"{out}: 3 vectors of 256\n"
+    assert result.stdout == f"{out}: 3 vectors of 256 numbers\n"
     assert "bad.jpg" in result.stderr
 
 

@@ -3,7 +3,9 @@
 import io
 import re
 import shlex
+import shutil
 import sys
+from importlib.resources import as_file, files
 
 import numpy as np
 import pytest
@@ -22,8 +24,12 @@ SMALL = "--width", 0.05, "--size", 67
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a narrow network's file and a finished run."""
+    """A folder with a narrow network's file, a finished run, a picture, and some in two classes."""
     folder = tmp_path_factory.mktemp("place")
+    with as_file(files("alexnet_np") / "assets" / "cat.jpg") as cat:
+        for name in ("cat.jpg", *(f"pics/{tree}/{i}.jpg" for tree in ("ash", "elm") for i in range(3))):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(cat, folder / name)
     np.savez(folder / "narrow.npz", **anp.alexnet("torchvision", width=1 / 16, seed=0).state_dict())
     tiny = [*TINY, "-b", "8", "--epochs", "1"]
     done = CliRunner().invoke(app, ["train", "--out", str(folder / "run"), *tiny])
@@ -46,6 +52,12 @@ STEADY = {  # whose numbers are the same each time
     "explain": ["explain", "--garment", 0, "--layer", "features.3", "--at", "3,5,5"],
     "explain pool": ["explain", "--garment", 0, "--layer", "features.2", "--at", "3,5,5"],
     "attribute": ["attribute", "--garment", 0, "-m", "saliency", "-m", "grad_cam", "-o", "boot.png"],
+    "classify": ["classify", "cat.jpg", "-w", "narrow.npz", "--backend", "numpy"],
+    "classify one label": ["classify", "pics", "-k", 1, "-w", "narrow.npz", "--backend", "numpy"],
+    "embed": ["embed", "pics", "--out", "v.npz", "-w", "narrow.npz", "--backend", "numpy"],
+    "explore": ["explore", "--garment", 0, "--out", "page.html"],
+    "bench versions": ["bench", "versions"],
+    "weights convert": ["weights", "convert", "narrow.npz", "same.safetensors"],
     "weights list": ["weights", "list"],
     "weights inspect": ["weights", "inspect", "narrow.npz"],
     "evaluate": ["evaluate", "run"],
@@ -102,6 +114,47 @@ def test_the_lines_of_training_stand_by_themselves(width, monkeypatch, tmp_path)
     joined = " ".join(text.split())
     assert len(re.findall(r"validation: loss \d\.\d{4}, accuracy \d+\.\d\d%", joined)) == 2
     assert len(re.findall(r"\d+ images/s, \d+\.\d% of the time waiting for data", joined)) == 2
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_finetune_curves_and_ablate_break_no_number_and_no_name(width, monkeypatch):
+    tiny = ["--epochs", 1, "--backend", "numpy", "-b", 3]
+    out = f"a-folder-of-a-long-name-for-{width}"
+    lines, code = screen(monkeypatch, width, "finetune", "pics", "-o", out, "--weights", "narrow.npz", *tiny)
+    assert code == 0, lines
+    text = "\n".join(lines)
+    assert re.search(r"^epoch 1/1  training: loss \d\.\d{4}, accuracy \d+\.\d\d%", text)
+    assert re.search(r"^ *\d+ images/s, \d+\.\d% of the time waiting for data$|  \d+ images/s", text, re.M)
+    said = [words for line in lines for words in line.split()]
+    assert f"{out}/weights.safetensors" in said and f"{out}/curves.png" in said
+    assert screen(monkeypatch, width, "curves", out, "--out", "c.png") == (["c.png", ""], 0)
+    given = ["--preset", "paper", "-o", "ablated", *TINY, "--epochs", 1]
+    lines, code = screen(monkeypatch, width, "ablate", "lrn", *given)
+    assert code == 0, lines
+    figures = r"epoch 1/1  (with|without) LRN: loss \d\.\d{4}, accuracy \d+\.\d\d%"
+    assert [bool(re.fullmatch(figures, line)) for line in lines[:2]] == [True, True]
+    assert lines[2:4] == ["ablated/lrn.png", "ablated/lrn.jsonl"]
+
+
+def test_what_is_said_breaks_between_words(monkeypatch):
+    """And is one line where it does not go to a terminal."""
+    wrong = ["classify", "cat.jpg", "--weights", "nowhere.pth"]
+    lines, code = screen(monkeypatch, 60, *wrong)
+    assert code == 1 and len([line for line in lines if line]) > 1 and max(map(len, lines)) <= 60
+    piped = CliRunner().invoke(app, wrong)
+    assert " ".join(line for line in lines if line) == piped.stderr.strip()
+    assert piped.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS)
+def test_bench_shows_every_time_and_ratio(width, monkeypatch):
+    lines, code = screen(monkeypatch, width, "bench", "kernels", "--op", "relu", "--rounds", 3)
+    assert code == 0, lines
+    assert max(map(len, lines)) <= width and "…" not in "\n".join(lines)
+    rows = [line.split() for line in lines if line.startswith(("  numpy", "  numba", "  torch"))]
+    assert len(rows) == 8
+    assert all(len([cell for cell in row if re.fullmatch(r"[\d,]+\.\d+", cell)]) >= 3 for row in rows)
 
 
 def test_no_colour_where_none_is_wanted(monkeypatch):

@@ -18,7 +18,7 @@ from alexnet_np.cli.app import app
 from alexnet_np.identity import preprocess
 from alexnet_np.training import checkpoint
 from alexnet_np.training.checkpoint import Checkpoints
-from alexnet_np.training.config import CHOICES
+from alexnet_np.training.config import CHOICES, SYNTHETIC
 from alexnet_np.training.evaluation import evaluate, log_probabilities, logits_of
 from alexnet_np.training.metrics import read_events
 from alexnet_np.training.pictures import POINTS, draw_confusion, running_means
@@ -130,6 +130,29 @@ def test_evaluate_a_run(trained, tmp_path):
     result = run("evaluate", out, "--confusion", tmp_path / "confusion.png")
     assert "top-1" in result.stdout and (tmp_path / "confusion.png").read_bytes().startswith(PNG)
     assert "ten crops are for folders" in fails("evaluate", out, "--ten-crop")
+
+
+def test_evaluation_names_the_file_that_it_lacks(tmp_path):
+    for folder, said in (("nodir", "no such folder; name the one that holds"), ("", "is not in this folder; fetch it")):
+        error = fails("evaluate", "FASHION_MNIST_V1", "--data", tmp_path / folder)
+        assert said in error and "t10k-images-idx3-ubyte.gz" in error and "train-images" not in error
+
+
+def test_the_synthetic_set_has_a_recipe_of_its_own(tmp_path):
+    options = shlex.split("--dataset synthetic --limit 8 --image-size 67 --lr 0.5 --epochs 1 --backend numpy --json")
+    start = json.loads(run("train", "--out", tmp_path / "run", *options).stdout.splitlines()[0])["config"]
+    given = {"image_size": 67, "lr": 0.5, "preset": "d2l"}
+    assert {name: start[name] for name in SYNTHETIC | given} == SYNTHETIC | given
+    again = run("train", "--out", tmp_path / "run", "--resume", "--epochs", 2, "--json")
+    assert json.loads(again.stdout.splitlines()[0])["config"] == start | {"epochs": 2}
+
+
+@pytest.mark.slow
+def test_the_synthetic_set_learns_with_its_defaults(tmp_path):
+    result = run("train", "--out", tmp_path / "run", "--dataset", "synthetic")
+    assert result.exit_code == 0 and "learned nothing" not in result.stderr
+    accuracies = [e["accuracy"] for e in read_events(tmp_path / "run" / "metrics.jsonl") if e["kind"] == "epoch"]
+    assert accuracies[-1] > 0.5 and max(accuracies) - accuracies[-1] < 0.1  # to the end, where chance gives 10%
 
 
 def test_evaluate_an_unfinished_run(trained, tmp_path):

@@ -76,9 +76,14 @@ def test_a_drawn_out_schedule_is_said(tmp_path):
 def test_a_network_that_learns_nothing_is_said(tmp_path):
     last = Trainer(Config(**{**vars(TINY), "lr": 1e-6, "limit": 200, "epochs": 1}), tmp_path).fit()
     assert last["notice"].startswith("the network has learned nothing yet: its loss of 2.30")
-    assert what_looks_broken({"train_loss": 1.9, "accuracy": 0.1}, 10, 0.1) is None
-    assert what_looks_broken({"train_loss": 2.3, "accuracy": 0.3}, 10, 0.1) is None
-    assert "ln(2) = 0.693" in what_looks_broken({"train_loss": math.log(2), "accuracy": 0.5}, 2, 0.1)
+    assert what_looks_broken({"train_loss": 1.9, "accuracy": 0.1}, 10, Config()) is None
+    assert what_looks_broken({"train_loss": 2.3, "accuracy": 0.3}, 10, Config()) is None
+    nothing = {"train_loss": math.log(2), "accuracy": 0.5}
+    said = what_looks_broken(nothing, 2, Config())
+    assert "ln(2) = 0.693" in said
+    assert said.endswith("try another lr than 0.01 or --momentum 0.9 or --initialisation kaiming")
+    finetuned = Config(dataset="folder", data="x", weights="w.npz", momentum=0.9, lr=0.1)
+    assert what_looks_broken(nothing, 2, finetuned).endswith("try another lr than 0.1")
 
 
 def test_a_loss_that_exploded_though_finite_stops_the_run():

@@ -27,6 +27,7 @@ from alexnet_np.cli import (
     explore,
     images,
     patches,
+    show,
     similar,
     study,
     train,
@@ -39,7 +40,7 @@ ClickException: Any = typer.BadParameter.__mro__[2]  # click's, or of the copy o
 
 def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     """A warning in one line, as every other word to whoever typed the command."""
-    print(f"alexnet: {one_line(Warning(str(message)))}", file=sys.stderr)
+    show.note(f"alexnet: {one_line(Warning(str(message)))}")
 
 
 class OneLineErrors(TyperGroup):
@@ -57,7 +58,7 @@ class OneLineErrors(TyperGroup):
             sys.exit(super().main(*args, **extra | {"standalone_mode": False}))
         except ClickException as error:
             if said := usage(error):
-                print(said, file=sys.stderr)
+                show.note(said)
             sys.exit(error.exit_code)
 
     def invoke(self, ctx: Any) -> Any:
@@ -71,7 +72,7 @@ class OneLineErrors(TyperGroup):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            print("alexnet: stopped; nothing was written", file=sys.stderr)
+            show.note("alexnet: stopped; nothing was written")
             raise typer.Exit(130) from None
         except AlexNetError as error:
             message = one_line(error)
@@ -79,7 +80,7 @@ class OneLineErrors(TyperGroup):
             message = "not enough memory; try a smaller --batch-size"
         except OSError as error:
             message = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
-        print(f"alexnet: {message.removeprefix('alexnet: ')}", file=sys.stderr)  # the function of that name says it too
+        show.note(f"alexnet: {message.removeprefix('alexnet: ')}")  # the function of that name says it too
         raise typer.Exit(1)
 
 

@@ -81,7 +81,7 @@ def explore(
         shown = [{"model": network.described(), "picture": s.picture, "weights": s.weights} for s in subjects]
         show.print_json({"out": str(out), "bytes": written, "subjects": shown})
     else:
-        print(f"{out}: {written / 1e6:.1f} MB; {' beside '.join(s.picture for s in subjects)}")
+        show.tell(f"{out}: {written / 1e6:.1f} MB; {' beside '.join(s.picture for s in subjects)}")
     if open_it:
         webbrowser.open(out.resolve().as_uri())
 

@@ -145,7 +145,7 @@ def embed(
         written = {"out": str(out) if done.files else None, "files": done.files, "failures": listed(failures)}
         show.print_json({**about(network, done.engine), "kept": done.kept, **written})
     elif done.files:
-        print(f"{out}: {counted(len(done.files), 'vector')} of {counted(done.features, 'number')}")
+        show.tell(f"{out}: {counted(len(done.files), 'vector')} of {counted(done.features, 'number')}")
     report(failures)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import json
 import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -57,9 +59,22 @@ def say(*lines: Text) -> None:
     print(captured.get(), end="")
 
 
+def tell(message: str) -> None:
+    """One line on standard output."""
+    print(in_words(message, sys.stdout))
+
+
 def note(message: str) -> None:
     """One line on standard error."""
-    print(message, file=sys.stderr)
+    print(in_words(message, sys.stderr), file=sys.stderr)
+
+
+def in_words(message: str, stream: Any) -> str:
+    """`message` as it is; for a terminal broken between words, where it would break a number or a name in two."""
+    if not stream.isatty():
+        return message
+    width = max(shutil.get_terminal_size().columns, NARROWEST)
+    return textwrap.fill(message, width, break_long_words=False, break_on_hyphens=False)
 
 
 def print_json(value: Any) -> None:

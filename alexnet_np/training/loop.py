@@ -198,7 +198,7 @@ class Trainer:
         data_wait = loader.waited / loader.elapsed if loader.elapsed else 0.0
         figures = run.finish_epoch(run.evaluate(self._validation(stop)))
         self.last = {**figures, "images_per_second": images_per_second, "data_wait": data_wait}
-        broken = what_looks_broken(figures, len(run.task.classes), self.config.lr)
+        broken = what_looks_broken(figures, len(run.task.classes), self.config)
         if broken is not None:
             self.last["notice"] = broken
         self._report(self.last)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_np.errors import CheckpointError, DataError, one_line
+from alexnet_np.training.config import Config
 
 Event = dict[str, Any]
 
@@ -38,15 +39,19 @@ class MetricsLog:
             os.truncate(self.path, size)
 
 
-def what_looks_broken(figures: Mapping[str, Any], classes: int, lr: float) -> str | None:
+def what_looks_broken(figures: Mapping[str, Any], classes: int, config: Config) -> str | None:
     """A word of warning after an epoch that taught nothing: the loss is still what guessing gives, ln(classes)."""
     guessing = math.log(classes)
     if classes < 2 or figures["train_loss"] < 0.98 * guessing or figures["accuracy"] > 1.5 / classes:
         return None
+    remedies = [f"another lr than {config.lr:g}"]
+    if config.momentum == 0:
+        remedies.append("--momentum 0.9")
+    if config.weights is None and config.initialisation != "kaiming":
+        remedies.append("--initialisation kaiming")
     return (
         f"the network has learned nothing yet: its loss of {figures['train_loss']:.3f} is that of guessing, "
-        f"ln({classes}) = {guessing:.3f}; if that stays so, try another lr than {lr:g}, --momentum 0.9, or "
-        "--initialisation kaiming"
+        f"ln({classes}) = {guessing:.3f}; if that stays so, try {' or '.join(remedies)}"
     )
 
 
