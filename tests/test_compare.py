@@ -74,6 +74,7 @@ def bvlc(model, x, order="rnp", first="", k=1.0, scale=2e-5, towers=1, ceil=True
 
 AT = {"x": lambda x: x[:, :, 2:226, 2:226]}  # 227 as 224
 TABLE = [  # the words of the row, what is done to x and to the net, the change that was first measured
+    (1, "its middle 224x224", AT, {}, None),
     (1, "RGB for BGR", {"x": lambda x: x[:, ::-1]}, {}, 0.14),
     (1, "mean off by 20 of 255", {"x": lambda x: x + 20}, {}, 0.11),
     (2, "implicit, at 224", AT, {"pad": (0, 3)}, 0.18),
@@ -89,7 +90,7 @@ TABLE = [  # the words of the row, what is done to x and to the net, the change 
     (7, "k 2, 1e-4 times the squares", {}, {"k": 2.0, "scale": 1e-4}, 0.71),
     (8, "the tower", {}, {"towers": 2}, 0.02),
     (8, "within each map too, in layer 2", {}, {"more": True}, 0.58),
-    (9, "weights of one rule under the other", {}, {"keep": 0.5}, 0.74),
+    (9, "weights of the other rule", {}, {"keep": 0.5}, 0.74),
 ]
 
 
@@ -220,7 +221,10 @@ def test_every_preset_beside_caffes(preset):
     assert (found.parting is None) == (preset == "bvlc")
     if preset in ("paper", "krizhevsky145"):
         assert found.parting.name == "input" and found.pairs[1].weights == 0  # channels turned with the weights
-        assert {"implicit, at 224", "RGB for BGR", "k 2", "the tower"} <= {effect.words for effect in found.effects}
+        assert found.layers[0] == "it takes 227x227 BGR, not 224x224 RGB"
+        assert {"its middle 224x224", "implicit, at 224", "RGB for BGR", "k 2", "the tower"} <= {
+            effect.words for effect in found.effects
+        }
     assert a.training  # as it was
 
 

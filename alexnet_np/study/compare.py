@@ -259,7 +259,26 @@ def _input_pair(a: Array, b: Array) -> Pair:
 def layer_differences(a: AlexNet, b: AlexNet) -> list[str]:
     """In what the layers differ, in words, whatever the numbers."""
     kernels = [(KH, KW) for _, layer in a.leaves() if isinstance(layer, Conv2d) for *_, KH, KW in [layer.weight.shape]]
-    return differences(comparable(a.leaves()), comparable(b.leaves()), kernels, a.input_size)
+    return fed(a, b) + differences(comparable(a.leaves()), comparable(b.leaves()), kernels, a.input_size)
+
+
+def fed(a: AlexNet, b: AlexNet) -> list[str]:
+    """In what they are fed otherwise."""
+    one, other = (model.described().preprocessing for model in (a, b))
+    if one is None or other is None or one == other:
+        return []
+    takes = [f"{recipe.crop}x{recipe.crop} {recipe.mode}" for recipe in (one, other)]
+    said = [f"it takes {takes[0]}, not {takes[1]}"] if takes[0] != takes[1] else []
+    scales = [f"bytes / {recipe.scale:g} / std ({_row(recipe.std)})" for recipe in (one, other)]
+    said += [f"of {scales[0]}, not of {scales[1]}"] if scales[0] != scales[1] else []
+    ours = one.mean[::-1] if {one.mode, other.mode} == {"RGB", "BGR"} else one.mean
+    if ours != other.mean:
+        said.append(f"minus the mean ({_row(one.mean)}), not ({_row(other.mean)})")
+    return said
+
+
+def _row(numbers: tuple[float, ...]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)
 
 
 def _shape(step: Step | None) -> str:

@@ -104,6 +104,7 @@ def traits(layers: Sequence[Run], recipe: Preprocessing | None) -> dict[str, Any
     pools = [pool.ceil_mode for pool in net.layers if isinstance(pool, MaxPool2d)]
     norm = norms[0] if norms else None
     return {
+        "size": recipe and recipe.crop,
         "channels": recipe and recipe.mode,
         "edge": next((name for name, padding in EDGES.items() if padding == first.padding), None),
         "ceil": pools[0] if pools else None,

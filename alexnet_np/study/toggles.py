@@ -80,7 +80,7 @@ class Toggle(NamedTuple):
 def toggles(model: AlexNet, net: Net, own: Mapping[str, Any]) -> Iterator[Toggle]:
     """All that can be done otherwise with this network, in the order of the table."""
     recipe = model.described().preprocessing
-    yield from inputs(net, recipe)
+    yield from inputs(net, recipe, own)
     yield from edges(net, own)
     yield from pooling(net, own)
     counts = ", ".join(map(str, own["filters"]))
@@ -92,10 +92,13 @@ def toggles(model: AlexNet, net: Net, own: Mapping[str, Any]) -> Iterator[Toggle
     yield from dropouts(model, net)
 
 
-def inputs(net: Net, recipe: Preprocessing | None) -> Iterator[Toggle]:
-    """Channels in the other order; a mean that is not the right one."""
+def inputs(net: Net, recipe: Preprocessing | None, own: Mapping[str, Any]) -> Iterator[Toggle]:
+    """Fewer pixels; channels in the other order; a mean that is not the right one."""
     if recipe is None:
         return
+    if fits(net, own):
+        side = net.x.shape[2] - 3
+        yield Toggle(1, f"its middle {side}x{side}", {"size": side}, net._replace(x=cropped(net.x)))
     if recipe.mode in ("RGB", "BGR"):
         other = recipe.mode[::-1]
         yield Toggle(1, f"{other} for {recipe.mode}", {"channels": other}, net._replace(x=net.x[:, ::-1]))
@@ -204,7 +207,7 @@ def dropouts(model: AlexNet, net: Net) -> Iterator[Toggle]:
             kept[id(layer)], keep = keep, 1.0
     changed = {i: scaled(layer, kept[id(layer)]) for i, layer in enumerate(net.layers) if kept.get(id(layer), 1) != 1}
     if changed:
-        yield Toggle(9, "weights of one rule under the other", {}, net.put(changed))
+        yield Toggle(9, "weights of the other rule", {}, net.put(changed))
 
 
 # What they are made of.
