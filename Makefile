@@ -3,6 +3,8 @@
 #   make demo        AlexNet on a photograph, and a trained one as a page (no torch is installed)
 #   make test        every test but the slow ones, beside torch
 #   make test-slow   the slow ones: .ci/run runs them too
+#   make course      the course's notebooks in JupyterLab
+#   make test-course the same, run one after the other
 #   make bench       benchmarks beside PyTorch, ONNX Runtime and OpenVINO
 #   make lint        ruff, its rules and its layout, and mypy
 #
@@ -21,6 +23,7 @@ ARGS ?=
 
 EXTRAS_demo = plots,explorer
 EXTRAS_test = test
+EXTRAS_course = course
 EXTRAS_bench = bench
 EXTRAS_lint = lint
 EXTRAS_test-gpu = test,cuda$(CUDA)
@@ -28,7 +31,7 @@ EXTRAS_bench-gpu = verify,cuda$(CUDA)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow bench lint test-gpu bench-gpu clean
+.PHONY: demo test test-slow course test-course bench lint test-gpu bench-gpu clean
 
 demo: .venv/demo/installed
 	.venv/demo/bin/alexnet demo $(ARGS)
@@ -39,6 +42,12 @@ test: .venv/test/installed
 
 test-slow: .venv/test/installed
 	.venv/test/bin/python -m pytest -m slow $(ARGS)
+
+course: .venv/course/installed
+	.venv/course/bin/jupyter lab docs/course $(ARGS)
+
+test-course: .venv/test/installed
+	.venv/test/bin/python -m pytest --nbmake --nbmake-timeout=300 docs/course $(ARGS)
 
 bench: .venv/bench/installed
 	.venv/bench/bin/python -m alexnet_np.benchmarks.bench_arrays
@@ -59,7 +68,7 @@ bench-gpu: .venv/bench-gpu/installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alexnet-np needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv/$*
 	.venv/$*/bin/python -m pip install --quiet --upgrade pip 'setuptools>=77'
-	$(if $(and $(TORCH_INDEX),$(filter test bench test-gpu,$*)),.venv/$*/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) torch==2.13.0)
+	$(if $(and $(TORCH_INDEX),$(filter test course bench test-gpu,$*)),.venv/$*/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) torch==2.13.0)
 	.venv/$*/bin/python -m pip install -qq --editable '.[$(EXTRAS_$*)]'
 	@touch $@
 
