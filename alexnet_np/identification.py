@@ -27,7 +27,7 @@ from alexnet_np.presets import PRESETS, Preset, describe, preset_of_weights
 from alexnet_np.text import quoted
 from alexnet_np.weights import finding
 from alexnet_np.weights.fitting import Fit, Wanted, fit, unlike
-from alexnet_np.weights.layouts import torch_shape
+from alexnet_np.weights.layouts import LAYOUTS, torch_shape
 from alexnet_np.weights.leaves import Contents, Shape
 
 CAFFES = "BVLC/caffe: models/"  # a source that begins so: one of Caffe's own networks
@@ -208,11 +208,11 @@ def _unlike(name: str, found: Sizes, contents: Contents) -> str:
 
 
 def _sizes(known: Preset, shapes: Sequence[Shape]) -> Iterator[Sizes]:
-    """Every size at which shapes, in torch's layout or TensorFlow's, could be a preset's: its ends tell."""
+    """Every size at which shapes, in torch's layout or another, could be a preset's: its ends tell."""
     first, *_, inner, last = known.weight_shapes
     numbers = sum(prod(shape) for shape in shapes)
     tried = set()
-    for layout in ("torch", "tensorflow"):
+    for layout in LAYOUTS:
         turned = dict.fromkeys(torch_shape(shape, layout) for shape in shapes if len(shape) in (2, 4))
         begins = [shape for shape in turned if len(shape) == 4 and shape[2:] == first[2:] and min(shape) > 0]
         ends: dict[int, list[int]] = {}  # units -> classes, of every dense layer that could be the last one

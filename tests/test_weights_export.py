@@ -169,3 +169,17 @@ def test_what_is_not_taken_is_said(tmp_path, state):
     np.savez(tmp_path / "w.npz", **state, mean=np.zeros((2, 2), "f4"), optimizer=np.zeros(3))
     said = run("weights", "convert", tmp_path / "w.npz", tmp_path / "v.npz", "--preset", "bvlc").stdout
     assert "v.npz: 16 arrays, " in said and "not taken: 'mean' (2, 2), 'optimizer' (3,)" in " ".join(said.split())
+
+
+def test_paddles_alexnet(tmp_path):
+    """torchvision's shapes, dense weights turned, and dropout in front of dense 6 and 7 that scales in testing."""
+    state = anp.alexnet("torchvision", width=WIDTH, num_classes=10, seed=3).state_dict()
+    source = files.paddle(tmp_path / "alexnet.pdparams", state)
+    found = run_json("weights", "inspect", source)
+    assert (found["format"], found["preset"], len(found["arrays"])) == ("pickle of Paddle", "torchvision", 16)
+    same(anp.alexnet(None, weights=source).state_dict(), state)
+    made = convert(source, tmp_path / "w.pth", "--trained-dropout", "testing")
+    assert len(made["left"]) == 8 and all("StructuredToParameterName@@" in left for left in made["left"])
+    halved = ("classifier.1.weight", "classifier.4.weight")
+    want = {name: array * np.float32(0.5) if name in halved else array for name, array in state.items()}
+    same(anp.weights.read(tmp_path / "w.pth"), want)

@@ -6,6 +6,7 @@ torchvision's names, and writes it as the other program would hold the same netw
 
 from __future__ import annotations
 
+import pickle
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -264,6 +265,18 @@ def hdf5(path: Path, state: State) -> Path:
             for i, array in enumerate(pair):
                 file.create_dataset(f"data/{name}/{i}", data=array)
         file.create_group("data/relu1")
+    return path
+
+
+def paddle(path: Path, state: State) -> Path:
+    """paddle.save of a state dict: a pickle of NumPy's arrays, dense weights (in, out); paddle.vision's names."""
+    names = [*(f"_conv{i}._conv" for i in range(1, 6)), "_fc6", "_fc7", "_fc8"]
+    saved: dict[str, Any] = {}
+    for name, (weight, bias) in zip(names, layers(state).values(), strict=True):
+        saved[f"{name}.weight"] = np.ascontiguousarray(weight.T) if weight.ndim == 2 else weight
+        saved[f"{name}.bias"] = bias
+    saved["StructuredToParameterName@@"] = {name: f"conv2d_{i}.w_0" for i, name in enumerate(names)}
+    path.write_bytes(pickle.dumps(saved, 4))
     return path
 
 

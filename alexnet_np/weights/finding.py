@@ -117,7 +117,10 @@ def is_chain(shapes: Sequence[Shape]) -> bool:
     if len(shapes) < 2 or len(convolutions) + len(dense) != len(shapes):
         return False
     orders: list[list[Shape]] = [list(shapes), convolutions + dense]
-    orders += [[shape[::-1] for shape in order] for order in orders]  # (..., in, out), as TensorFlow has them
+    orders += [
+        *([shape[::-1] for shape in order] for order in orders),  # (..., in, out), as TensorFlow has them
+        *([shape[::-1] if len(shape) == 2 else shape for shape in order] for order in orders),  # as Paddle has them
+    ]
     return any(all(_follows(*pair) for pair in pairwise(order)) for order in orders)
 
 

@@ -149,10 +149,10 @@ def _name_layers(candidates: Mapping[finding.Keys, _Candidate]) -> bool:
 
 
 def _by_shapes(found: Sequence[Entry], expected: Expected) -> list[_Candidate]:
-    """The groups of arrays whose shapes are the model's, in torch's layout or in TensorFlow's."""
+    """The groups of arrays whose shapes are the model's, in torch's layout or another."""
 
     def accept(group: list[Entry]) -> _Candidate | None:
-        return _assigned(group, expected, "torch") or _assigned(group, expected, "tensorflow")
+        return next(filter(None, (_assigned(group, expected, layout) for layout in layouts.LAYOUTS)), None)
 
     return finding.groups(found, accept)
 

@@ -1,7 +1,8 @@
-"""The same numbers in another order: TensorFlow's layouts, the maps flattened before the first dense layer.
+"""The same numbers in another order: TensorFlow's and Paddle's layouts, maps flattened before the first dense layer.
 
     torch         convolution (F, C, KH, KW)    dense (out, in), inputs in the order C, H, W
     tensorflow    convolution (KH, KW, C, F)    dense (in, out), inputs in the order H, W, C (NHWC, flattened)
+    paddle        convolution (F, C, KH, KW)    dense (in, out), inputs in the order C, H, W
 
 A dense layer may also be a convolution over the whole map, (out, C, H, W): the same numbers as (out, C·H·W). Arrays are
 turned as views where that will do, and else in place, some rows at a time: the largest has most of a file's numbers,
@@ -21,12 +22,13 @@ from alexnet_np.errors import WeightsError
 from alexnet_np.text import quoted
 from alexnet_np.weights.leaves import Leaf, Shape
 
+LAYOUTS = ("torch", "tensorflow", "paddle")
 BLOCK = 64  # rows or columns that are put in order at a time
 
 
 def torch_shape(shape: Shape, layout: str) -> Shape:
     """The shape that a weight has in torch's layout."""
-    if layout == "torch":
+    if layout == "torch" or (layout == "paddle" and len(shape) == 4):
         return shape
     return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape[::-1]
 
@@ -75,6 +77,8 @@ def turned(leaf: Leaf, want: Shape, layout: str, maps: int | None = None) -> Lea
             array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
             if array.ndim == 2 and maps:
                 _inputs_to_chw(array, maps)
+        elif layout == "paddle" and array.ndim == 2:
+            array = array.T
         return _flattened(array) if array.ndim == 4 and len(want) == 2 else array.reshape(want)
 
     return Leaf(want, leaf.dtype, read)

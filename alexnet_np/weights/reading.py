@@ -18,7 +18,7 @@ from alexnet_np.weights.source import Source, source_of
 
 SUPPORTED = (
     ".pth and .pt of torch.save and torch.jit.save, .safetensors, .npz, .npy, .onnx, .caffemodel, .mat of MatConvNet, "
-    "HDF5, checkpoints of cuda-convnet"
+    "HDF5, .pdparams of Paddle, checkpoints of cuda-convnet"
 )
 # what a file begins with, and where -> its reader
 BEGINNINGS = (
