@@ -23,6 +23,8 @@ from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
 from alexnet_np.kernels import conv2d_winograd_gradients_numba as adjoint
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
 from alexnet_np.kernels.conv2d_layer import Layer
+from alexnet_np.kernels.conv2d_winograd_strays_numba import Exact
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import tiling
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.image import Image, channels_last, framed
 from alexnet_np.kernels.gemm_numba import padded_bias
@@ -68,13 +70,14 @@ def compute(
     """y (N,F,OH,OW); see conv2d_numba.compute."""
     N, F = len(x), len(weight)
     y = memory.empty((N, *geometry.output, F))
-    shift, u = padded_bias(bias, F), transformed(weight, fast, geometry.groups)
+    shift, kept = padded_bias(bias, F), transformed(weight, fast, geometry.groups)
     source, yi = Source(x, fast, geometry), framed(F, *geometry.output)
-    tiles = winograd.tiling(fast.m, fast.r, fast.padding, yi)
+    tiles = tiling(fast.m, fast.r, fast.padding, yi)
     for images in cuts(N, max(yi.image, source.image.image)):
         flat, xi = source.take(images)
         layer = Layer(images.stop - images.start, fast.C, fast.F, geometry.groups, relu)
-        winograd.forward(flat, xi, u, shift, y[images].reshape(-1), yi, layer, tiles, fast.tiles)
+        into = y[images].reshape(-1)
+        winograd.forward(flat, xi, kept.u, shift, into, yi, layer, tiles, fast.tiles, kept.exact)
         if then is not None:
             then(y, images)
     return y.transpose(0, 3, 1, 2)
@@ -91,12 +94,13 @@ class Kept(NamedTuple):
     values: Array
     fast: Fast
     u: Array
+    exact: Exact
 
 
 _kept: list[Kept] = []
 
 
-def transformed(weight: Array, fast: Fast, groups: int) -> Array:
+def transformed(weight: Array, fast: Fast, groups: int) -> Kept:
     """U, from an earlier call if the weight still has its values of then.
 
     The values are compared: `weight[...] = x`, or a view taken long ago, changes them unseen by any counter of changes.
@@ -105,11 +109,13 @@ def transformed(weight: Array, fast: Fast, groups: int) -> Array:
     for kept in _kept:
         alive: Any = kept.weight()
         if alive is weight and kept.fast == fast and np.array_equal(kept.values, weight):
-            return kept.u
+            return kept
     forget(weight)
-    u = winograd.packed_filters(folded(weight, fast), fast.m, groups)
-    _kept.append(Kept(weakref.ref(weight, forget), weight.copy(), fast, u))
-    return u
+    values = weight.copy()
+    filters = folded(values, fast)
+    u, exact = winograd.packed_filters(filters, fast.m, groups), Exact(values, fast.m, groups, fast.S)
+    _kept.append(Kept(weakref.ref(weight, forget), values, fast, u, exact))
+    return _kept[-1]
 
 
 def forget(weight: Array) -> None:
@@ -152,8 +158,10 @@ class Backward:
         self.source = Source(x, fast, geometry)
         self.sums = np.empty((N, len(weight)), np.float32)  # over an image's pixels
         u: list[Array | None] = [None] * G
+        filters = folded(weight, fast)
+        self.exact = [Exact(weight[g * fast.F : (g + 1) * fast.F], fast.m, 1, fast.S) for g in range(G)]
         if needs[0]:
-            u = list(winograd.packed_filters(folded(weight, fast), fast.m, G, adjoint=True).reshape(G, -1))
+            u = list(winograd.packed_filters(filters, fast.m, G, adjoint=True).reshape(G, -1))
             self.lanes = adjoint.whole_vectors(fast.C)  # channels of a group with which dx is computed
             inner = self.source.image
             self.image = framed(G * self.lanes, inner.H, inner.W)
@@ -176,7 +184,7 @@ class Backward:
         for g, group in enumerate(self.groups):
             source, given = xi.channels_from(g * fast.C), yi.channels_from(g * fast.F)
             into = di.channels_from(g * self.lanes if self.needs[0] else 0)
-            group.add(x, source, dy, given, dx, into, N, fast.tiles)
+            group.add(x, source, dy, given, dx, into, N, fast.tiles, self.exact[g])
         if self.needs[0] and fast.S > 1:
             with threads.parallel():
                 depth.depth_to_space(dx, di, N, self.source.folding, self.dx[images].reshape(-1))

@@ -7,7 +7,8 @@
 3. dV = S·Uᵀ, and dx += B·dV·Bᵀ over tiles that overlap. A channel's tiles of an image are one thread's, so nobody else
    adds there.
    As a convolution of dy with the filters turned round, dx would need tiles of dy transformed a second way.
-4. dbias is a sum in three stages, over rows, over an image and over images, which keeps float32 from drifting.
+4. Tiles of values that are not ordinary add their share as defined: conv2d_winograd_strays_gradients_numba.py.
+5. dbias is a sum in three stages, over rows, over an image and over images, which keeps float32 from drifting.
 
 Parallel over tiles while transforming, over points while multiplying, over images and channels while dx is added up:
 every sum has one owner and one order, which the number of threads does not change.
@@ -26,16 +27,16 @@ from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
-from alexnet_np.kernels.conv2d_winograd_numba import (
-    Points,
-    Tiles,
-    copy_patch,
-    corner,
-    inside_of,
-    points_of,
-    tiling,
-    transform_tiles,
+from alexnet_np.kernels.conv2d_winograd_numba import Points, points_of, transform_tiles
+from alexnet_np.kernels.conv2d_winograd_strays_gradients_numba import (
+    Marks,
+    add_to_input,
+    add_to_weight,
+    clear,
+    find,
+    outputs_of,
 )
+from alexnet_np.kernels.conv2d_winograd_strays_numba import Exact, map_room
 from alexnet_np.kernels.conv2d_winograd_tiles_numba import (
     Filters,
     family,
@@ -43,6 +44,7 @@ from alexnet_np.kernels.conv2d_winograd_tiles_numba import (
     input_adjoint_tile,
     output_adjoint_tile,
 )
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import Tiles, copy_patch, corner, inside_of, tiling
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.image import Image, Step
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
@@ -110,7 +112,7 @@ EVEN = 2  # images of a block are a multiple of it: as many for each of two thre
 
 
 class Shared(NamedTuple):
-    """What the threads' common workspace holds, in floats: V and S of a block of images, and a patch a thread."""
+    """What the threads' common workspace holds, in floats: V and S of a block of images, a patch a thread, marks."""
 
     block: int  # images
     v_point: int  # as Points: from one point to the next
@@ -120,6 +122,7 @@ class Shared(NamedTuple):
     s_step: int
     patch_at: int
     patch: int
+    strays_at: int
     workers: int
 
 
@@ -131,7 +134,8 @@ def plan_shared(part: Part, tiles: Tiles, most: int, workers: int) -> Shared:
     v, s = points_of(block * of_image, part.C), points_of(block * of_image, part.F)
     s_at = points * v.point
     patch_at, patch = s_at + points * s.point, max(points * part.C, tiles.m**2 * part.F)
-    return Shared(block, v.point, v.step, s_at, s.point, s.step, patch_at, patch, workers)
+    strays_at = patch_at + workers * patch
+    return Shared(block, v.point, v.step, s_at, s.point, s.step, patch_at, patch, strays_at, workers)
 
 
 @parallel_kernel
@@ -150,11 +154,14 @@ def adjoint_blocks(x, xi, dy, yi, du, u, dx, di, part, tiles, shared, work):
             w = np.int64(worker)
             low, high = w * count // workers, (w + 1) * count // workers
             mine = shared.patch_at + w * shared.patch
+            v = Points(low * shared.v_step, shared.v_point, shared.v_step)
             if part.dweight:
-                v = Points(low * shared.v_step, shared.v_point, shared.v_step)
                 transform_tiles(x, xi, tiles, C, first + low, first + high, work, v, mine)
             s = Points(shared.s_at + low * shared.s_step, shared.s_point, shared.s_step)
             adjoint_tiles(dy, yi, tiles, F, first + low, first + high, work, s, mine)
+            if part.dweight:
+                clear(work, shared.strays_at, first + low, first + high, points, v, C)
+            clear(work, shared.strays_at, first + low, first + high, points, s, F)
         for point in prange(points):
             p = np.int64(point)
             v_at, s_at = p * shared.v_point, shared.s_at + p * shared.s_point
@@ -213,11 +220,14 @@ class Adjoint:
         self.C, self.F, self.m, self.r, self.padding, self.u = C, F, m, r, padding, u
         self.du = memory.empty(((m + r - 1) ** 2 * C * padded_width(F),)) if dweight else None
         self.begun = False
+        self.direct: Array | None = None  # of stray tiles, dweight (F,r,r,C)
 
-    def add(self, x: Array, xi: Image, dy: Array, yi: Image, dx: Array, di: Image, images: int, most: int) -> None:
+    def add(
+        self, x: Array, xi: Image, dy: Array, yi: Image, dx: Array, di: Image, images: int, most: int, exact: Exact
+    ) -> None:
         """The share of as many images. All are flat; dx, if wanted, has its channels filled up to whole vectors.
 
-        `most`: about how many tiles to have in work at a time.
+        `most`: about how many tiles to have in work at a time. `exact`: the filters of the group.
         """
         if images == 0:
             return
@@ -227,10 +237,25 @@ class Adjoint:
         tiles = tiling(self.m, self.r, self.padding, yi)
         du, u = (nothing if array is None else array for array in (self.du, self.u))
         with threads.parallel() as workers:
-            shared = plan_shared(part, tiles, most, workers)
-            work = threads.scratch(shared.patch_at + workers * shared.patch)
+            shared, count = plan_shared(part, tiles, most, workers), images * tiles.rows * tiles.cols
+            marks = Marks(count, shared.strays_at, shared.strays_at + count, map_room(outputs_of(tiles)), workers)
+            work = threads.scratch(marks.map_at + workers * marks.map_share)
+            strays = find(x if part.dweight else None, xi, dy, yi, part, tiles, exact.limit, marks, work)
+            if part.channels and exact.limit < 0:  # a filter is not finite, and zero times that is no zero
+                u = np.zeros_like(u)
             adjoint_blocks(x, xi, dy, yi, du, u, dx, di, part, tiles, shared, work)
+            if strays.size and part.channels:
+                add_to_input(dy, yi, exact.taps, exact.used, part, tiles, strays, dx, di)
+            if strays.size and part.dweight:
+                self._add_to_weight(x, xi, dy, yi, part, tiles, strays)
         self.begun = True
+
+    def _add_to_weight(
+        self, x: Array, xi: Image, dy: Array, yi: Image, part: Part, tiles: Tiles, strays: Array
+    ) -> None:
+        if self.direct is None:
+            self.direct = np.zeros(self.F * self.r**2 * self.C, np.float32)
+        add_to_weight(x, xi, dy, yi, part, tiles, strays, self.direct)
 
     def write(self, dweight: Array) -> None:
         """Into dweight (F,C,r,r)."""
@@ -238,6 +263,9 @@ class Adjoint:
         filters = Filters(self.F, self.C, self.C * taps, taps, self.r, family(self.m, self.r))
         with threads.parallel():
             untransform_filters(self.du, padded_width(self.F), filters, dweight.reshape(-1))
+        if self.direct is not None:
+            dweight += self.direct.reshape(self.F, self.r, self.r, self.C).transpose(0, 3, 1, 2)
+            self.direct = None
 
 
 def whole_vectors(channels: int) -> int:

@@ -8,6 +8,7 @@
 
 One family of 7x7 tiles, F(5,3) and F(3,5), fits AlexNet: 55 = 11·5, 27 = 9·3, 13 < 3·5. Channels are the vector lanes,
 so images lie channels-last (N,H,W,C). A frame of zeros around the input saves the copying of tiles at the border.
+Tiles whose values are not ordinary are computed as the definition says: conv2d_winograd_strays_numba.py.
 
 Blocks of tiles run in parallel. Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015),
 sec. 4; points and matrices: winograd_transforms.py.
@@ -25,30 +26,14 @@ from numba import prange
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels.conv2d_layer import Layer, each_group
+from alexnet_np.kernels.conv2d_winograd_strays_numba import Exact, map_room, mark, redo
 from alexnet_np.kernels.conv2d_winograd_tiles_numba import Filters, family, input_tile, output_tile, transform_filters
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import Tiles, copy_patch, corner, inside_of
 from alexnet_np.kernels.cpu import memory
-from alexnet_np.kernels.cpu.image import Image, Inside, Step
+from alexnet_np.kernels.cpu.image import Image, Step
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
 from alexnet_np.kernels.cpu.simd import LANES
 from alexnet_np.kernels.gemm_numba import WIDTH, gemm, packed_product, padded_width
-
-
-class Tiles(NamedTuple):
-    """Outputs cut into tiles of m x m, each of n x n inputs: F(m,r) with n = m + r - 1."""
-
-    m: int
-    r: int
-    n: int
-    family: int  # the number that compiled code knows F(m,r) by
-    top: int  # padding
-    left: int
-    rows: int  # of tiles in an image
-    cols: int
-
-
-def tiling(m: int, r: int, padding: tuple[int, int], yi: Image) -> Tiles:
-    """The tiles of outputs of yi's size; padding is (top, left)."""
-    return Tiles(m, r, m + r - 1, family(m, r), *padding, -(-yi.H // m), -(-yi.W // m))
 
 
 class Points(NamedTuple):
@@ -60,9 +45,9 @@ class Points(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """What a thread's share of the workspace holds, in floats: V of a block of tiles, products, and a patch.
+    """What a thread's share of the workspace holds, in floats: V of a block of tiles, products, a patch, magnitudes.
 
-    Flat: Numba takes no tuples of tuples into a parallel loop.
+    After the shares lies a mark a tile. Flat: Numba takes no tuples of tuples into a parallel loop.
     """
 
     share: int
@@ -72,7 +57,10 @@ class Scratch(NamedTuple):
     products_point: int
     products_step: int
     patch_at: int
-    blocks: int  # that all tiles are cut into
+    map_at: int
+    strays_at: int  # from the beginning of the workspace
+    tiles: int  # in all
+    blocks: int  # that they are cut into
     workers: int
 
 
@@ -85,41 +73,16 @@ def plan_scratch(layer: Layer, tiles: Tiles, block: int, workers: int) -> Scratc
     v, products = points_of(most, layer.C), points_of(most, layer.F)
     products_at = points * v.point
     patch_at = products_at + points * products.point
-    share = patch_at + points * layer.C
-    return Scratch(share, v.point, v.step, products_at, products.point, products.step, patch_at, blocks, workers)
+    map_at = patch_at + points * layer.C
+    share = map_at + map_room(tiles)
+    room = (products_at, products.point, products.step, patch_at, map_at, share * workers)
+    return Scratch(share, v.point, v.step, *room, count, blocks, workers)
 
 
 def points_of(tiles: int, channels: int) -> Points:
     """With a few floats more than the tiles need, so that the points do not all map onto the same cache sets."""
     step = padded_width(channels)
     return Points(0, tiles * step + LANES, step)
-
-
-@kernel
-def corner(tiles, t):
-    """Of tile t its image, and the row and column of its first output."""
-    return t // (tiles.rows * tiles.cols), t // tiles.cols % tiles.rows * tiles.m, t % tiles.cols * tiles.m
-
-
-@kernel
-def inside_of(image, i, j):
-    """Which pixels of a tile that begins at (i,j) lie in an image."""
-    return Inside(-i, image.H - i, -j, image.W - j)
-
-
-@kernel
-def copy_patch(x, at, step, inside, side, C, work, patch_at):
-    """The side x side pixels at x[at] side by side, with zeros for those outside of the image."""
-    for a in range(side):
-        for b in range(side):
-            pixel = patch_at + (a * side + b) * C
-            if inside.top <= a < inside.bottom and inside.left <= b < inside.right:
-                source = at + a * step.row + b * step.col
-                for c in range(C):
-                    work[pixel + c] = x[source + c]
-            else:
-                for c in range(C):
-                    work[pixel + c] = 0
 
 
 @kernel
@@ -139,10 +102,10 @@ def transform_tiles(x, xi, tiles, C, first, last, work, v, patch_at):
 
 
 @parallel_kernel
-def forward_blocks(x, xi, u, bias, y, yi, group, tiles, s, work):
-    """y = act(conv(x, U) + bias), tile block by tile block; u is packed by transform_filters."""
+def forward_blocks(x, xi, u, bias, y, yi, group, tiles, limit, s, work):
+    """y = act(conv(x, U) + bias), tile block by tile block; u is packed by transform_filters. Strays are marked."""
     C, F, shift, relu, kind = group.C, group.F, group.bias_at, group.relu, tiles.family
-    count, points = group.images * tiles.rows * tiles.cols, tiles.n * tiles.n
+    count, points = s.tiles, tiles.n * tiles.n
     point_u = (F + WIDTH - 1) // WIDTH * WIDTH * C
     step = Step(yi.row, yi.col)
     for worker in prange(s.workers):
@@ -151,6 +114,7 @@ def forward_blocks(x, xi, u, bias, y, yi, group, tiles, s, work):
         products = Points(w * s.share + s.products_at, s.products_point, s.products_step)
         for block in range(w * s.blocks // s.workers, (w + 1) * s.blocks // s.workers):
             first, last = block * count // s.blocks, (block + 1) * count // s.blocks
+            mark(x, xi, tiles, C, first, last, limit, kind, work, w * s.share + s.map_at, s.strays_at)
             transform_tiles(x, xi, tiles, C, first, last, work, v, w * s.share + s.patch_at)
             product = packed_product(last - first, F, C, v.step, products.step, 0)
             for p in range(points):
@@ -164,16 +128,29 @@ def forward_blocks(x, xi, u, bias, y, yi, group, tiles, s, work):
 
 
 def forward(
-    x: Array, xi: Image, u: Array, bias: Array, y: Array, yi: Image, layer: Layer, tiles: Tiles, block: int
+    x: Array,
+    xi: Image,
+    u: Array,
+    bias: Array,
+    y: Array,
+    yi: Image,
+    layer: Layer,
+    tiles: Tiles,
+    block: int,
+    exact: Exact,
 ) -> None:
-    """One convolution from Image to Image; `block` is the most tiles of a block."""
+    """One convolution from Image to Image; `block`: the most tiles of a block; `exact`: what u is made of."""
     if layer.images * tiles.rows * tiles.cols == 0:
         return
     with threads.parallel() as workers:
         s = plan_scratch(layer, tiles, block, workers)
-        work = threads.scratch(s.share * workers)
+        work = threads.scratch(s.strays_at + s.tiles)
+        marks = work[s.strays_at : s.strays_at + s.tiles]
+        marks[:] = 0
         for group, source, target in each_group(layer, xi, yi, u.size):
-            forward_blocks(x, source, u, bias, y, target, group, tiles, s, work)
+            forward_blocks(x, source, u, bias, y, target, group, tiles, exact.limit, s, work)
+    if marks.any():
+        redo(x, xi, exact, bias, y, yi, layer, tiles, np.flatnonzero(marks))
 
 
 def packed_filters(weight: np.ndarray, m: int, groups: int = 1, adjoint: bool = False) -> np.ndarray:

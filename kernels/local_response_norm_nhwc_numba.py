@@ -24,7 +24,7 @@ from alexnet_np.device import Array
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.image import Image, framed
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
-from alexnet_np.kernels.cpu.simd import INTEGER, POINTER, Emitter, vector_function
+from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.ops.local_response_norm import Geometry
 
 SCALE, K, BETA, GRADIENT = range(4)  # where the constants lie: scale, k, beta, -2*scale*beta
@@ -149,18 +149,20 @@ def reach_of(norm):
 
 
 @parallel_kernel
-def normalise(x, xi, y, yi, N, C, norm):
-    """y = x * (k + scale * window sum of x²)**-beta, from Image to Image; C >= LANES."""
+def normalise(x, xi, y, yi, N, C, stored, norm):
+    """y = x * (k + scale * window sum of x²)**-beta, from Image to Image; zeros up to `stored` >= LANES channels."""
     for task in prange(N * xi.H):
         n, i = np.int64(task) // xi.H, np.int64(task) % xi.H
         reach, constants = reach_of(norm), constants_of(norm)
-        padded = np.zeros(C + reach.size - 1, np.float32)
+        padded = np.zeros(stored + reach.size - 1, np.float32)
         for j in range(xi.W):
             source = xi.at + n * xi.image + i * xi.row + j * xi.col
             for c in range(C):
                 padded[reach.low + c] = x[source + c]
             target = yi.at + n * yi.image + i * yi.row + j * yi.col
-            normalise_pixel(np.int64(norm.beta == 0.75), padded, 0, reach, constants, 0, y, target, C)
+            normalise_pixel(np.int64(norm.beta == 0.75), padded, 0, reach, constants, 0, y, target, stored)
+            for c in range(C, stored):  # k may be 0, and zero to a negative power times zero is no zero
+                y[target + c] = 0
 
 
 @parallel_kernel
@@ -188,10 +190,10 @@ class Group(NamedTuple):
 
 
 def normalise_groups(x: Array, xi: Image, y: Array, yi: Image, N: int, C: int, geometry: Geometry) -> None:
-    """`normalise` for the C channels of x, each of the groups for itself."""
+    """`normalise` for the C channels of x, each group for itself; fewer than a vector are filled up with zeros."""
     group, norm = C // geometry.groups, norm_of(geometry)
     for first in range(0, C, group):
-        normalise(x, xi.channels_from(first), y, yi.channels_from(first), N, group, norm)
+        normalise(x, xi.channels_from(first), y, yi.channels_from(first), N, group, max(group, LANES), norm)
 
 
 def norm_of(geometry: Geometry) -> Norm:

@@ -9,6 +9,8 @@ from alexnet_np.kernels import choices, conv2d_numba, conv2d_winograd_batch_numb
 from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
 from alexnet_np.kernels.conv2d_layer import Layer
+from alexnet_np.kernels.conv2d_winograd_strays_numba import Exact
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import tiling
 from alexnet_np.kernels.conv2d_winograd_transforms import (
     FAMILIES,
     POINTS,
@@ -91,9 +93,9 @@ def test_forward_agrees_with_float64(family, N, C, F, H, W, padding, groups, hal
     OH, OW = expected.shape[2:]
     y = np.full((N, OH, OW, F), np.nan, np.float32)
     target = Image(0, OH * OW * F, OW * F, F, OH, OW)
-    u = winograd.packed_filters(weight, m, groups)
-    layer, tiles = Layer(N, C // groups, F // groups, groups, relu=True), winograd.tiling(m, r, padding, target)
-    winograd.forward(padded.reshape(-1), source, u, bias, y.reshape(-1), target, layer, tiles, block)
+    u, exact = winograd.packed_filters(weight, m, groups), Exact(weight, m, groups)
+    layer, tiles = Layer(N, C // groups, F // groups, groups, relu=True), tiling(m, r, padding, target)
+    winograd.forward(padded.reshape(-1), source, u, bias, y.reshape(-1), target, layer, tiles, block, exact)
     np.testing.assert_allclose(y.transpose(0, 3, 1, 2), expected, rtol=0, atol=ERROR * scale)
 
 
@@ -101,10 +103,11 @@ def test_nan_stays_nan_through_the_fused_relu():
     x = np.full((1, 16, 13, 13), np.nan, np.float32)
     y = np.zeros((1, 13, 13, 16), np.float32)
     image = Image(0, 13 * 13 * 16, 13 * 16, 16, 13, 13)
-    u = winograd.packed_filters(np.ones((16, 16, 3, 3), np.float32), 5)
+    weight = np.ones((16, 16, 3, 3), np.float32)
+    u, exact = winograd.packed_filters(weight, 5), Exact(weight, 5)
     bias = np.zeros(16, np.float32)
-    layer, tiles = Layer(1, 16, 16, relu=True), winograd.tiling(5, 3, (1, 1), image)
-    winograd.forward(channels_last(x).reshape(-1), image, u, bias, y.reshape(-1), image, layer, tiles, 64)
+    layer, tiles = Layer(1, 16, 16, relu=True), tiling(5, 3, (1, 1), image)
+    winograd.forward(channels_last(x).reshape(-1), image, u, bias, y.reshape(-1), image, layer, tiles, 64, exact)
     assert np.isnan(y).all()
 
 

@@ -24,6 +24,8 @@ from alexnet_np.kernels import preprocess_nhwc_numba as preprocess
 from alexnet_np.kernels import relu_tanh_sigmoid_nhwc_numba as activations
 from alexnet_np.kernels.array_version import array_version
 from alexnet_np.kernels.conv2d_layer import Layer
+from alexnet_np.kernels.conv2d_winograd_strays_numba import Exact
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import tiling
 from alexnet_np.kernels.cpu.image import framed
 from alexnet_np.kernels.cpu.simd import MACHINE
 from alexnet_np.kernels.gemm_numba import WIDTH
@@ -85,6 +87,8 @@ class Load(steps.Input, Step):
 
 
 class Convolution(steps.Convolution, Step):
+    exact: Exact | None = None  # what Winograd's stray tiles are computed with
+
     def forward(self, x: Buffer, weights: PackedWeights, keep: bool = False) -> Buffer:
         self.choice = self._choose(x)
         (top, bottom, left, right), output = self.geometry.padding, self.geometry.output
@@ -99,6 +103,7 @@ class Convolution(steps.Convolution, Step):
         x.need(max(top, left), max(0, *after), whole_vectors=winograd_)
         self.corner = (top, left)
         self.source, self.target = x, Buffer(self.name, *self.place.leaving)
+        self.target.own = not winograd_  # what fills a vector up is not written
         self.say(f"{'depth ' if self.fold else ''}{self.choice}")
         return self.target
 
@@ -111,36 +116,42 @@ class Convolution(steps.Convolution, Step):
         return choice
 
     def pack(self, weights: PackedWeights) -> None:
-        """A group that would not fill a vector is written out as a dense filter; filters are filled up to a vector."""
+        """Winograd's as whole vectors; the others as they are: zero times infinity is none."""
         weight, bias = weights.filters[self.name]
         self.groups = self.geometry.groups
-        if self.fold:
-            weight = depth.filters_to_depth(weight, self.geometry.stride[0])
+        if self.choice.algorithm == "winograd":
+            weight = self._pack_winograd(weight)
+        else:
+            self.weights = direct.packed_filters(weight, self.groups)
+        self.shape = (weight.shape[1], len(weight) // self.groups)
+        self.bias = np.zeros(len(weight) + WIDTH, np.float32)
+        if bias is not None:
+            self.bias[: len(bias)] = bias
+
+    def _pack_winograd(self, weight: Array) -> Array:
+        """A group that would not fill a vector is written out as a dense filter; filters are filled up to a vector."""
+        self.exact = Exact(weight, self.choice.m, self.groups, self.geometry.stride[0])
+        weight = self.exact.weight
         if self.choice.form == DENSE:
             weight, self.groups = dense(weight, self.groups), 1
         short = (self.source.channels // self.groups - weight.shape[1], self.target.channels - len(weight))
         if any(short):
             weight = np.pad(weight, ((0, short[1]), (0, short[0]), (0, 0), (0, 0)))
-        self.shape = (weight.shape[1], len(weight) // self.groups)
-        if self.choice.algorithm == "winograd":
-            self.weights = winograd.packed_filters(weight, self.choice.m, self.groups)
-        else:
-            self.weights = direct.packed_filters(weight, self.groups)
-        self.bias = np.zeros(len(weight) + WIDTH, np.float32)
-        if bias is not None:
-            self.bias[: len(bias)] = bias
+        self.weights = winograd.packed_filters(weight, self.choice.m, self.groups)
+        return weight
 
     def take(self, other: Convolution) -> None:
         """The weights as `other` has packed them."""
         self.groups, self.shape, self.weights, self.bias = other.groups, other.shape, other.weights, other.bias
+        self.exact = other.exact
 
     def run(self, first: int, count: int) -> None:
         (C, F), x, y = self.shape, self.source, self.target
         arguments = (x.array, x.at(first), self.weights, self.bias, y.array, y.at(first))
         layer = Layer(count, C, F, self.groups, self.relu)
         if self.choice.algorithm == "winograd":
-            tiles = winograd.tiling(self.choice.m, self.choice.r, self.corner, y.image)
-            winograd.forward(*arguments, layer, tiles, self.choice.sizes["block_tiles"])
+            tiles = tiling(self.choice.m, self.choice.r, self.corner, y.image)
+            winograd.forward(*arguments, layer, tiles, self.choice.sizes["block_tiles"], self.exact)
         else:
             direct.forward(*arguments, layer, self.geometry)
 
@@ -241,7 +252,7 @@ class Normalise(steps.Normalise, Step):
         if self.arrays:
             y.view(first, count)[:] = array_version("local_response_norm").compute(x.view(first, count), g)
             return
-        C = y.channels if g.groups == 1 else self.place.entering[0]  # groups are whole vectors or more
+        C = self.place.entering[0]
         with threads.parallel():
             lrn.normalise_groups(x.array, x.at(first), y.array, y.at(first), count, C, g)
 

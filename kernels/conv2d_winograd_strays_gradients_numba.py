@@ -1,0 +1,116 @@
+"""The share of stray tiles in both gradients of a Winograd convolution, as the definition says.
+
+1. `mark_tiles`: a tile is a stray where its inputs are, for the gradient of the weights, or its part of dy
+   (conv2d_winograd_strays_numba.py); there V and S are set to zero, which adds nothing to any sum.
+2. `add_to_input`, `add_to_weight`: what the strays' outputs give, tap by tap.
+
+Parallel over tiles, over images and over filters: every sum has one owner and one order.
+Source: alexnet_np/ops/conv2d.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import prange
+
+from alexnet_np.device import Array
+from alexnet_np.kernels.conv2d_winograd_strays_numba import mark
+from alexnet_np.kernels.conv2d_winograd_tiles_numba import family
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import Tiles, corner
+from alexnet_np.kernels.cpu.image import Image
+from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+
+
+class Marks(NamedTuple):
+    """Where in the workspace tiles are marked, and where each thread has room for magnitudes."""
+
+    tiles: int
+    strays_at: int
+    map_at: int
+    map_share: int
+    workers: int
+
+
+def outputs_of(tiles: Tiles) -> Tiles:
+    """What the tiles' inputs see of the outputs, as if those were inputs: r - 1 more of them on every side."""
+    reach = tiles.r - 1
+    return tiles._replace(n=tiles.m + 2 * reach, top=reach, left=reach)
+
+
+@parallel_kernel
+def mark_tiles(x, xi, tiles, C, limit, seen, marks, work):
+    """1 in work for each stray of the tiles; the others stay as they are."""
+    for worker in prange(marks.workers):
+        w = np.int64(worker)
+        first, last = w * marks.tiles // marks.workers, (w + 1) * marks.tiles // marks.workers
+        mark(x, xi, tiles, C, first, last, limit, seen, work, marks.map_at + w * marks.map_share, marks.strays_at)
+
+
+@kernel
+def clear(work, strays_at, first, last, points, v, channels):
+    """Zeros for the strays among the tiles first..last in v, a Points."""
+    for t in range(first, last):
+        if work[strays_at + t] != 0:
+            for p in range(points):
+                at = v.at + p * v.point + (t - first) * v.step
+                for c in range(channels):
+                    work[at + c] = 0
+
+
+@parallel_kernel
+def add_to_input(dy, yi, taps, used, part, tiles, strays, dx, di):
+    """dx[o + k] += dy[o,f] * taps[f,k] for the outputs o of the tiles `strays`, in their order."""
+    C, F, r, of_image = part.C, part.F, tiles.r, tiles.rows * tiles.cols
+    for image in prange(part.images):
+        n = np.int64(image)
+        for t in strays:
+            if t // of_image == n:
+                _, h, w = corner(tiles, t)
+                for i in range(h, min(h + tiles.m, yi.H)):
+                    for j in range(w, min(w + tiles.m, yi.W)):
+                        given = yi.at + n * yi.image + i * yi.row + j * yi.col
+                        for k in range(r * r):
+                            a, b = i + k // r - tiles.top, j + k % r - tiles.left
+                            if 0 <= a < di.H and 0 <= b < di.W:
+                                pixel = di.at + n * di.image + a * di.row + b * di.col
+                                for f in range(F):
+                                    at, factor = (f * r * r + k) * C, dy[given + f]
+                                    for c in range(C):
+                                        if used[k * C + c]:
+                                            dx[pixel + c] += factor * taps[at + c]
+
+
+@parallel_kernel
+def add_to_weight(x, xi, dy, yi, part, tiles, strays, total):
+    """total (F,r,r,C) += x[o + k] * dy[o,f] for the outputs o of the tiles `strays`, in their order."""
+    C, r = part.C, tiles.r
+    for filter_ in prange(part.F):
+        f = np.int64(filter_)
+        for t in strays:
+            n, h, w = corner(tiles, t)
+            for i in range(h, min(h + tiles.m, yi.H)):
+                for j in range(w, min(w + tiles.m, yi.W)):
+                    factor = dy[yi.at + n * yi.image + i * yi.row + j * yi.col + f]
+                    for k in range(r * r):
+                        a, b = i + k // r - tiles.top, j + k % r - tiles.left
+                        inside, at = 0 <= a < xi.H and 0 <= b < xi.W, (f * r * r + k) * C
+                        pixel = xi.at + n * xi.image + a * xi.row + b * xi.col
+                        for c in range(C):  # padding is zeros, and zero times infinity is none
+                            total[at + c] += factor * (x[pixel + c] if inside else np.float32(0))
+
+
+def find(
+    x: Array | None, xi: Image, dy: Array, yi: Image, part: Any, tiles: Tiles, limit: float, marks: Marks, work: Array
+) -> Array:
+    """The strays among the tiles, by number; they are marked in `work`. x: None where only dy counts.
+
+    For callers inside threads.parallel().
+    """
+    found = work[marks.strays_at : marks.strays_at + marks.tiles]
+    found[:] = 0
+    if x is not None:
+        mark_tiles(x, xi, tiles, part.C, limit, family(tiles.r, tiles.m), marks, work)
+    mark_tiles(dy, yi, outputs_of(tiles), part.F, limit, family(tiles.n, tiles.r), marks, work)
+    return np.flatnonzero(found) if found.any() else found[:0].astype(np.int64)
