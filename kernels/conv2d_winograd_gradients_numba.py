@@ -30,6 +30,7 @@ from alexnet_np.device import Array
 from alexnet_np.kernels.conv2d_winograd_numba import Points, points_of, transform_tiles
 from alexnet_np.kernels.conv2d_winograd_strays_gradients_numba import (
     Marks,
+    Real,
     add_to_input,
     add_to_weight,
     clear,
@@ -227,7 +228,7 @@ class Adjoint:
     ) -> None:
         """The share of as many images. All are flat; dx, if wanted, has its channels filled up to whole vectors.
 
-        `most`: about how many tiles to have in work at a time. `exact`: the filters of the group.
+        `most`: about how many tiles to have in work at a time. `exact`: its filters as defined.
         """
         if images == 0:
             return
@@ -238,14 +239,16 @@ class Adjoint:
         du, u = (nothing if array is None else array for array in (self.du, self.u))
         with threads.parallel() as workers:
             shared, count = plan_shared(part, tiles, most, workers), images * tiles.rows * tiles.cols
-            marks = Marks(count, shared.strays_at, shared.strays_at + count, map_room(outputs_of(tiles)), workers)
+            marks = Marks(count, shared.strays_at, shared.strays_at + count, map_room(outputs_of(tiles, xi)), workers)
             work = threads.scratch(marks.map_at + workers * marks.map_share)
             strays = find(x if part.dweight else None, xi, dy, yi, part, tiles, exact.limit, marks, work)
             if part.channels and exact.limit < 0:  # a filter is not finite, and zero times that is no zero
                 u = np.zeros_like(u)
             adjoint_blocks(x, xi, dy, yi, du, u, dx, di, part, tiles, shared, work)
             if strays.size and part.channels:
-                add_to_input(dy, yi, exact.taps, exact.used, part, tiles, strays, dx, di)
+                F, C = exact.weight.shape[:2]
+                real = Real(images, F, C, F // exact.groups)
+                add_to_input(dy, yi, exact.taps, exact.used, real, tiles, strays, dx, di)
             if strays.size and part.dweight:
                 self._add_to_weight(x, xi, dy, yi, part, tiles, strays)
         self.begun = True

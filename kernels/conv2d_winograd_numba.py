@@ -26,7 +26,7 @@ from numba import prange
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels.conv2d_layer import Layer, each_group
-from alexnet_np.kernels.conv2d_winograd_strays_numba import Exact, map_room, mark, redo
+from alexnet_np.kernels.conv2d_winograd_strays_numba import SPREAD, Exact, map_room, mark, redo
 from alexnet_np.kernels.conv2d_winograd_tiles_numba import Filters, family, input_tile, output_tile, transform_filters
 from alexnet_np.kernels.conv2d_winograd_tiling_numba import Tiles, copy_patch, corner, inside_of
 from alexnet_np.kernels.cpu import memory
@@ -114,7 +114,7 @@ def forward_blocks(x, xi, u, bias, y, yi, group, tiles, limit, s, work):
         products = Points(w * s.share + s.products_at, s.products_point, s.products_step)
         for block in range(w * s.blocks // s.workers, (w + 1) * s.blocks // s.workers):
             first, last = block * count // s.blocks, (block + 1) * count // s.blocks
-            mark(x, xi, tiles, C, first, last, limit, kind, work, w * s.share + s.map_at, s.strays_at)
+            mark(x, xi, tiles, C, first, last, limit, SPREAD, kind, work, w * s.share + s.map_at, s.strays_at)
             transform_tiles(x, xi, tiles, C, first, last, work, v, w * s.share + s.patch_at)
             product = packed_product(last - first, F, C, v.step, products.step, 0)
             for p in range(points):

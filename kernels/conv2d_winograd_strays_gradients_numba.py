@@ -16,7 +16,7 @@ import numpy as np
 from numba import prange
 
 from alexnet_np.device import Array
-from alexnet_np.kernels.conv2d_winograd_strays_numba import mark
+from alexnet_np.kernels.conv2d_winograd_strays_numba import GRADIENT_SPREAD, SPREAD, mark
 from alexnet_np.kernels.conv2d_winograd_tiles_numba import family
 from alexnet_np.kernels.conv2d_winograd_tiling_numba import Tiles, corner
 from alexnet_np.kernels.cpu.image import Image
@@ -33,19 +33,31 @@ class Marks(NamedTuple):
     workers: int
 
 
-def outputs_of(tiles: Tiles) -> Tiles:
+class Real(NamedTuple):
+    """The convolution as defined, where Winograd's has groups as one and filters of zeros."""
+
+    images: int
+    F: int  # of all groups
+    C: int  # of one
+    of_group: int  # filters of one
+
+
+def outputs_of(tiles: Tiles, xi: Image) -> Tiles:
     """What the tiles' inputs see of the outputs, as if those were inputs: r - 1 more of them on every side."""
     reach = tiles.r - 1
-    return tiles._replace(n=tiles.m + 2 * reach, top=reach, left=reach)
+    wide = tiles._replace(n=tiles.m + 2 * reach, top=reach, left=reach, first_row=tiles.top, first_col=tiles.left)
+    return wide._replace(H=tiles.top + xi.H, W=tiles.left + xi.W)
 
 
 @parallel_kernel
-def mark_tiles(x, xi, tiles, C, limit, seen, marks, work):
+def mark_tiles(x, xi, tiles, C, limit, spread, seen, marks, work):
     """1 in work for each stray of the tiles; the others stay as they are."""
     for worker in prange(marks.workers):
         w = np.int64(worker)
         first, last = w * marks.tiles // marks.workers, (w + 1) * marks.tiles // marks.workers
-        mark(x, xi, tiles, C, first, last, limit, seen, work, marks.map_at + w * marks.map_share, marks.strays_at)
+        mark(
+            x, xi, tiles, C, first, last, limit, spread, seen, work, marks.map_at + w * marks.map_share, marks.strays_at
+        )
 
 
 @kernel
@@ -60,10 +72,10 @@ def clear(work, strays_at, first, last, points, v, channels):
 
 
 @parallel_kernel
-def add_to_input(dy, yi, taps, used, part, tiles, strays, dx, di):
+def add_to_input(dy, yi, taps, used, real, tiles, strays, dx, di):
     """dx[o + k] += dy[o,f] * taps[f,k] for the outputs o of the tiles `strays`, in their order."""
-    C, F, r, of_image = part.C, part.F, tiles.r, tiles.rows * tiles.cols
-    for image in prange(part.images):
+    C, r, of_image = real.C, tiles.r, tiles.rows * tiles.cols
+    for image in prange(real.images):
         n = np.int64(image)
         for t in strays:
             if t // of_image == n:
@@ -75,11 +87,12 @@ def add_to_input(dy, yi, taps, used, part, tiles, strays, dx, di):
                             a, b = i + k // r - tiles.top, j + k % r - tiles.left
                             if 0 <= a < di.H and 0 <= b < di.W:
                                 pixel = di.at + n * di.image + a * di.row + b * di.col
-                                for f in range(F):
+                                for f in range(real.F):
+                                    into = pixel + f // real.of_group * C
                                     at, factor = (f * r * r + k) * C, dy[given + f]
                                     for c in range(C):
                                         if used[k * C + c]:
-                                            dx[pixel + c] += factor * taps[at + c]
+                                            dx[into + c] += factor * taps[at + c]
 
 
 @parallel_kernel
@@ -111,6 +124,6 @@ def find(
     found = work[marks.strays_at : marks.strays_at + marks.tiles]
     found[:] = 0
     if x is not None:
-        mark_tiles(x, xi, tiles, part.C, limit, family(tiles.r, tiles.m), marks, work)
-    mark_tiles(dy, yi, outputs_of(tiles), part.F, limit, family(tiles.n, tiles.r), marks, work)
+        mark_tiles(x, xi, tiles, part.C, limit, SPREAD, family(tiles.r, tiles.m), marks, work)
+    mark_tiles(dy, yi, outputs_of(tiles, xi), part.F, limit, GRADIENT_SPREAD, family(tiles.n, tiles.r), marks, work)
     return np.flatnonzero(found) if found.any() else found[:0].astype(np.int64)

@@ -17,7 +17,7 @@ Parallel over tiles. Source: the error, Barabasz et al. (2018); the products: co
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 
 import numpy as np
 from llvmlite import ir
@@ -36,7 +36,8 @@ from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, INTS, LANES, POINTER, Emitter, vector_function
 from alexnet_np.kernels.gemm_numba import WIDTH, packed_product, tile
 
-SPREAD = 512  # between the windows of a tile; an error of 2e-7 of the largest is then 1e-4 of the smallest
+SPREAD = 512  # between the windows of a tile: an error of 2e-7 of the largest is then 1e-4 of the smallest
+GRADIENT_SPREAD = 2048  # of dy, which pooling makes sparse: windows differ more
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -131,11 +132,11 @@ def map_room(tiles):
 
 
 @kernel
-def least_window(work, map_at, row, positions, height, width):
-    """The smallest magnitude but zero of the windows of height x width that begin at positions x positions pixels."""
+def least_window(work, map_at, row, rows, columns, height, width):
+    """The smallest magnitude but zero of the windows of height x width that begin in rows x columns: (from, to)."""
     least = np.float32(np.inf)
-    for a in range(positions):
-        for b in range(positions):
+    for a in range(rows[0], rows[1]):
+        for b in range(columns[0], columns[1]):
             window = np.float32(0)
             for i in range(height):
                 for j in range(width):
@@ -146,11 +147,27 @@ def least_window(work, map_at, row, positions, height, width):
 
 
 @kernel
-def mark(x, xi, tiles, C, first, last, limit, seen, work, map_at, strays_at):
+def least_at_border(tiles, seen, h, w, work, map_at, row, least):
+    """The smallest window of the tile at (h,w), where `least` is it without what the border cuts off."""
+    m, count, size = tiles.m, seen // 10, seen % 10
+    if tiles.first_row >= 0:  # beyond the border there are no inputs
+        rows = max(0, tiles.first_row - h), min(count, tiles.H - h)
+        columns = max(0, tiles.first_col - w), min(count, tiles.W - w)
+        if rows[0] > 0 or columns[0] > 0 or rows[1] < count or columns[1] < count:
+            return least_window(work, map_at, row, rows, columns, size, size)
+    elif seen != tiles.family and (h + m > tiles.H or w + m > tiles.W):  # and no outputs: a weight sees fewer pixels
+        every = 0, tiles.r
+        return least_window(work, map_at, row, every, every, min(m, tiles.H - h), min(m, tiles.W - w))
+    return least
+
+
+@kernel
+def mark(x, xi, tiles, C, first, last, limit, spread, seen, work, map_at, strays_at):
     """1 in work[strays_at + t] for each stray t of the tiles first..last; the others stay as they are.
 
-    `limit`: the largest magnitude whose products are sure not to overflow. `seen`: what a result sees of a tile, a key
-    of windows_of_rows: family(m, r) for outputs, family(r, m) for the gradient of each of r x r weights.
+    `limit`: the largest magnitude whose products are sure not to overflow. `spread`: what windows may differ by.
+    `seen`: the windows, a key of windows_of_rows: family(m, r), what each output sees; family(r, m), what each weight
+    does; and of dy family(n, r), what each input does.
     """
     n, m, left = tiles.n, tiles.m, tiles.left
     columns = columns_of(tiles)
@@ -183,11 +200,8 @@ def mark(x, xi, tiles, C, first, last, limit, seen, work, map_at, strays_at):
             most = max(most, work[high + k])
             if work[low + k] < least:
                 least = work[low + k]
-        if (
-            seen == 10 * tiles.r + m and seen != tiles.family and (h + m > tiles.H or w + m > tiles.W)
-        ):  # fewer pixels a weight
-            least = least_window(work, map_at + w, row, tiles.r, min(m, tiles.H - h), min(m, tiles.W - w))
-        if not ordinary or most > SPREAD * least:
+        least = least_at_border(tiles, seen, h, w, work, map_at + w, row, least)
+        if not ordinary or most > spread * least:
             work[strays_at + t] = 1
 
 
@@ -200,10 +214,18 @@ class Exact:
     """
 
     def __init__(self, weight: Array, m: int, groups: int = 1, S: int = 1) -> None:
-        self.weight, self.groups = filters_to_depth(weight, S) if S > 1 else weight, groups
-        used = np.ones((1, *weight.shape[1:]), np.uint8)
-        self.used = (filters_to_depth(used, S) if S > 1 else used).transpose(0, 2, 3, 1).reshape(-1)
-        self.limit = limit(self.weight, m)
+        self._weight, self.groups, self.S = weight, groups, S
+        self.limit = limit(weight, m, S)
+
+    @cached_property
+    def weight(self) -> Array:
+        return filters_to_depth(self._weight, self.S) if self.S > 1 else self._weight
+
+    @cached_property
+    def used(self) -> Array:
+        """(r,r,C/groups), flat."""
+        ones = np.ones((1, *self._weight.shape[1:]), np.uint8)
+        return (filters_to_depth(ones, self.S) if self.S > 1 else ones).transpose(0, 2, 3, 1).reshape(-1)
 
     @cached_property
     def panels(self) -> Array:
@@ -216,15 +238,22 @@ class Exact:
         return np.ascontiguousarray(self.weight.transpose(0, 2, 3, 1)).reshape(-1)
 
 
-def limit(weight: Array, m: int) -> float:
-    """Every matrix of F(m,r) counts with its largest row sum, twice; 8 is for sums in another order."""
+def limit(weight: Array, m: int, S: int) -> float:
+    """Every matrix of F(m,r) counts with its largest sum of a row or column, twice; 8 is for another order of sums."""
     largest = max(float(weight.max(initial=0)), -float(weight.min(initial=0)))
     if not largest <= LARGEST:  # NaN too
         return -1.0
-    growth = 8.0 * max(weight.shape[0], weight.shape[1])
-    for matrix in transforms(m, weight.shape[-1]):
-        growth *= max(row_sum(matrix), row_sum(tuple(zip(*matrix, strict=True)))) ** 2
+    F, C, _, K = weight.shape
+    growth = 8.0 * max(F, C * S * S) * growth_of(m, -(-K // S))
     return min(LARGEST, LARGEST / growth / max(largest, 1e-30))
+
+
+@cache
+def growth_of(m: int, r: int) -> float:
+    growth = 1.0
+    for matrix in transforms(m, r):
+        growth *= max(row_sum(matrix), row_sum(tuple(zip(*matrix, strict=True)))) ** 2
+    return growth
 
 
 def row_sum(matrix: Matrix) -> float:

@@ -25,6 +25,8 @@ class Tiles(NamedTuple):
     cols: int
     H: int  # of its outputs
     W: int
+    first_row: int = -1  # where the tiles are looked at backwards: the first input, those before it being padding
+    first_col: int = -1
 
 
 def tiling(m: int, r: int, padding: tuple[int, int], yi: Image) -> Tiles:

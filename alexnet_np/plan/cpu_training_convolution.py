@@ -16,6 +16,8 @@ from alexnet_np.kernels import conv2d_winograd_gradients_numba as adjoint
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
 from alexnet_np.kernels import conv2d_winograd_training_numba as filters
 from alexnet_np.kernels.conv2d_layer import Layer
+from alexnet_np.kernels.conv2d_winograd_strays_numba import Exact
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import tiling
 from alexnet_np.kernels.cpu.simd import LANES, MACHINE
 from alexnet_np.kernels.gemm_numba import WIDTH
 from alexnet_np.kernels.problems import of_convolution
@@ -123,6 +125,10 @@ class Winograd:
 
     def begin(self, count: int) -> None:
         weight, bias = self.step.layer.weight.data, self.step.layer.bias
+        real = self.step.geometry.groups
+        self.exact = Exact(weight, self.m, real, self.S)
+        apart = weight.reshape(self.groups, -1, *weight.shape[1:])
+        self.exacts = [Exact(own, self.m, real // self.groups, self.S) for own in apart]
         wide = weight if self.spread is None else self.spread.fill(weight)
         for g, of_group in enumerate(wide.reshape(self.groups, self.F, self.C, self.r, self.r)):
             filters.transform(of_group, self.m, self.u[g], None if self.turned is None else self.turned[g])
@@ -134,9 +140,9 @@ class Winograd:
     def run(self, first: int, count: int) -> None:
         x, y = self.step.source, self.step.target
         layer = Layer(count, self.C, self.F, self.groups, self.step.relu)
-        tiles = winograd.tiling(self.m, self.r, self.corner, y.image)
+        tiles = tiling(self.m, self.r, self.corner, y.image)
         given = (x.array, x.at(first), self.u.reshape(-1), self.bias)
-        winograd.forward(*given, y.array, y.at(first), layer, tiles, self.block)
+        winograd.forward(*given, y.array, y.at(first), layer, tiles, self.block, self.exact)
 
     def run_back(self, first: int, count: int) -> None:
         x, dy, dx = self.step.source, self.step.dy, self.step.dx
@@ -150,7 +156,7 @@ class Winograd:
         for g, group in enumerate(self.adjoints):
             source, given = xi.channels_from(g * self.C), yi.channels_from(g * self.F)
             target = di.channels_from(g * self.C)
-            group.add(x.array, source, dy.array, given, into, target, count, self.gradient_tiles)
+            group.add(x.array, source, dy.array, given, into, target, count, self.gradient_tiles, self.exacts[g])
 
     def write(self, gradients: Gradients, count: int) -> None:
         if "weight" in gradients:
