@@ -87,7 +87,7 @@ class Load(steps.Input, Step):
 
 
 class Convolution(steps.Convolution, Step):
-    exact: Exact | None = None  # what Winograd's stray tiles are computed with
+    exact: Any = None  # Exact: what Winograd's stray tiles are computed with
 
     def forward(self, x: Buffer, weights: PackedWeights, keep: bool = False) -> Buffer:
         self.choice = self._choose(x)
