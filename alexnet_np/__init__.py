@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from alexnet_np.models import AlexNet
     from alexnet_np.plan import compile, compile_training
     from alexnet_np.study.compare import compare
+    from alexnet_np.study.lpips import LPIPS, lpips
     from alexnet_np.study.summary import summary
     from alexnet_np.study.verify import verify
     from alexnet_np.study.walk import walk
@@ -44,6 +45,7 @@ __version__ = "0.1.0"
 # name -> the module it lives in, loaded when first used, so that `import alexnet_np` stays quick
 _LAZY = {
     "AlexNet": "alexnet_np.models",
+    "LPIPS": "alexnet_np.study.lpips",
     "SGD": "alexnet_np.training.sgd",
     "alexnet": "alexnet_np.identity",
     "available_backends": "alexnet_np.backend",
@@ -51,6 +53,7 @@ _LAZY = {
     "compile": "alexnet_np.plan",
     "compile_training": "alexnet_np.plan",
     "get_num_threads": "alexnet_np.threads",
+    "lpips": "alexnet_np.study.lpips",
     "no_grad": "alexnet_np.layers",
     "preprocess": "alexnet_np.identity",
     "set_num_threads": "alexnet_np.threads",
@@ -70,6 +73,7 @@ __all__ = [
     "DataError",
     "DtypeError",
     "ImageError",
+    "LPIPS",
     "MissingPackageError",
     "SGD",
     "ShapeError",
@@ -82,6 +86,7 @@ __all__ = [
     "compile_training",
     "get_num_threads",
     "layers",
+    "lpips",
     "no_grad",
     "ops",
     "preprocess",

@@ -26,6 +26,7 @@ from alexnet_np.cli import (
     explain,
     explore,
     images,
+    lpips,
     patches,
     show,
     similar,
@@ -156,6 +157,7 @@ explore.register(app)
 attribute.register(app)
 patches.register(app)
 similar.register(app)
+lpips.register(app)
 train.register(app)
 app.add_typer(weights.app, name="weights", rich_help_panel="Files and speed")
 app.add_typer(bench.app, name="bench", rich_help_panel="Files and speed")
