@@ -43,6 +43,7 @@ def works(batch: int, preset: str = "torchvision") -> list[Work]:
 
     makers: dict[str, Callable[[], Run]] = {
         "plan": lambda: ours(lambda: plan.compile(model, max_batch=batch), x),
+        "plan, int16 dense weights": lambda: ours(lambda: plan.compile(model, max_batch=batch, dense="int16"), x),
         "plan, exact": lambda: ours(lambda: plan.compile(model, max_batch=batch, exact=True), x),
         "eager numba": lambda: ours(lambda: eager(preset, model), x),
         "torch contiguous": lambda: torch_runner(model, x, "contiguous_format", compiled=False),

@@ -28,6 +28,8 @@ from alexnet_np.models import check_model as check_network
 from alexnet_np.plan import images, layout
 from alexnet_np.plan.base import InferencePlan, Request
 
+DENSE = ("float32", "int16")  # how a plan may store dense weights
+
 
 def compile(
     model: AlexNet,
@@ -38,6 +40,7 @@ def compile(
     size: int | tuple[int, int] | None = None,
     precision: str | None = None,
     forget: bool = False,
+    dense: str = "float32",
 ) -> InferencePlan:
     """A plan for images of `size` (height and width) in batches up to `max_batch`; it runs `model` as in eval mode.
 
@@ -50,6 +53,8 @@ def compile(
     (alexnet_np/kernels/gemm_cuda.py), by default the one in force.
     `forget`, for a model on the CPU: dense weights are dropped one by one as they are packed, so that they are never
     there twice; then the model is good for nothing else, and the plan cannot be refreshed or copied.
+    `dense`, for a model on the CPU: how dense weights are stored, "float32", or "int16" with a scale for each 64 inputs
+    of an output: half the bytes, which is what a batch of 1 takes its time for; logits are some 2e-5 off.
 
     The traps: the weights are copies, until `plan.refresh()`; and hooks do not fire, since what lies between layers is
     often computed nowhere: ask for it with `outputs`.
@@ -61,8 +66,11 @@ def compile(
     names = None if outputs is None else tuple(layout.named_outputs(model, outputs))
     sides = arguments.pair("compile", "size", images.default_size(model) if size is None else size, 1)
     forget = arguments.flag("compile", "forget", forget)
-    request = Request(model, max_batch, names, exact, sides, precision, forget)
+    arguments.choice("compile", "dense", dense, DENSE)
+    request = Request(model, max_batch, names, exact, sides, precision, forget, dense)
     if on_gpu(next(model.parameters()).data):
+        if dense != "float32":
+            raise ArgumentError(f"compile: dense={dense!r} is for models on the CPU; leave it out, or model.to('cpu')")
         from alexnet_np.plan.cuda import CudaPlan  # only now: a CPU needs none of it
 
         return CudaPlan(request)

@@ -29,6 +29,7 @@ class Request(NamedTuple):
     size: tuple[int, int]
     precision: str | None = None  # of products on the GPU
     forget: bool = False  # drop the model's weights as they are packed
+    dense: str = "float32"  # how dense weights are stored
 
 
 class InferencePlan:

@@ -30,7 +30,7 @@ class Plan(InferencePlan):
 
     def __init__(self, request: Request, of: Plan | None = None) -> None:
         super().__init__(request)
-        self._weights: PackedWeights = PackedWeights(self.model) if of is None else of._weights
+        self._weights: PackedWeights = PackedWeights(self.model, request.dense) if of is None else of._weights
         packed = None if of is None else of._program
         self._program: Program = Program(request, request.size, self._weights, packed)
 
@@ -176,18 +176,19 @@ class Program:
     def __repr__(self) -> str:
         H, W = self.size
         exact = ", exact" if self.request.exact else ""
+        dense = "" if self.request.dense == "float32" else f", dense {self.request.dense}"
         outputs = "" if self.request.outputs is None else f", outputs {', '.join(self.request.outputs)}"
         rows = []
         for stage, count in zip((*self.stages, self.rows), (*self.passes, self.request.max_batch), strict=True):
             for step in stage:
                 buffer = f"{step.target.images}x{step.target.layout} {megabytes(step.target.array.nbytes)}"
-                packed = megabytes(step.weights.nbytes) if step.weights.size else ""
+                packed = megabytes(step.packed_bytes) if step.packed_bytes else ""
                 rows.append((step.name, step.algorithm, buffer, str(count), gigaflops(step.macs), packed))
         memory = {id(owner): owner.nbytes for owner in (owner_of(step.target.array) for step in self.steps)}
-        packed = megabytes(sum(step.weights.nbytes for step in self.steps))
+        packed = megabytes(sum(step.packed_bytes for step in self.steps))
         total = f"{gigaflops(sum(step.macs for step in self.steps))} GFLOP an image"
         return table(
-            f"Plan for up to {self.request.max_batch} images of {H}x{W}, float32{exact}{outputs}",
+            f"Plan for up to {self.request.max_batch} images of {H}x{W}, float32{exact}{dense}{outputs}",
             ("step", "algorithm", "buffer", "at a time", "GFLOP/image", "weights"),
             rows,
             f"{total}, {megabytes(sum(memory.values()))} of buffers, {packed} of packed weights",

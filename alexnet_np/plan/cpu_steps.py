@@ -12,9 +12,10 @@ import numpy as np
 
 from alexnet_np import layers, threads
 from alexnet_np.device import Array
+from alexnet_np.errors import ArgumentError
 from alexnet_np.kernels import adaptive_avg_pool2d_nhwc_numba as average_pool
 from alexnet_np.kernels import avg_pool2d_nhwc_numba as avg_pool
-from alexnet_np.kernels import choices, flatten_nhwc_numba, linear_numba
+from alexnet_np.kernels import choices, flatten_nhwc_numba, linear_int16_numba, linear_numba
 from alexnet_np.kernels import conv2d_direct_numba as direct
 from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
@@ -42,6 +43,11 @@ class Step(steps.Step):
     source: Any  # what it reads: a Buffer, or Rows
     target: Any
     weights: Array = np.empty(0, np.float32)  # packed
+    scales: Array = np.empty(0, np.float32)  # of weights in 16 bits
+
+    @property
+    def packed_bytes(self) -> int:
+        return self.weights.nbytes + self.scales.nbytes
 
     def between(self, x: Any) -> Any:
         """Read x, whole vectors at a time, and write a buffer of this step's own."""
@@ -170,28 +176,36 @@ class Dense(steps.Dense, Step):
     """Its weights are there after the first `pack`."""
 
     def forward(self, x: Rows, weights: PackedWeights, keep: bool = False) -> Rows:
-        self.weights, self.bias = weights.panels(self.name, self.layer.weight.shape)
+        self.weights, self.bias, self.scales = weights.panels(self.name, self.layer.weight.shape)
         self.source, self.target = x, Rows(self.name, len(self.layer.weight.data))
-        self.say("packed gemm")
+        self.say("packed gemm, int16" if self.scales.size else "packed gemm")
         return self.target
 
     def pack(self, weights: PackedWeights) -> None:
         weight, bias = weights.of_now(self.name)
         flat = np.require(weight, np.float32, ["C", "W"]).reshape(-1)  # kernels are compiled for writeable arrays
         with threads.parallel():
-            linear_numba.pack_weight(flat, *weight.shape, self.weights)
+            if self.scales.size:
+                linear_int16_numba.pack(flat, *weight.shape, self.weights, self.scales)
+            else:
+                linear_numba.pack_weight(flat, *weight.shape, self.weights)
+        if not np.isfinite(self.scales).all():
+            raise ArgumentError(f"compile: {self.name}.weight has values that are not finite, which int16 cannot hold")
         if bias is not None:
             self.bias[: len(bias)] = bias
 
     def take(self, other: Dense) -> None:
         """The weights as `other` has packed them: its panels, which `forward` found."""
-        self.weights, self.bias = other.weights, other.bias
+        self.weights, self.bias, self.scales = other.weights, other.bias, other.scales
 
     def run(self, first: int, count: int) -> None:
         N, K = self.target.features, self.source.features
         x, y = self.source, self.target
         shape = linear_numba.Shape(count, N, K, x.stride, y.stride)
-        linear_numba.forward(x.array, self.weights, self.bias, self.relu, y.array, shape)
+        if self.scales.size:
+            linear_int16_numba.forward(x.array, self.weights, self.scales, self.bias, self.relu, y.array, shape)
+        else:
+            linear_numba.forward(x.array, self.weights, self.bias, self.relu, y.array, shape)
 
 
 class Activation(steps.Activation, Step):

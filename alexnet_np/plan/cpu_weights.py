@@ -7,16 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_np.device import Array
+from alexnet_np.kernels import linear_int16_numba
 from alexnet_np.kernels.gemm_numba import WIDTH
 from alexnet_np.layers import stand_in
 from alexnet_np.models import AlexNet
 
 
 class Panels(NamedTuple):
-    """A dense layer's weight, packed, and its bias."""
+    """A dense layer's weight, packed, and its bias; the scales are of weights in 16 bits."""
 
     weights: Array
     bias: Array
+    scales: Array
 
 
 class PackedWeights:
@@ -26,8 +28,8 @@ class PackedWeights:
     dense ones: another size may transform them otherwise.
     """
 
-    def __init__(self, model: AlexNet) -> None:
-        self.model = model
+    def __init__(self, model: AlexNet, dense: str = "float32") -> None:
+        self.model, self.dense = model, dense
         self.filters: dict[str, tuple[Array, Array | None]] = {}
         self._panels: dict[str, Panels] = {}
 
@@ -45,8 +47,12 @@ class PackedWeights:
     def panels(self, name: str, shape: tuple[int, ...]) -> Panels:
         """Where the weight (N,K) of the dense layer `name` is packed to; nothing is there until a step packs it."""
         if name not in self._panels:
-            units = -(-shape[0] // WIDTH) * WIDTH
-            self._panels[name] = Panels(np.empty(units * shape[1], np.float32), np.zeros(units, np.float32))
+            N, K = shape
+            units, scales = -(-N // WIDTH) * WIDTH, 0
+            if self.dense == "int16":
+                _, scales = linear_int16_numba.room(N, K)
+            weights = np.empty(units * K, self.dense)
+            self._panels[name] = Panels(weights, np.zeros(units, np.float32), np.empty(scales, np.float32))
         return self._panels[name]
 
     def copy_filters(self, convolutions: list[Any]) -> None:

@@ -67,6 +67,8 @@ VECTOR = ir.VectorType(FLOAT, LANES)
 DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
 BYTE = ir.IntType(8)
 BYTES = ir.VectorType(BYTE, LANES)
+SHORT = ir.IntType(16)
+SHORTS = ir.VectorType(SHORT, LANES)
 INTS = ir.VectorType(ir.IntType(32), LANES)
 
 
@@ -213,6 +215,12 @@ class Emitter:
         address = self.builder.gep(self.builder.bitcast(pointer, BYTE.as_pointer()), [self.int(offset)])
         loaded = self.builder.load(self.builder.bitcast(address, BYTES.as_pointer()), align=1)
         return self.builder.sitofp(self.builder.zext(loaded, INTS), VECTOR)
+
+    def load_shorts(self, pointer: ir.Value, offset: Any) -> ir.Value:
+        """LANES signed 16-bit integers, counted as such, as floats."""
+        address = self.builder.gep(self.builder.bitcast(pointer, SHORT.as_pointer()), [self.int(offset)])
+        loaded = self.builder.load(self.builder.bitcast(address, SHORTS.as_pointer()), align=2)
+        return self.builder.sitofp(self.builder.sext(loaded, INTS), VECTOR)
 
     def store_bytes(self, value: ir.Value, pointer: ir.Value, offset: Any) -> None:
         """LANES floats that are integers of 0 to 255, as bytes."""
