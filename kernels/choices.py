@@ -101,7 +101,7 @@ TABLE = (
     ),
     # and by what
     Row("winograd", kernel=3, stride=1, tiles=(5, 6, 4), why="540-580 at 13x13; the direct kernel does 185-215"),
-    Row("winograd", kernel=5, stride=1, tiles=(3,), why="800, also where one image has only 9 tiles"),
+    Row("winograd", kernel=5, stride=1, tiles=(4, 3), why="27 = 7*4 - 1: a fifth less than F(3,5), which did 800"),
     Row(
         "winograd", kernel=11, stride=4, tiles=(5, 6, 4), why="by space to depth 3x3 and stride 1: 560, direct 136-159"
     ),

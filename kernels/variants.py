@@ -90,7 +90,7 @@ VARIANTS = (
     numba("conv2d", "im2col", "conv2d_im2col_numba", "columns that never leave a thread's cache"),
     way("conv2d", "direct", "direct", "sums in registers over channels-last memory"),
     way("conv2d", "winograd-3", "winograd", "F(3,5): 49 products for 225, kernels of 5", tiles=(3,)),
-    way("conv2d", "winograd-4", "winograd", "F(4,3): 36 products for 144, kernels of 3, and of 11 by 4", tiles=(4,)),
+    way("conv2d", "winograd-4", "winograd", "F(4,3): 36 products for 144, F(4,5): 64 for 400", tiles=(4,)),
     way("conv2d", "winograd-5", "winograd", "F(5,3): 49 products for 225, likewise", tiles=(5,)),
     way("conv2d", "winograd-6", "winograd", "F(6,3): 64 products for 324, likewise", tiles=(6,)),
     numba("conv2d", "numba", "conv2d_numba", "for each shape the way that choices.py names"),

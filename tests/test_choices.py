@@ -30,7 +30,8 @@ def convolution(C=64, F=192, kernel=3, stride=1, groups=1, padding=1, dilation=1
         (convolution(), "winograd F(5,3)"),  # 13 = 3 tiles of 5, and of 6, which multiply more
         (convolution(size=12), "winograd F(6,3)"),
         (convolution(size=8), "winograd F(4,3)"),
-        (convolution(kernel=5, padding=2), "winograd F(3,5)"),
+        (convolution(kernel=5, padding=2, size=27), "winograd F(4,5)"),
+        (convolution(kernel=5, padding=2, size=9), "winograd F(3,5)"),
         (convolution(C=3, kernel=11, stride=4, size=224, padding=2), "winograd F(5,3)"),
         (convolution(C=3, kernel=11, stride=4, size=224, folds=False), "direct"),
         (convolution(exact=True), "direct"),

@@ -117,7 +117,7 @@ def test_an_overridden_choice_is_taken():
     model = build("torchvision", 0.25)
     with choices.overriding(choices.Row("direct", kernel=5)):
         text = str(compile(model, max_batch=1))
-    assert "direct + bias + relu" in text and "F(3,5)" not in text and "F(5,3)" in text
+    assert "direct + bias + relu" in text and "F(4,5)" not in text and "F(5,3)" in text
 
 
 def test_inputs_of_any_layout_are_taken_and_empty_batches_too():
