@@ -158,7 +158,7 @@ def looked_at(page, name):
         yield kind
     for method in "0", "2":
         page.select_option("#picture select", method)
-        page.wait_for_selector("#picture .because .legend")
+        page.wait_for_selector("#picture .because .note")  # which says so where the map is 0 everywhere
         yield f"why{method}"
     page.select_option("#picture select", "")
     page.evaluate("pick(0, 1, [1, 0, 0])")  # at the border, where the padding is
