@@ -25,6 +25,7 @@ from alexnet_np.cli import (
     demo,
     explain,
     explore,
+    filters,
     images,
     lpips,
     patches,
@@ -158,6 +159,7 @@ attribute.register(app)
 patches.register(app)
 similar.register(app)
 lpips.register(app)
+filters.register(app)
 train.register(app)
 app.add_typer(weights.app, name="weights", rich_help_panel="Files and speed")
 app.add_typer(bench.app, name="bench", rich_help_panel="Files and speed")
