@@ -198,9 +198,21 @@ def _fitting(
     unjudged = replace(contents, steps=())  # what the file says of its layers is looked at later, by `_unlike`
     for found in islice(_sizes(PRESETS[name], shapes), MAX_SIZES):
         asked = wanted(name, found)
+        if not _are_there({**asked.shapes, **(asked.dense if is_dense else {})}, shapes):
+            continue
         with suppress(WeightsError):
             return found, fit(unjudged, asked if is_dense else asked._replace(steps=()))
     return None
+
+
+def _are_there(needed: Mapping[str, Shape | None], shapes: Sequence[Shape]) -> bool:
+    """Whether all these weights could be among arrays of these shapes: seen at once, where `fit` looks at each name."""
+    for layout in LAYOUTS:
+        have = {torch_shape(shape, layout) for shape in shapes if len(shape) in (2, 4)}
+        have |= {(shape[0], prod(shape[1:])) for shape in have}  # a dense layer as a convolution over the whole map
+        if _weights(needed.values()).keys() <= have:
+            return True
+    return False
 
 
 def _unlike(name: str, found: Sizes, contents: Contents) -> str:
@@ -211,7 +223,7 @@ def _sizes(known: Preset, shapes: Sequence[Shape]) -> Iterator[Sizes]:
     """Every size at which shapes, in torch's layout or another, could be a preset's: its ends tell."""
     first, *_, inner, last = known.weight_shapes
     numbers = sum(prod(shape) for shape in shapes)
-    tried = set()
+    tried: set[Sizes] = set()
     for layout in LAYOUTS:
         turned = dict.fromkeys(torch_shape(shape, layout) for shape in shapes if len(shape) in (2, 4))
         begins = [shape for shape in turned if len(shape) == 4 and shape[2:] == first[2:] and min(shape) > 0]
@@ -220,15 +232,13 @@ def _sizes(known: Preset, shapes: Sequence[Shape]) -> Iterator[Sizes]:
             if all(side == 1 for side in rest) and classes:
                 ends.setdefault(hidden, []).append(classes)
         widths = {shape[0] / inner[0] for shape in turned} | {shape[0] / first[0] for shape in begins} | HALVINGS
-        for begin in begins:
-            for width in sorted(width for width in widths if 0 < width < MAX_WIDTH):
-                for classes in ends.get(known.scaled(last[1], width), []):
-                    found = Sizes(classes, begin[1], width)
-                    # nothing larger is built than what the file holds
-                    small = width**2 * prod(inner) + classes * last[1] * width <= 2 * numbers
-                    if small and found not in tried:
-                        tried.add(found)
-                        yield found
+        for width in sorted(width for width in widths if 0 < width < MAX_WIDTH):
+            for classes in ends.get(known.scaled(last[1], width), []):
+                # nothing larger is built than what the file holds
+                if width**2 * prod(inner) + classes * last[1] * width <= 2 * numbers:
+                    found = dict.fromkeys(Sizes(classes, begin[1], width) for begin in begins)
+                    yield from (sizes for sizes in found if sizes not in tried)
+                    tried.update(found)
 
 
 Evidence = tuple[list[str], str]

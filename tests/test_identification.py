@@ -175,3 +175,14 @@ def test_what_differs_is_said(have, words):
     import re
 
     assert any(re.match(words, line) for line in said(have, [CONV, RELU, NORM])), said(have, [CONV, RELU, NORM])
+
+
+def test_a_file_of_thousands_of_arrays_is_no_network_soon():
+    import time
+
+    shapes = [*((i + 1, 3, 11, 11) for i in range(60)), *((i + 1, i % 37 + 1) for i in range(3000))]
+    arrays = {f"{i}.weight": np.broadcast_to(np.float32(0), shape) for i, shape in enumerate(shapes)}
+    begun = time.process_time()
+    with pytest.raises(WeightsError, match="of no known network"):
+        identify(arrays)
+    assert time.process_time() - begun < 10
