@@ -28,7 +28,7 @@ function attributions(net, n, frame) {
     'select',
     {id, onchange: () => show()},
     el('option', {value: ''}, 'nothing'),
-    net.attributions.map(({title, limit}, i) => el('option', {value: i}, limit ? title : `${title}: 0 everywhere`)),
+    net.attributions.map(({title, limit}, i) => el('option', {value: i}, limit ? title : `${title} (0)`)),
   );
 
   async function show() {
