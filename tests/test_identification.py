@@ -12,6 +12,7 @@ import weight_formats as files  # noqa: E402
 from command_line import fails, run, run_json  # noqa: E402
 
 import alexnet_np as anp  # noqa: E402
+from alexnet_np import identification  # noqa: E402
 from alexnet_np.errors import WeightsError  # noqa: E402
 from alexnet_np.identity import identify  # noqa: E402
 from alexnet_np.presets import PRESETS  # noqa: E402
@@ -177,12 +178,16 @@ def test_what_differs_is_said(have, words):
     assert any(re.match(words, line) for line in said(have, [CONV, RELU, NORM])), said(have, [CONV, RELU, NORM])
 
 
-def test_a_file_of_thousands_of_arrays_is_no_network_soon():
-    import time
+def test_sizes_that_the_shapes_rule_out_are_not_tried(monkeypatch):
+    """Looking at every name for each size takes minutes where a file has thousands of arrays."""
 
-    shapes = [*((i + 1, 3, 11, 11) for i in range(60)), *((i + 1, i % 37 + 1) for i in range(3000))]
+    def never(*arguments):
+        raise AssertionError("the names were looked at")
+
+    monkeypatch.setattr(identification, "fit", never)
+    shapes = [*((i + 1, 3, 11, 11) for i in range(20)), *((i + 1, i % 37 + 1) for i in range(300))]
     arrays = {f"{i}.weight": np.broadcast_to(np.float32(0), shape) for i, shape in enumerate(shapes)}
-    begun = time.process_time()
     with pytest.raises(WeightsError, match="of no known network"):
         identify(arrays)
-    assert time.process_time() - begun < 10
+    with pytest.raises(AssertionError, match="the names were looked at"):
+        identify(anp.alexnet("torchvision", width=WIDTH).state_dict())
