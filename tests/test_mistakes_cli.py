@@ -25,7 +25,7 @@ INDEX = "explain --garment 0 --layer features.0"
 MISTAKES = [
     # the command
     ("clasify cat.jpg", "Did you mean 'classify'?", SEEN),
-    ("sumary", "Did you mean 'summary'?", "summary --width 0.05"),
+    ("sumary", "Did you mean 'summary'", "summary --width 0.05"),
     ("weights lst", "Did you mean 'list'?", "weights list"),
     ("weights inspekt narrow.npz", "Did you mean 'inspect'?", "weights inspect narrow.npz"),
     ("bench kernel", "Did you mean 'kernels'?", "bench kernels --help"),
