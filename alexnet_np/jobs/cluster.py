@@ -128,9 +128,9 @@ def run(
         said = dataset.about(job.out, part.name)
         if said.get("identity") == part.identity:
             bad = [Failure(**failure) for failure in said["failures"]]
-            add(done, Written(part.index, said["files"] - len(bad), bad), progress)
+            add(done, Written(part.number, said["files"] - len(bad), bad), progress)
         else:
-            todo.append(part.index)
+            todo.append(part.number)
     for name in dataset.names_in(job.out):
         if name > f"part-{count - 1:06d}.parquet" and dataset.about(job.out, name):
             dataset.drop(job.out, name)

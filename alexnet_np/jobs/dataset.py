@@ -60,19 +60,19 @@ class Job:
 
 
 class Part(NamedTuple):
-    index: int
+    number: int
     files: list[str]
     identity: str
 
     @property
     def name(self) -> str:
-        return f"part-{self.index:06d}.parquet"
+        return f"part-{self.number:06d}.parquet"
 
 
 class Written(NamedTuple):
     """What became of a part."""
 
-    index: int
+    number: int
     images: int
     failures: list[Failure]
 
@@ -95,7 +95,7 @@ def do_part(job: Job, part: Part, workers: int = 1) -> Written:
         [file for rows in chunks for file in rows.files], values, [bad for rows in chunks for bad in rows.failures]
     )
     put(job.out, part.name, as_parquet(job, part, rows, labels))
-    return Written(part.index, len(rows.files), rows.failures)
+    return Written(part.number, len(rows.files), rows.failures)
 
 
 def read(job: Job, files: Sequence[str], compute: Compute, recipe: Preprocessing) -> Rows:
@@ -140,7 +140,7 @@ def as_parquet(job: Job, part: Part, rows: Rows, labels: Sequence[str]) -> bytes
     names = [name.encode(errors="backslashreplace").decode() for name in rows.files]  # its strings are valid UTF-8
     columns = {"file": pyarrow.array(names, pyarrow.string()), **COLUMNS[job.kind](job, rows.values, labels)}
     failures = [asdict(failure) for failure in rows.failures]
-    about = {"identity": part.identity, "job": job.kind, "version": job.version, "failures": failures}
+    about: dict[str, Any] = {"identity": part.identity, "job": job.kind, "version": job.version, "failures": failures}
     about |= {"weights": job.digest, "files": len(part.files)}
     table = pyarrow.table(columns).replace_schema_metadata({KEY: json.dumps(about).encode()})
     buffer = BytesIO()
