@@ -176,7 +176,7 @@ class AlexNet(Layer):
         """Raises DtypeError for pictures and paths, and for lists of anything, with the call that makes an input."""
         several = isinstance(x, list | tuple)
         first = next(iter(x), None) if several else x
-        kind = f"a {type(x).__name__} of {type(first).__name__}" if several else f"a {type(x).__name__}"
+        kind = f"a {type(x).__name__} of {type(first).__name__}" if several else f"of type {type(x).__name__}"
         if isinstance(first, str | bytes | os.PathLike) or hasattr(first, "convert") or _holds_bytes(first):
             raise DtypeError(f"model: x is {kind}, pictures that are not prepared; {self._prepared(not several)}")
         if hasattr(first, "shape"):

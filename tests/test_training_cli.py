@@ -109,9 +109,9 @@ def test_json_for_machines(tmp_path):
 def test_every_choice_is_explained_and_checked():
     text = run("train", "--help").stdout
     for name, choices in CHOICES.items():
-        assert f"--{name}" in text
+        assert f"--{name.replace('_', '-')}" in text
         assert all(choice in text for choice in choices), name
-    assert "augmentation must be one of none, mirror, crop, paper, got 'x'" in fails(
+    assert "augmentation must be one of none, mirror, crop, paper, krizhevsky145, got 'x'" in fails(
         "train", "--out", "x", "--augmentation", "x"
     )
 

@@ -50,7 +50,7 @@ def what_looks_broken(figures: Mapping[str, Any], classes: int, config: Config) 
     if config.weights is None and config.initialisation != "kaiming":
         remedies.append("--initialisation kaiming")
     return (
-        f"the network has learned nothing yet: its loss of {figures['train_loss']:.3f} is that of guessing, "
+        f"the network has learned nothing yet: its loss of {figures['train_loss']:.3f} is no better than guessing's, "
         f"ln({classes}) = {guessing:.3f}; if that stays so, try {' or '.join(remedies)}"
     )
 

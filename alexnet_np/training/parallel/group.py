@@ -144,8 +144,7 @@ def world() -> Group:
         return Alone()
     if find_spec("mpi4py") is None:
         raise MissingPackageError(
-            f"started as one of {started} processes, which needs mpi4py: pip install 'alexnet-np[mpi]', or leave "
-            "mpirun out"
+            f"started as one of {started} processes, which needs mpi4py: pip install mpi4py, or leave mpirun out"
         )
     found = Mpi()
     if found.size != started:
