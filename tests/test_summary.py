@@ -54,7 +54,7 @@ def test_the_default_input_is_one_image_of_224():
 
 def test_it_prints_as_an_aligned_table(model):
     lines = str(anp.summary(model)).splitlines()
-    assert lines[0].split() == ["layer", "type", "output", "shape", "parameters", "MACs"]
+    assert lines[0].split() == ["layer", "type", "output", "shape", "parameters", "MACs", "sees", "stride", "start"]
     assert len({len(line) for line in lines}) == 1
     assert lines[-1].split() == ["total", f"{anp.summary(model).parameters:,}", f"{anp.summary(model).macs:,}"]
     assert repr(anp.summary(model)) == str(anp.summary(model))

@@ -32,6 +32,7 @@ from alexnet_np.cli import (
     show,
     similar,
     study,
+    summary,
     train,
     weights,
 )
@@ -151,6 +152,7 @@ def alexnet(
 
 demo.register(app)
 images.register(app)
+summary.register(app)
 study.register(app)
 compare.register(app)
 explain.register(app)

@@ -1,4 +1,4 @@
-"""`alexnet summary`, `walk` and `verify`: a network looked at layer by layer."""
+"""`alexnet walk` and `verify`: a network looked at layer by layer."""
 
 from __future__ import annotations
 
@@ -25,63 +25,17 @@ from alexnet_np.cli.options import (
     Width,
     load_network,
 )
+from alexnet_np.cli.summary import Size, size_of
 from alexnet_np.errors import AlexNetError
-from alexnet_np.models import AlexNet
-from alexnet_np.study.summary import summary as summarise
 from alexnet_np.study.verify import FLOAT32_FLOOR, FLOAT32_RATIO, FLOAT32_WINOGRAD, FLOAT64_LAYER, Comparison, Report
 from alexnet_np.study.verify import verify as compare
 from alexnet_np.study.walk import walk as walk_through
 
-Size = Annotated[
-    int | None,
-    typer.Option(
-        "--size", help="Side of the square input, in pixels.", min=1, show_default="what the network was made for"
-    ),
-]
-
 
 def register(app: typer.Typer) -> None:
     panel = "The network, layer by layer"
-    for command in summary, walk, verify:
+    for command in walk, verify:
         app.command(rich_help_panel=panel)(command)
-
-
-def summary(
-    preset: Preset = None,
-    weights: Weights = None,
-    width: Width = 1.0,
-    size: Size = None,
-    batch_size: BatchSize = 1,
-    as_json: Json = False,
-) -> None:
-    """Output shapes, parameters and multiply-accumulates (MACs), without running it.
-
-    Examples:
-      alexnet summary --preset paper
-      alexnet summary --weights mine.safetensors --json
-    """
-    network = load_network(preset, weights or "random", None, 0, width=width)
-    model = network.model
-    side = size or size_of(model)
-    made = summarise(model, (batch_size, model.in_channels, side, side))
-    if as_json:
-        layers = [asdict(row) for row in made.layers]
-        totals = {"parameters": made.parameters, "macs": made.macs}
-        show.print_json({"preset": model.preset, "input_shape": made.input_shape, "layers": layers, **totals})
-        return
-    table = show.table("layer", "type", "output", ">parameters", ">MACs", spare=["type"])
-    table.add_row("input", "", show.shape(made.input_shape))
-    for row in made.layers:
-        counts = (f"{count:,}" if count else "" for count in (row.parameters, row.macs))
-        table.add_row(row.name, row.type, show.shape(row.output_shape), *counts)
-    table.add_section()
-    table.add_row("total", "", "", f"{made.parameters:,}", f"{made.macs:,}", style="bold")
-    show.console().print(table)
-
-
-def size_of(model: AlexNet) -> int:
-    """The side of its input: what it was made for, or torchvision's where nobody has said."""
-    return model.input_size or 224
 
 
 def walk(

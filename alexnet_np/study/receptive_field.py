@@ -22,6 +22,7 @@ from alexnet_np.layers import Shape
 from alexnet_np.models import AlexNet, check_model
 from alexnet_np.study.units import Index, Place, check_index, check_layer, places, windows
 
+ROOM = 64  # pixels that a layer's input is made larger by, so that it has two windows at least
 Span = tuple[int, int]  # from, up to and without: (0, 0) where nothing is seen
 
 
@@ -54,6 +55,17 @@ class Fields(NamedTuple):
         return ReceptiveField(*self.rows[index[1]], *self.columns[index[2]])
 
 
+class Sight(NamedTuple):
+    """What the units of a layer of maps see, were there no border, in pixels, for (height, width).
+
+    Unit i of a column sees size[0] rows from start[0] + i*stride[0] on; a start below 0 lies in the padding.
+    """
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    start: tuple[int, int]
+
+
 def receptive_field(model: AlexNet, layer: str, index: Any, size: Any) -> ReceptiveField:
     """The rectangle of the picture that unit `index` of `layer` can see.
 
@@ -74,6 +86,19 @@ def receptive_fields(model: AlexNet, size: tuple[int, int]) -> dict[str, Fields]
     found = {}
     for name, place in places(model, shape).items():
         found[name] = seen = _through(place, seen)
+    return found
+
+
+def sights(model: AlexNet, size: tuple[int, int]) -> dict[str, Sight | None]:
+    """The closed form of every layer's fields, by the layer's name, for a picture of `size` (height, width).
+
+    None of layers of units, and where windows are not all alike, as those of adaptive pooling may not be.
+    """
+    sight: Sight | None = Sight((1, 1), (1, 1), (0, 0))
+    found = {}
+    for name, place in places(model, (model.in_channels, *size)).items():
+        maps = len(place.input_shape) == 3 and len(place.shape) == 3
+        found[name] = sight = _beyond(place, sight) if maps and sight is not None else None
     return found
 
 
@@ -98,6 +123,29 @@ def _middles(taps: list[range], centres: np.ndarray) -> np.ndarray:
     apart = (centres[-1] - centres[0]) / max(1, len(centres) - 1)
     inside = ends.clip(0, len(centres) - 1)
     return (centres[inside] + (ends - inside) * apart).mean(1)
+
+
+def _beyond(place: Place, before: Sight) -> Sight | None:
+    """What a layer's units see, by what those of the layer before see: r + (k-1)*j, j*s, start - p*j."""
+    C, H, W = place.input_shape
+    more = 0 if place.layer.op is ops.adaptive_avg_pool2d else ROOM
+    alike = [_alike(axis) for axis in windows(place.layer, (C, H + more, W + more))]
+    axes = [
+        (size + (span - 1) * stride, step * stride, start + first * stride)
+        for size, stride, start, (first, step, span) in zip(*before, alike, strict=True)
+        if step
+    ]
+    if len(axes) < 2:
+        return None
+    (tall, down, top), (wide, across, left) = axes
+    return Sight((tall, wide), (down, across), (top, left))
+
+
+def _alike(taps: list[range]) -> tuple[int, int, int]:
+    """Where the first window begins, how far they are apart, and how long they are; (0, 0, 0) if not all alike."""
+    spans, starts = {window[-1] - window[0] + 1 for window in taps}, [window[0] for window in taps]
+    steps = set(np.diff(starts).tolist())
+    return (starts[0], steps.pop(), spans.pop()) if len(spans) == len(steps) == 1 else (0, 0, 0)
 
 
 def _through(place: Place, seen: Fields) -> Fields:
