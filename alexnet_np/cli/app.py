@@ -29,6 +29,7 @@ from alexnet_np.cli import (
     images,
     lpips,
     patches,
+    plan_cluster,
     show,
     similar,
     study,
@@ -163,5 +164,6 @@ similar.register(app)
 lpips.register(app)
 filters.register(app)
 train.register(app)
+plan_cluster.register(app)
 app.add_typer(weights.app, name="weights", rich_help_panel="Files and speed")
 app.add_typer(bench.app, name="bench", rich_help_panel="Files and speed")
