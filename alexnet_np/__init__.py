@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from alexnet_np.backend import available_backends, use_backend
     from alexnet_np.identity import alexnet, preprocess
     from alexnet_np.layers import no_grad
+    from alexnet_np.measure.tuning import choices, tune
     from alexnet_np.models import AlexNet
     from alexnet_np.plan import compile, compile_training
     from alexnet_np.study.compare import compare
@@ -52,12 +53,14 @@ _LAZY = {
     "compare": "alexnet_np.study.compare",
     "compile": "alexnet_np.plan",
     "compile_training": "alexnet_np.plan",
+    "choices": "alexnet_np.measure.tuning",
     "get_num_threads": "alexnet_np.threads",
     "lpips": "alexnet_np.study.lpips",
     "no_grad": "alexnet_np.layers",
     "preprocess": "alexnet_np.identity",
     "set_num_threads": "alexnet_np.threads",
     "summary": "alexnet_np.study.summary",
+    "tune": "alexnet_np.measure.tuning",
     "use_backend": "alexnet_np.backend",
     "verify": "alexnet_np.study.verify",
     "walk": "alexnet_np.study.walk",
@@ -81,6 +84,7 @@ __all__ = [
     "alexnet",
     "available_backends",
     "categories",
+    "choices",
     "compare",
     "compile",
     "compile_training",
@@ -93,6 +97,7 @@ __all__ = [
     "set_num_threads",
     "study",
     "summary",
+    "tune",
     "use_backend",
     "verify",
     "walk",

@@ -15,10 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from alexnet_np.errors import ArgumentError, BackendError
+from alexnet_np import threads
+from alexnet_np.errors import ArgumentError, BackendError, DataError, one_line
+from alexnet_np.kernels import tuning
 from alexnet_np.kernels.conv2d_winograd_transforms import FAMILIES
 from alexnet_np.kernels.problems import (
     AS_IT_IS,
@@ -184,7 +188,8 @@ class Choice(NamedTuple):
 
 _overrides: ContextVar[tuple[Row, ...]] = ContextVar("alexnet_np_choices", default=())
 _insisted: ContextVar[Row | None] = ContextVar("alexnet_np_insisted", default=None)
-_measured: tuple[Row, ...] = ()
+_measured: tuple[Row, ...] | None = None  # None: as kernels/tuning.py has kept them, by the number of threads
+_kept: dict[int, tuple[Row, ...]] = {}
 
 
 class NoWay(BackendError):
@@ -218,9 +223,66 @@ def use_measured(rows: Iterable[Row]) -> None:
     _measured = tuple(rows)
 
 
+def measured(device: str) -> tuple[Row, ...]:
+    """The rows that were measured on this machine, which come before TABLE. Raises DataError where they are corrupt."""
+    if _measured is not None or device != "cpu" or not _has_numba():
+        return _measured or ()
+    count = threads.get_num_threads()
+    if count not in _kept:
+        _kept[count] = tuple(rows_here())
+    return _kept[count]
+
+
+def rows_here() -> list[Row]:
+    """What is kept for this machine with as many threads. Raises DataError where it is corrupt."""
+    return rows_of(tuning.kept().get(tuning.machine(), []), tuning.file())
+
+
+def rows_of(table: list[dict[str, Any]], path: Path) -> list[Row]:
+    """A table of a file as rows. Raises DataError for one that no row can be made of."""
+    try:
+        rows = [Row(**row) for row in table]
+        for row in rows:
+            for value in (*row.where.values(), *row.says.values()):
+                numbers = value if isinstance(value, tuple) else (value,)
+                if not all(isinstance(v, str | int | float) for v in numbers) or (row.where and numbers == ()):
+                    raise ArgumentError(f"choices: a row holds {value!r}")
+        return rows
+    except (ArgumentError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: a row is none: {one_line(error)}; alexnet tune --drop removes ours") from error
+
+
+def keep(rows: Iterable[Row]) -> None:
+    """From now on, and in later processes, `rows` come before TABLE on this machine."""
+    made = list(rows)
+    tuning.write(tuning.kept() | {tuning.machine(): [row.as_dict() for row in made]}, tuning.file())
+    use_measured(made)
+
+
+def take(path: Path) -> list[str]:
+    """Import the tables of a file, and say of which machines they are. Raises DataError."""
+    tables = tuning.read(path)
+    for table in tables.values():
+        rows_of(table, path)
+    tuning.write(tuning.kept() | tables, tuning.file())
+    use_measured(rows_here())
+    return list(tables)
+
+
+def drop() -> bool:
+    """Forget all that was measured, on every machine; whether there was anything."""
+    use_measured([])
+    return tuning.drop()
+
+
+@cache
+def _has_numba() -> bool:
+    return find_spec("numba") is not None
+
+
 def choose(problem: Problem) -> Choice:
     """What the table says of `problem`. Raises BackendError where no row that fits can compute it."""
-    choice, insisted = _choose(problem, _overrides.get() + _measured), _insisted.get()
+    choice, insisted = _choose(problem, _overrides.get() + measured(problem.device)), _insisted.get()
     concerned = insisted is not None and (insisted.op, insisted.device) == (problem.op, problem.device)
     if insisted is not None and concerned and not _same(choice, insisted):
         raise NoWay(f"{insisted.algorithm} does not compute this {problem.op}'s {problem.direction}")
@@ -271,7 +333,7 @@ def ways(problem: Problem) -> list[Choice]:
     rows = [row for row in named if row.algorithm != "winograd"]
     if len(rows) < len(named):
         rows += [Row("winograd", tiles=(m,)) for m in sorted({m for m, _ in FAMILIES})]
-    first = _overrides.get() + _measured
+    first = _overrides.get() + measured(problem.device)
     chosen = [(row, _choose(problem, (row, *first))) for row in rows]
     return [choice for row, choice in chosen if _same(choice, row)]
 
@@ -289,7 +351,7 @@ def _same(choice: Choice, row: Row) -> bool:
 def show() -> str:
     """Every row in the order in which it is asked: what it fits, what it says, where it comes from, and why."""
     lines = [("op", "device", "where", "choice", "from", "why")]
-    for source, rows in (("override", _overrides.get()), ("measured", _measured), ("shipped", TABLE)):
+    for source, rows in (("override", _overrides.get()), ("measured", measured("cpu")), ("shipped", TABLE)):
         for row in rows:
             says = [row.algorithm] if row.algorithm else []
             lines.append(

@@ -35,6 +35,7 @@ from alexnet_np.cli import (
     study,
     summary,
     train,
+    tune,
     weights,
 )
 from alexnet_np.errors import AlexNetError, one_line
@@ -165,5 +166,6 @@ lpips.register(app)
 filters.register(app)
 train.register(app)
 plan_cluster.register(app)
+tune.register(app)
 app.add_typer(weights.app, name="weights", rich_help_panel="Files and speed")
 app.add_typer(bench.app, name="bench", rich_help_panel="Files and speed")

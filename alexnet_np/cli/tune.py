@@ -1,0 +1,75 @@
+"""`alexnet tune`: the fastest ways and sizes on this machine, measured, kept, shown, exported, imported and dropped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alexnet_np.cli import show
+from alexnet_np.cli.options import Json
+from alexnet_np.errors import ArgumentError
+from alexnet_np.kernels import choices, tuning
+from alexnet_np.kernels.choices import Row
+from alexnet_np.measure.tuning import tune as measure
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Files and speed")(tune)
+
+
+def tune(
+    shown: Annotated[bool, typer.Option("--show", help="What is kept for this machine; measure nothing.")] = False,
+    out: Annotated[Path | None, typer.Option("--export", metavar="FILE", help="Write all that is kept.")] = None,
+    given: Annotated[Path | None, typer.Option("--import", metavar="FILE", help="Keep what FILE holds, too.")] = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Forget all that was measured.")] = False,
+    seconds: Annotated[float, typer.Option("--seconds", help="Measure for at most about so long.")] = 110.0,
+    as_json: Json = False,
+) -> None:
+    """Measure the fastest ways and sizes on this machine, in under two minutes, and keep them.
+
+    From then on the numba backend and plans ask them first. Run it while nothing else runs.
+
+    Examples:
+      alexnet tune
+      alexnet tune --show
+      alexnet tune --export here.json
+    """
+    if sum((shown, out is not None, given is not None, drop)) > 1:
+        raise ArgumentError("tune: --show, --export, --import and --drop are asked for one at a time")
+    done = "kept"
+    if drop:
+        done = "dropped" if choices.drop() else "nothing was kept"
+    elif given is not None:
+        done = f"imported for {'; '.join(choices.take(given)) or 'no machine'}"
+    elif out is not None:
+        tuning.write(tuning.kept(), out)
+        done = f"exported to {out}"
+    elif not shown:
+        with show.progress("measuring", 100) as advance:
+            at = 0
+
+            def told(share: float) -> None:
+                nonlocal at
+                advance(int(100 * share) - at)
+                at = int(100 * share)
+
+            measure(seconds, told=told)
+    report(choices.rows_here(), done, as_json)
+
+
+def report(rows: list[Row], done: str, as_json: bool) -> None:
+    if as_json:
+        held = {"machine": tuning.machine(), "file": str(tuning.file()), "done": done}
+        show.print_json(held | {"rows": [row.as_dict() for row in rows]})
+        return
+    table = show.table("op", "where", "choice", "why", folds=("where", "why"))
+    for row in rows:
+        where, says = (", ".join(f"{k} {v}" for k, v in facts.items()) for facts in (row.where, row.says))
+        table.add_row(row.op, where, ", ".join(filter(None, [row.algorithm, says])), row.why)
+    if rows:
+        show.console().print(table)
+    else:
+        show.tell("the shipped table is asked: nothing else is kept for this machine")
+    show.tell(f"{tuning.machine()}: {done}")
