@@ -14,7 +14,7 @@ LEFT = {
     "relu": "another dtype than float32; arrays with gaps, or read-only",
     "dropout": "another dtype than float32; arrays not in C order, or read-only",
     "linear": "one row; another dtype than float32; few outputs; a weight not in C order; gradients of ragged widths",
-    "local_response_norm": "windows within a map; images not channels-last with a beta that square roots cannot give",
+    "local_response_norm": "across maps, planes with a beta that square roots cannot give; in plans: narrow groups",
     "cross_entropy": "another dtype than float32; no logits",
     "max_pool2d": "in plans: windows with gaps",
     "sgd": "the paper's rule; another dtype than float32; arrays with gaps",

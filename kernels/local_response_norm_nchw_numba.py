@@ -24,6 +24,7 @@ from numba import prange
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import choices
+from alexnet_np.kernels import local_response_norm_within_numba as within
 from alexnet_np.kernels.array_version import array_version
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
 from alexnet_np.kernels.cpu.memory import plain
@@ -127,6 +128,8 @@ def norm_of(x: Array, geometry: Geometry) -> Norm:
 
 
 def compute(x: Array, geometry: Geometry) -> Array:
+    if geometry.region == "within":
+        return within.compute(x, geometry)
     if left(geometry):
         return array_version("local_response_norm").compute(x, geometry)
     x = plain(x)
@@ -137,6 +140,8 @@ def compute(x: Array, geometry: Geometry) -> Array:
 
 
 def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
+    if geometry.region == "within":
+        return within.gradients(dy, x, geometry)
     if left(geometry):
         return array_version("local_response_norm").gradients(dy, x, geometry)
     dy, x = plain(dy), plain(x)
@@ -149,7 +154,7 @@ def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
 
 def left(geometry: Geometry) -> bool:
     """Whether this is left to the array operations."""
-    return geometry.region == "within" or geometry.beta not in ROOTS
+    return geometry.beta not in ROOTS
 
 
 def positions() -> int:

@@ -3,7 +3,7 @@
 1. local_response_norm_nchw_numba.py: the window passes over whole rows of pixels; any dtype and layout.
 2. local_response_norm_nhwc_numba.py: the window slides along a pixel's channels, where they are consecutive in memory.
 
-Windows within a map are left to the array operations: one network has a layer of them (krizhevsky145).
+3. local_response_norm_within_numba.py: windows within a map, as krizhevsky145 has them, in both orders.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from alexnet_np.device import Array
 from alexnet_np.kernels import choices
 from alexnet_np.kernels import local_response_norm_nchw_numba as nchw
 from alexnet_np.kernels import local_response_norm_nhwc_numba as nhwc
+from alexnet_np.kernels import local_response_norm_within_numba as within
 from alexnet_np.kernels.cpu.image import lies_channels_last
 from alexnet_np.kernels.cpu.simd import MACHINE
 from alexnet_np.kernels.problems import Problem
@@ -31,7 +32,7 @@ def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
 
 def way(x: Array, geometry: Geometry, direction: str) -> ModuleType:
     if geometry.region == "within":
-        return nchw
+        return within
     (N, C, L), layout = x.shape, "channels last" if lies_channels_last(x) else "C order"
     group = C // geometry.groups
     problem = Problem("local_response_norm", "cpu", direction, str(x.dtype), N, group, group)

@@ -123,7 +123,16 @@ def test_within_a_map(backend, rng, convention, size):
     keywords = {"size": size, "convention": convention, "region": "within", "alpha": 1.3, "k": k}
     for shape in ((2, 3, 7, 6), (1, 2, 3, 9), (1, 1, 1, 1)):
         x = rng.standard_normal(shape)
-        check_op(ops.local_response_norm, [x], keywords, implementation=backend, reference=in_torch)
+        for layout in (np.asarray, channels_last):
+            check_op(ops.local_response_norm, [x], keywords, implementation=backend, reference=in_torch, layout=layout)
+
+
+@pytest.mark.parametrize("beta", [0.5, 0.6])
+def test_within_a_map_with_another_beta_and_a_window_wider_than_the_map(backend, rng, beta):
+    keywords = {"size": 5, "region": "within", "alpha": 1.3, "beta": beta, "k": 0.7, "convention": "krizhevsky"}
+    for layout in (np.asarray, channels_last, locked):
+        x = rng.standard_normal((2, 5, 4, 2))
+        check_op(ops.local_response_norm, [x], keywords, implementation=backend, reference=in_torch, layout=layout)
 
 
 def test_within_a_map_by_hand(backend):

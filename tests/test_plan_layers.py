@@ -32,6 +32,8 @@ NORMS = [
     {"size": 4, "alpha": 0.7, "convention": "onnx"},
     {"size": 3, "alpha": 0.5, "beta": 0.6},
     {"size": 40, "alpha": 1.0, "convention": "krizhevsky"},
+    {"size": 5, "alpha": 1.0, "region": "within"},
+    {"size": 4, "alpha": 0.7, "beta": 0.6, "region": "within"},
 ]
 CONVOLUTIONS = [(1, 1, 0), (2, 2, 0), (3, 1, 1), (3, 2, 0), (5, 1, 2), (11, 4, 2), (3, 1, ((0, 2), (3, 1)))]
 POOLINGS = [(3, 2, 0), (2, 2, 0), (3, 2, 1), (3, 1, 1), ((3, 2), (1, 3), (1, 0))]

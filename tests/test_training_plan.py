@@ -192,7 +192,12 @@ def test_two_runs_have_the_same_bits(machine: Any) -> None:
 def test_layers_that_no_preset_has(machine: Any) -> None:
     """tanh, the logistic function, a lone ReLU, and LRN and average pooling where presets have none: every gradient."""
     features = [
-        *(L.Conv2d(3, 6, 3), L.Tanh(), L.LocalResponseNorm(3, alpha=0.5)),
+        *(
+            L.Conv2d(3, 6, 3),
+            L.Tanh(),
+            L.LocalResponseNorm(3, alpha=0.5),
+            L.LocalResponseNorm(4, alpha=0.9, region="within"),
+        ),
         *(L.MaxPool2d(3, 2, padding=1, ceil_mode=True), L.ReLU()),
         *(L.Conv2d(6, 4, 3, groups=2), L.Sigmoid(), L.AvgPool2d(3, 2, 1), L.AdaptiveAvgPool2d(3)),
     ]

@@ -20,6 +20,7 @@ from alexnet_np.kernels import conv2d_direct_numba as direct
 from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
 from alexnet_np.kernels import local_response_norm_nhwc_numba as lrn
+from alexnet_np.kernels import local_response_norm_within_numba as within
 from alexnet_np.kernels import max_pool2d_nhwc_numba as max_pool
 from alexnet_np.kernels import preprocess_nhwc_numba as preprocess
 from alexnet_np.kernels import relu_tanh_sigmoid_nhwc_numba as activations
@@ -250,11 +251,12 @@ class AvgPool(steps.AvgPool, Step):
 
 
 class Normalise(steps.Normalise, Step):
-    """Windows within a map, and groups that would not fill a vector, are left to the array operations."""
+    """Groups that would not fill a vector are left to the array operations."""
 
     def forward(self, x: Buffer, weights: PackedWeights, keep: bool = False) -> Buffer:
         C, groups = self.place.entering[0], self.geometry.groups
-        self.arrays = self.geometry.region == "within" or (groups > 1 and C // groups < MACHINE.lanes)
+        self.within = self.geometry.region == "within"
+        self.arrays = not self.within and groups > 1 and C // groups < MACHINE.lanes
         y = self.between(x)
         if self.arrays:
             self.algorithm += ", array operations"
@@ -267,6 +269,10 @@ class Normalise(steps.Normalise, Step):
             y.view(first, count)[:] = array_version("local_response_norm").compute(x.view(first, count), g)
             return
         C = self.place.entering[0]
+        if self.within:
+            rows = within.Rows(count, y.channels, y.H, C)
+            within.normalise_images((x.array, x.at(first)), (y.array, y.at(first)), rows, g)
+            return
         with threads.parallel():
             lrn.normalise_groups(x.array, x.at(first), y.array, y.at(first), count, C, g)
 

@@ -22,6 +22,7 @@ from alexnet_np.device import Array
 from alexnet_np.kernels import avg_pool2d_nhwc_numba as avg_pool
 from alexnet_np.kernels import dropout_numba, flatten_nhwc_numba, linear_numba, linear_training_numba, relu_numba
 from alexnet_np.kernels import local_response_norm_nhwc_numba as lrn
+from alexnet_np.kernels import local_response_norm_within_numba as within
 from alexnet_np.kernels import max_pool2d_nhwc_numba as max_pool
 from alexnet_np.kernels import relu_tanh_sigmoid_gradients_nhwc_numba as activation_gradients
 from alexnet_np.kernels import relu_tanh_sigmoid_nhwc_numba as activations
@@ -258,6 +259,26 @@ class Normalise(steps.Normalise, Step):
         return self.source.channels if self.geometry.groups == 1 else self.place.entering[0]
 
 
+class NormaliseWithin(steps.Normalise, Step):
+    """Windows within each map."""
+
+    keeps_source = True
+
+    def run(self, first: int, count: int) -> None:
+        within.normalise_images(*(self._lying(each, first) for each in (self.source, self.target)), *self._cut(count))
+
+    def run_back(self, first: int, count: int) -> None:
+        if self.dx is not None:
+            arrays = (self._lying(each, first) for each in (self.dy, self.source, self.dx))
+            within.differentiate_images(*arrays, *self._cut(count))
+
+    def _lying(self, buffer: Images, first: int) -> within.Lying:
+        return buffer.array, buffer.at(first)
+
+    def _cut(self, count: int) -> tuple[within.Rows, Any]:
+        return within.Rows(count, self.source.channels, self.source.H, self.source.C), self.geometry
+
+
 class Dropout(steps.Dropout, Step):
     """The mask is drawn for the whole batch, in the order of its elements (N,C,H,W)."""
 
@@ -350,11 +371,13 @@ def max_pooling(place: Place, options: steps.Options) -> Step:
 
 
 def normalisation(place: Place, options: steps.Options) -> Step:
-    """Windows within a map, and groups that would not fill a vector, are left to the op."""
+    """Groups that would not fill a vector are left to the op."""
+    if place.layer.region == "within":  # type: ignore[attr-defined]
+        return NormaliseWithin(place, options)
     step, C = Normalise(place, options), place.entering[0]
     g = step.geometry
     narrow = g.groups > 1 and C // g.groups < MACHINE.lanes
-    return NormaliseByOp(place, options) if g.region == "within" or narrow else step
+    return NormaliseByOp(place, options) if narrow else step
 
 
 def other_steps() -> Classes:
