@@ -50,8 +50,9 @@ class Rows(NamedTuple):
 
 def norm_of(dtype: np.dtype, geometry: Geometry, H: int, W: int) -> Norm:
     numbers = (geometry.scale, geometry.beta, geometry.k, 2 * geometry.scale * geometry.beta)
-    reach = (min(side, max(H, W)) for side in (geometry.low, geometry.high))
-    return Norm(*reach, *(dtype.type(number) for number in numbers))
+    scale, beta, k, factor = (dtype.type(number) for number in numbers)
+    low, high = (min(side, max(H, W)) for side in (geometry.low, geometry.high))
+    return Norm(low, high, scale, beta, k, factor)
 
 
 @kernel

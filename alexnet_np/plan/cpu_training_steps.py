@@ -265,18 +265,16 @@ class NormaliseWithin(steps.Normalise, Step):
     keeps_source = True
 
     def run(self, first: int, count: int) -> None:
-        within.normalise_images(*(self._lying(each, first) for each in (self.source, self.target)), *self._cut(count))
+        x, y = self.source, self.target
+        within.normalise_images((x.array, x.at(first)), (y.array, y.at(first)), self._cut(count), self.geometry)
 
     def run_back(self, first: int, count: int) -> None:
         if self.dx is not None:
-            arrays = (self._lying(each, first) for each in (self.dy, self.source, self.dx))
-            within.differentiate_images(*arrays, *self._cut(count))
+            dy, x, dx = ((each.array, each.at(first)) for each in (self.dy, self.source, self.dx))
+            within.differentiate_images(dy, x, dx, self._cut(count), self.geometry)
 
-    def _lying(self, buffer: Images, first: int) -> within.Lying:
-        return buffer.array, buffer.at(first)
-
-    def _cut(self, count: int) -> tuple[within.Rows, Any]:
-        return within.Rows(count, self.source.channels, self.source.H, self.source.C), self.geometry
+    def _cut(self, count: int) -> within.Rows:
+        return within.Rows(count, self.source.channels, self.source.H, self.source.C)
 
 
 class Dropout(steps.Dropout, Step):
