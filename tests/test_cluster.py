@@ -105,6 +105,9 @@ def test_a_second_run_does_what_is_missing_and_nothing_else(model, pictures, two
         (folder / f"{i:02d}.png").unlink()
     done = run(model, folder, out, two_workers)  # part 4 is shorter now, those beyond are gone
     assert (done.parts, done.computed, done.images) == (5, 1, 17) and len(list(out.iterdir())) == 5
+    nothing = cluster.describe("embed", model, str(out))
+    assert cluster.run(nothing, model, list_images([str(tmp_path / "mistyped")]), PART, two_workers).parts == 0
+    assert len(list(out.iterdir())) == 5  # and they are still there
     other = anp.alexnet("d2l", width=1 / 8, seed=1).eval()
     assert run(other, folder, out, two_workers).computed == 5
 

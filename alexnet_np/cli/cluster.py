@@ -75,6 +75,7 @@ def tell(done: Done, out: str, kind: str, network: Network, as_json: bool) -> No
         failures = [{"file": failure.file, "error": failure.error} for failure in done.failures]
         parts = {"out": out, "parts": done.parts, "computed": done.computed, "images": done.images}
         engine = {"engine": "dask", "job": kind}
-        show.print_json({"model": network.described(), "engine": engine, **parts, "failures": failures})
-    else:
+        model = {**network.described(), "backend": "chosen by each worker"}
+        show.print_json({"model": model, "engine": engine, **parts, "failures": failures})
+    elif done.parts:
         print(f"{out}: {done.images} images in {done.parts} parts, {done.computed} of them computed now")

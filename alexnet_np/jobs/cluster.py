@@ -121,6 +121,8 @@ def run(
     Raises DataError, MissingPackageError.
     """
     import_distributed()
+    if not listed.files:  # a mistyped folder: what an earlier job wrote stays
+        return Done(0, 0, failures=list(listed.failures))
     count = -(-len(listed.files) // size)
     done = Done(count, 0, failures=list(listed.failures))
     todo = []
