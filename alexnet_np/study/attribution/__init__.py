@@ -18,6 +18,7 @@ from alexnet_np.device import Array, as_array, to_cpu
 from alexnet_np.errors import ArgumentError
 from alexnet_np.layers import no_grad
 from alexnet_np.models import AlexNet, check_model
+from alexnet_np.ops.checks import float_arrays
 from alexnet_np.study.attribution.grad_cam import GradCam
 from alexnet_np.study.attribution.methods import (
     BATCH,
@@ -74,7 +75,7 @@ def attribution(
     check_model("attribution", model)
     arguments.function("attribution", "tick", tick)
     x = as_array(x, "attribution: x")
-    batch = model.check_input(x[None] if x.ndim == 3 else x)
+    (batch,) = float_arrays("attribution", x=model.check_input(x[None] if x.ndim == 3 else x))
     unit = find_unit(model, batch, target, made)
     values = made.values(unit, batch, tick) if len(batch) else batch
     for n, one in enumerate(values):
