@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -27,9 +28,12 @@ from alexnet_np.cli.options import (
 )
 from alexnet_np.cli.summary import Size, size_of
 from alexnet_np.errors import AlexNetError
+from alexnet_np.figures import new_figure
+from alexnet_np.files import picture_format
 from alexnet_np.study.verify import FLOAT32_FLOOR, FLOAT32_RATIO, FLOAT32_WINOGRAD, FLOAT64_LAYER, Comparison, Report
 from alexnet_np.study.verify import verify as compare
 from alexnet_np.study.walk import walk as walk_through
+from alexnet_np.study.walk_picture import draw_walk
 
 
 def register(app: typer.Typer) -> None:
@@ -46,23 +50,37 @@ def walk(
     backend: Backend = None,
     seed: Seed = 0,
     max_pixels: MaxPixels = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Draw it too: .png, .svg, .pdf or .jpg.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """One image's way through the network, block by block: shapes and statistics.
 
-    "zeros" is the share of values that are exactly 0: after a ReLU, the units that are off.
+    "zeros" is the share of values that are exactly 0: after a ReLU, the units that are off. With --out each block's
+    strongest maps are drawn, every unit of the dense layers, and the likeliest classes.
 
     Examples:
       alexnet walk
+      alexnet walk cat.jpg --out walk.png
       alexnet walk cat.jpg --preset d2l
     """
+    if out is not None:
+        picture_format(out)
+        new_figure(1, 1)  # if Matplotlib is missing, say so now
     network = load_network(preset, weights, backend, seed, width=width)
     with image_or_cat(image) as source:
-        x = network.prepare(source)[None]
-    walked = walk_through(network.model, network.place(x))
+        x = network.place(network.prepare(source)[None])
+    walked = walk_through(network.model, x)
+    drawn = {}
+    if out is not None:
+        title = f"{network.model.preset}, {network.weights}: the strongest maps of each block"
+        shown = draw_walk(network.model, x[0], network.labels(), title, out)
+        drawn = {"out": str(out), "strongest": {block.name: block.strongest for block in shown}}
     if as_json:
         steps = [asdict(step) for step in [walked.input, *walked.steps]]
-        show.print_json({"model": network.described(), "image": image, "steps": steps})
+        show.print_json({"model": network.described(), "image": image, "steps": steps, **drawn})
         return
     table = show.table("layer", "type", "output", ">mean", ">std", ">zeros", spare=["type"])
     for step in [walked.input, *walked.steps]:
@@ -72,6 +90,8 @@ def walk(
         table.add_row(step.name, step.type, show.shape(step.shape), *numbers)
     said = {"AlexNet": str(network), "weights": network.weights}
     show.console().print(show.facts(said), "", table)
+    if out is not None:
+        print(f"{out}: the strongest maps of each block")
 
 
 BLOCK_STARTS = ("Conv2d", "AdaptiveAvgPool2d", "Linear")
