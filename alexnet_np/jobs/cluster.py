@@ -69,7 +69,7 @@ class Cluster:
             if importlib.util.find_spec("bokeh"):
                 self.notice(f"Dask's dashboard: {local.dashboard_link}")
             return keep.enter_context(distributed.Client(keep.enter_context(local)))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a nanny whose worker does not start
             if isinstance(error, DataError):
                 raise
             where = self.scheduler or self.scheduler_file or "a cluster on this machine"
