@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import cuda_shim
 import numpy as np
 import pytest
 
 import alexnet_np as anp
+from alexnet_np.backend import implementation, use_backend
 from alexnet_np.layers import LocalResponseNorm
 from alexnet_np.presets import PRESETS
 from alexnet_np.study.torch_net import TorchNet
@@ -60,3 +62,21 @@ def test_normalisation_counts(preset: str) -> None:
                 layer.k += 1.0
                 layer.convention = "torch"
         assert np.abs(model(x) - before).max() > 1e-3 * np.abs(before).max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+def test_cuda_kernels_layer_by_layer(preset: str) -> None:
+    """The CUDA sources compiled for the CPU: forward and every gradient in float64."""
+    if cuda_shim.compiler() is None:
+        pytest.skip("needs g++ to compile the CUDA sources as C++")
+    model = anp.alexnet(preset, width=1 / 16, num_classes=7, dtype="float64", seed=1).eval()
+    x, dy = small_input(preset, 1), np.random.default_rng(1).standard_normal((1, 7))
+    _, _, want = TorchNet(model, "float64").run(x, dy)
+    with cuda_shim.as_backend() as name, use_backend(name):
+        assert implementation("conv2d", x).__name__ == "alexnet_np.kernels.conv2d_cuda"
+        have = {"logits": model(x), "dx": model.backward(dy)}
+    have |= {name: parameter.grad for name, parameter in model.named_parameters()}
+    for quantity, array in want.items():
+        close = {"rtol": 1e-10, "atol": 1e-10 * np.abs(array).max()}
+        np.testing.assert_allclose(have[quantity], array, **close, err_msg=quantity)
