@@ -47,6 +47,7 @@ Out = Annotated[Path | None, typer.Option("--out", help="Also save the report, a
 Roofline = Annotated[
     Path | None, typer.Option("--roofline", help="Also draw a roofline plot (.png, .svg, .pdf or .jpg).")
 ]
+Busy = Annotated[bool, typer.Option("--busy", help="With one spinning process a core beside, as on a laptop in use.")]
 Op = Annotated[str | None, typer.Option("--op", help="Only this op, e.g. conv2d.")]
 
 PEERS = ("torch", "onnxruntime", "openvino")  # a contender is a peer when its name begins so
@@ -61,6 +62,7 @@ class Wanted(NamedTuple):
     out: Path | None = None
     roofline: Path | None = None
     as_json: bool = False
+    busy: bool = False
 
 
 @app.command()
@@ -142,6 +144,7 @@ def model(
     device: Device = Where.CPU,
     rounds: Rounds = 11,
     cold: Cold = False,
+    busy: Busy = False,
     out: Out = None,
     roofline: Roofline = None,
     as_json: Json = False,
@@ -153,6 +156,7 @@ def model(
 
     Examples:
       alexnet bench model --batch 32 --out today.json
+      alexnet bench model --batch 1 --busy
       alexnet bench model --device gpu --batch 1 --batch 128
     """
 
@@ -161,7 +165,7 @@ def model(
 
         return _each(gpu_model if gpu else model, gpu, batch or [1, 32, 128], preset)
 
-    _run(works, Wanted(device, rounds, cold, out, roofline, as_json))
+    _run(works, Wanted(device, rounds, cold, out, roofline, as_json, busy))
 
 
 @app.command()
@@ -170,6 +174,7 @@ def train(
     batch: Annotated[list[int] | None, batches("32")] = None,
     device: Device = Where.CPU,
     rounds: Rounds = 5,
+    busy: Busy = False,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -185,7 +190,7 @@ def train(
 
         return _each(gpu_training if gpu else training, gpu, batch or [32], preset)
 
-    _run(works, Wanted(device, rounds, out=out, as_json=as_json))
+    _run(works, Wanted(device, rounds, out=out, as_json=as_json, busy=busy))
 
 
 def _each(module: Any, gpu: Any, sizes: list[int], preset: str) -> Iterator[Any]:
@@ -266,6 +271,7 @@ def _run(works: Callable[[Any], Iterable[Any]], wanted: Wanted) -> None:
     """Measure one work after the other, and show, save and draw what came of it. `works` is given the GPU, or None."""
     from alexnet_np.measure import harness, machine
     from alexnet_np.measure.report import Report
+    from alexnet_np.measure.spinning import spinning
 
     _check(wanted)
     gpu, measure_peaks = None, machine.measure_peaks
@@ -278,7 +284,7 @@ def _run(works: Callable[[Any], Iterable[Any]], wanted: Wanted) -> None:
     if busy:
         show.note(f"alexnet: {busy}: times will be too long and shares of the peaks wrong; stop them, or wait")
     found = Report(gpu.about() if gpu else machine.machine(), measure_peaks())
-    with Console(stderr=True).status("measuring") as status:
+    with spinning(wanted.busy) as beside, Console(stderr=True).status("measuring") as status:
         for work in works(gpu):
             peers = [c.name for c in work.contenders if c.name.startswith(PEERS)]
             rows = harness.measure(work, found.peaks, peers, wanted.rounds, wanted.cold, status.update)
@@ -289,7 +295,7 @@ def _run(works: Callable[[Any], Iterable[Any]], wanted: Wanted) -> None:
                 found.save(wanted.out)  # what was measured is kept, whatever ends the run
     found.raise_peaks(measure_peaks())
     busy = busy or machine.others()
-    found.machine["busy"] = str(busy) if busy else ""
+    found.machine["busy"] = f"{beside} spinning processes beside" if beside else str(busy) if busy else ""
     _tell(found, wanted)
 
 
