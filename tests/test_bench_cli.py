@@ -19,6 +19,7 @@ SMALL = [
     Case("conv2d", "conv2", (32, 5, 5), ((16, 32, 3, 3), (16,)), {"padding": 1}),
     Case("max_pool2d", "pool1", (32, 9, 9), (), {"kernel_size": 3, "stride": 2}),
     Case("max_pool2d", "pool2", (16, 5, 5), (), {"kernel_size": 3, "stride": 2}),
+    Case("avg_pool2d", "pool", (16, 9, 9), (), {"kernel_size": 3, "stride": 2}),
     Case("adaptive_avg_pool2d", "avgpool", (3, 9, 9), (), {"output_size": 6}),
     Case("relu", "relu", (70,)),
     Case("tanh", "tanh", (70,)),
@@ -84,7 +85,7 @@ def test_without_a_name_the_usual_ones_take_part() -> None:
 
 def test_a_name_alone_runs_every_op_that_has_it() -> None:
     found = rows("--version", "naive")
-    assert {row["work"].split()[0] for row in found} == {"conv2d", "max_pool2d", "local_response_norm"}
+    assert {row["work"].split()[0] for row in found} == {"avg_pool2d", "conv2d", "local_response_norm", "max_pool2d"}
 
 
 @pytest.mark.parametrize(
