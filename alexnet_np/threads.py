@@ -166,7 +166,8 @@ def numpys_blas() -> list[Any]:
     import threadpoolctl
 
     pools = threadpoolctl.ThreadpoolController().lib_controllers
-    return [pool for pool in pools if pool.user_api == "blas" and "torch" not in (pool.filepath or "")]
+    others = "torch", "scipy_openblas32"  # the latter is the kernels' own, which runs on the thread that calls it
+    return [pool for pool in pools if pool.user_api == "blas" and not any(o in (pool.filepath or "") for o in others)]
 
 
 @contextmanager

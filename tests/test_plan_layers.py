@@ -236,7 +236,7 @@ def test_outputs_are_the_layers_own_and_nothing_after_the_last_is_computed() -> 
     [
         (("classifier.7",), "no layer is called 'classifier.7'; outputs are 'logits' or layers: features.0, "),
         ((), "outputs is empty"),
-        ((3,), "no layer is called 3"),
+        ((3,), "outputs must be a str, got 3"),
     ],
 )
 def test_wrong_outputs_are_named(outputs: Any, message: str) -> None:

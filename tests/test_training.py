@@ -106,7 +106,9 @@ def test_cut_off_anywhere_it_ends_the_same(tmp_path, straight, number, save_ever
 
 @pytest.mark.parametrize("schedule", CHOICES["schedule"])
 def test_every_schedule_resumes(tmp_path, schedule):
-    config = dataclasses.replace(TINY, schedule=schedule, step_epochs=1, patience=0, epochs=3, limit=16)
+    milestones = (1, 2) if schedule == "milestones" else ()
+    rates = {"schedule": schedule, "step_epochs": 1, "milestones": milestones, "patience": 0}
+    config = dataclasses.replace(TINY, **rates, epochs=3, limit=16)
     expected = Trainer(config)
     expected.fit()
     with pytest.raises(Crash):
@@ -366,7 +368,10 @@ def test_killed_at_random(tmp_path, straight):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schedule": "linear"}, "schedule must be one of constant, step, plateau, cosine, one-cycle, got 'linear'"),
+        (
+            {"schedule": "linear"},
+            "schedule must be one of constant, step, milestones, plateau, cosine, one-cycle, got 'linear'",
+        ),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
         ({"width": float("nan")}, "width must be a finite number"),
