@@ -81,7 +81,9 @@ def with_nvcc(kernel: Kernel, options: tuple[str, ...]) -> tuple[bytes, str]:
         return (b"" if result.returncode else Path(folder, "out.cubin").read_bytes()), result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("arch", architectures())
+@pytest.mark.parametrize(
+    "arch", [pytest.param(arch, marks=[] if arch == ALL_BUILDS else pytest.mark.slow) for arch in architectures()]
+)
 def test_every_file_compiles(arch: int) -> None:
     one_each = {kernel.stem: kernel for kernel in reversed(builds())}  # reversed, so that it is the first of each file
     wanted = builds() if arch == ALL_BUILDS else list(one_each.values())

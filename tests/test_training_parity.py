@@ -47,6 +47,7 @@ def squares(config):
     return data, data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_fifty_steps(monkeypatch, backend, dtype):
     monkeypatch.setattr("alexnet_np.training.task._small_images", squares)

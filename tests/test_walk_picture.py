@@ -29,7 +29,7 @@ def test_the_strongest_are_those_of_the_largest_mean():
     assert not first.values[3].any()
 
 
-@pytest.mark.parametrize("ending", ["png", "svg"])
+@pytest.mark.parametrize("ending", ["png", pytest.param("svg", marks=pytest.mark.slow)])
 def test_it_is_drawn(tmp_path, ending):
     out = tmp_path / f"walk.{ending}"
     weights = "-w", "FASHION_MNIST_V1"

@@ -234,7 +234,7 @@ PICKLE_BOMBS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("wrapping", WRAPPINGS)
+@pytest.mark.parametrize("wrapping", [pytest.param(w, marks=[pytest.mark.slow] * (w == "legacy")) for w in WRAPPINGS])
 @pytest.mark.parametrize("bomb", PICKLE_BOMBS)
 def test_pickle_bombs(tmp_path, wrapping, bomb):
     fails(WRAPPINGS[wrapping](tmp_path / "w.pth", PICKLE_BOMBS[bomb]), megabytes=256)
