@@ -158,7 +158,7 @@ class Trainer:
         if not self._begun:
             self.save()
             self._begun = True
-        else:
+        elif self.run.group.size > 1:
             check_alike(self.run.group, "weights", digest(self.run.tensors()))
 
     def _gather_features(self, stop: StopRequest) -> None:

@@ -49,10 +49,26 @@ def share_of(config: Config, group: Group) -> Share:
     return Share(group, config.shards)
 
 
-class Sharded:
-    """Steps of `model` by `optimizer`, each with the gradients of the whole batch. As stepping.Stepper; see there."""
+class Shared:
+    """A step that several processes share, as stepping.Stepper is one's alone: what they do with the gradients."""
 
     engine = EAGER
+    optimizer: SGD
+
+    def __call__(self, x: np.ndarray, target: np.ndarray, check: Callable[[float], None]) -> Done:
+        """x: this process's samples; target: everybody's. `check` sees the loss before anything is updated."""
+        done = self.gradients(x, target)
+        check(done.loss)
+        self.optimizer.step()
+        return done
+
+    def gradients(self, x: np.ndarray, target: np.ndarray) -> Done:
+        """Those of the whole batch, in the parameters; its mean loss and how many were right."""
+        raise NotImplementedError
+
+
+class Sharded(Shared):
+    """Steps of `model` by `optimizer`, each with the gradients of the whole batch. As stepping.Stepper; see there."""
 
     def __init__(self, model: AlexNet, optimizer: SGD, group: Group, config: Config, overlap: bool = True) -> None:
         self.model, self.optimizer, self.group, self.label_smoothing = model, optimizer, group, config.label_smoothing
@@ -64,13 +80,6 @@ class Sharded:
         self._sending = False
         for i, parameter in enumerate(self.trained):
             parameter.register_post_accumulate_grad_hook(self._sender(i))
-
-    def __call__(self, x: np.ndarray, target: np.ndarray, check: Callable[[float], None]) -> Done:
-        """x: this process's samples; target: everybody's. `check` sees the loss before anything is updated."""
-        done = self.gradients(x, target)
-        check(done.loss)
-        self.optimizer.step()
-        return done
 
     def gradients(self, x: np.ndarray, target: np.ndarray) -> Done:
         """Those of the whole batch, in the parameters; its mean loss and how many were right."""

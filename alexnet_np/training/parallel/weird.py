@@ -16,7 +16,7 @@ scheme (a).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -29,9 +29,10 @@ from alexnet_np.models import AlexNet
 from alexnet_np.training.config import Config
 from alexnet_np.training.parallel.exchange import Exchange
 from alexnet_np.training.parallel.group import Group
+from alexnet_np.training.parallel.sharded import Shared
 from alexnet_np.training.parallel.trees import cuts, fold
 from alexnet_np.training.sgd import SGD
-from alexnet_np.training.stepping import EAGER, Done, right
+from alexnet_np.training.stepping import Done, right
 
 
 class Columns(Linear):
@@ -100,10 +101,8 @@ def sum_parts(group: Group, parts: Sequence[Array]) -> Array:
     return fold(np.add, list(came)).reshape(parts[group.rank].shape)
 
 
-class Weird:
+class Weird(Shared):
     """Steps of `model` by `optimizer`; of dense layers, this process's units. As stepping.Stepper; see there."""
-
-    engine = EAGER
 
     def __init__(self, model: AlexNet, optimizer: SGD, group: Group, config: Config, overlap: bool = True) -> None:
         self.model, self.optimizer, self.group, self.label_smoothing = model, optimizer, group, config.label_smoothing
@@ -122,13 +121,6 @@ class Weird:
             self.exchange = Exchange(group, self.trained, config.reduce, overlap=overlap)
             for parameter in self.trained:
                 parameter.register_post_accumulate_grad_hook(self.exchange.ready)
-
-    def __call__(self, x: np.ndarray, target: np.ndarray, check: Callable[[float], None]) -> Done:
-        """x: this process's samples; target: everybody's. `check` sees the loss before anything is updated."""
-        done = self.gradients(x, target)
-        check(done.loss)
-        self.optimizer.step()
-        return done
 
     def gradients(self, x: np.ndarray, target: np.ndarray) -> Done:
         """Those of the whole batch, in the parameters; its mean loss and how many were right."""
