@@ -196,3 +196,30 @@ def test_one_weird_trick_repeats_and_resumes(tmp_path, begin):
     check_equal(tmp_path / "a", tmp_path / "b")
     weights = read(tmp_path / "a" / "weights.safetensors")
     assert weights["classifier.0.weight"].shape == (256, 400), "whole, though each process had half"
+
+
+def test_two_towers_repeat_and_one_process_goes_on_with_both(tmp_path, begin):
+    options = ["--parallel", "towers", "--preset", "paper", "--image-size", "79", "--width", "0.125"]
+    for name in "ab":
+        finished(begin(2, tmp_path / name, *options))
+    check_equal(tmp_path / "a", tmp_path / "b")
+    weights = read(tmp_path / "a" / "weights.safetensors")
+    assert weights["features.8.weight"].shape == (48, 32, 3, 3), "whole, though each process had half"
+    (tmp_path / "c" / "checkpoints").mkdir(parents=True)
+    shutil.copy(tmp_path / "a" / "metrics.jsonl", tmp_path / "c")
+    after_one_epoch = sorted((tmp_path / "a" / "checkpoints").glob("step-*.safetensors"))[-2]
+    shutil.copy(after_one_epoch, tmp_path / "c" / "checkpoints")
+    finished(begin(1, tmp_path / "c", *options, "--resume"))
+    for name, array in read(tmp_path / "c" / "weights.safetensors").items():
+        assert abs(array - weights[name]).max() <= 1e-4 * abs(array).max(), name
+
+
+@pytest.mark.parametrize(
+    ("processes", "preset", "said"),
+    [(4, "paper", "is for 2 processes, one a tower, got 4"), (2, "torchvision", "'torchvision' has one")],
+)
+def test_no_two_towers_is_said_once(tmp_path, begin, processes, preset, said):
+    process = begin(processes, tmp_path / "run", "--parallel", "towers", "--preset", preset)
+    _, words = process.communicate(timeout=SECONDS)
+    assert process.returncode
+    assert words.count("parallel 'towers' is for") == 1 and said in words and "Traceback" not in words

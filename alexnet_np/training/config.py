@@ -60,6 +60,7 @@ CHOICES = {
     "parallel": {
         "data": "every process computes its shards of each batch",
         "weird": "so do the convolutions, but of dense layers each process has some units: Krizhevsky, 2014",
+        "towers": "each of two processes has a tower of a network that has two: Krizhevsky and others, 2012",
     },
     "dtype": {"float32": "", "float64": ""},
     "backend": dict.fromkeys(BACKENDS, ""),

@@ -7,7 +7,7 @@ import hashlib
 import math
 import platform
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,13 +28,15 @@ from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import Evaluation, evaluate
 from alexnet_np.training.metrics import Event
 from alexnet_np.training.parallel.group import Alone, Group
-from alexnet_np.training.parallel.sharded import Sharded, share_of
+from alexnet_np.training.parallel.sharded import Sharded, Shared, share_of
+from alexnet_np.training.parallel.two_towers import TwoTowers
 from alexnet_np.training.parallel.weird import Weird
 from alexnet_np.training.schedules import ReduceLROnPlateau
 from alexnet_np.training.stepping import PLAN, Stepper
 from alexnet_np.training.task import loaders, open_task
 
 EXPLODED = 1000  # times the loss of guessing: no input makes a network that learns so sure of what is wrong
+SCHEMES: Mapping[str, Callable[..., Shared]] = {"data": Sharded, "weird": Weird, "towers": TwoTowers}
 MOMENTUM = "momentum."  # before the names of the optimizer's buffers
 
 Saved = tuple[Mapping[str, Array], Mapping[str, Any]]
@@ -81,12 +83,15 @@ class Run:
         self.model.check_size((1, recipe.channels, recipe.crop, recipe.crop))  # now, not when the run has begun
         most = min(config.batch_size, len(self.task.train.targets))
         self.network: AlexNet = self.model  # what batches go through
-        self.parallel: Sharded | Weird | None = None
+        self.parallel: Shared | None = None
         if self.group.size > 1 or config.shards > 1:
-            kind = Weird if config.parallel == "weird" else Sharded
-            self.parallel = kind(self.model, self.optimizer, self.group, config)
+            self.parallel = SCHEMES[config.parallel](self.model, self.optimizer, self.group, config)
         self._alone = Stepper(self.model, self.optimizer, config.backend, most, config.label_smoothing)
         self.notices = list(self.task.notices)
+        if self.group.size == 1 and config.parallel != "data":
+            self.notices.append(
+                f"parallel {config.parallel!r} has one process, which trains the whole network; mpirun -n 2 starts two"
+            )
         if saved is not None:
             self._restore(*saved)
 
@@ -191,7 +196,7 @@ class Run:
     def tensors(self) -> dict[str, Array]:
         """Every array that the rest of the run depends on: whole, where processes have parts of them."""
         found = self.model.state_dict() | {MOMENTUM + name: array for name, array in self.optimizer.velocities.items()}
-        return self.parallel.gathered(found) if isinstance(self.parallel, Weird) else found
+        return found if self.parallel is None else self.parallel.gathered(found)
 
     def state(self) -> dict[str, Any]:
         """Everything else that the rest of the run depends on, as JSON takes it."""
@@ -214,7 +219,7 @@ class Run:
                 f"the data set has changed: now {len(now['classes'])} classes and {now['images']} images, then "
                 f"{len(then['classes'])} and {then['images']}, or other labels; bring the old one back, or start anew"
             )
-        tensors = self.parallel.cut(tensors) if isinstance(self.parallel, Weird) else tensors
+        tensors = tensors if self.parallel is None else self.parallel.cut(tensors)
         self.model.load_state_dict(parameters(tensors))
         velocities = {name: array for name, array in tensors.items() if name.startswith(MOMENTUM)}
         buffers = {name.removeprefix(MOMENTUM): {"momentum_buffer": array} for name, array in velocities.items()}

@@ -6,7 +6,9 @@ group       what the processes have in common: messages, and nothing else. MPI m
 trees       sums in an order that the number of processes does not change
 exchange    gradients summed over all processes, while the backward still runs
 sharded     a training step over this process's shards of a batch
-columns     dense layers of which each process holds some units ("one weird trick")
+weird       dense layers of which each process holds some units ("one weird trick")
+two_towers  a grouped network of which each of two processes holds a tower, as in 2012
+crossing    the units and maps that travel in both of these, and their gradients
 launch      begins and ends it all: who is there, the watchdog, errors that end every process
 
 The batch is cut into S shards, a power of two that the configuration names. Each shard's gradients are computed by the

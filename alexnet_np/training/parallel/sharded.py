@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from alexnet_np.models import AlexNet
 from alexnet_np.parameters import Parameter
 from alexnet_np.training.config import Config
 from alexnet_np.training.parallel.exchange import Exchange
-from alexnet_np.training.parallel.group import Group
+from alexnet_np.training.parallel.group import Alone, Group
 from alexnet_np.training.parallel.trees import Counter, cuts
 from alexnet_np.training.sgd import SGD
 from alexnet_np.training.stepping import EAGER, Done, right
@@ -37,10 +37,10 @@ class Share:
 
 def share_of(config: Config, group: Group) -> Share:
     """Raises ArgumentError where the shards cannot be shared evenly."""
-    if config.parallel == "weird":
+    if config.parallel != "data":
         if config.shards > 1:
-            raise ArgumentError("parallel 'weird' cuts a batch once a process; leave shards out")
-        return Share(group, group.size)
+            raise ArgumentError(f"parallel {config.parallel!r} cuts no batch into shards; leave shards out")
+        return Share(Alone(), 1) if config.parallel == "towers" else Share(group, group.size)
     if config.shards % group.size:
         raise ArgumentError(
             f"{config.shards} shards cannot be shared evenly by {group.size} processes: give --shards a multiple of "
@@ -50,10 +50,15 @@ def share_of(config: Config, group: Group) -> Share:
 
 
 class Shared:
-    """A step that several processes share, as stepping.Stepper is one's alone: what they do with the gradients."""
+    """A step that several processes share, as stepping.Stepper is one's alone: what they do with the gradients.
+
+    `rows`: by a layer's name, the rows of its parameters that this process has; where it is not there, all.
+    """
 
     engine = EAGER
     optimizer: SGD
+    group: Group
+    rows: dict[str, slice]
 
     def __call__(self, x: np.ndarray, target: np.ndarray, check: Callable[[float], None]) -> Done:
         """x: this process's samples; target: everybody's. `check` sees the loss before anything is updated."""
@@ -66,13 +71,35 @@ class Shared:
         """Those of the whole batch, in the parameters; its mean loss and how many were right."""
         raise NotImplementedError
 
+    def whole(self, logits: Array) -> np.ndarray:
+        """Those of the whole batch, of what the model gave this process."""
+        raise NotImplementedError
+
+    def gathered(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Everybody's rows of every array of which each has some."""
+        return {
+            name: array if self._own(name) is None else np.concatenate(self.group.collect(array))
+            for name, array in tensors.items()
+        }
+
+    def cut(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """The other way round."""
+        return {
+            name: array if (own := self._own(name)) is None else np.ascontiguousarray(array[own])
+            for name, array in tensors.items()
+        }
+
+    def _own(self, name: str) -> slice | None:
+        """Which rows of an array this process has, by a parameter's name or a longer one; None: all."""
+        return next((rows for prefix, rows in self.rows.items() if prefix in name), None)
+
 
 class Sharded(Shared):
     """Steps of `model` by `optimizer`, each with the gradients of the whole batch. As stepping.Stepper; see there."""
 
     def __init__(self, model: AlexNet, optimizer: SGD, group: Group, config: Config, overlap: bool = True) -> None:
         self.model, self.optimizer, self.group, self.label_smoothing = model, optimizer, group, config.label_smoothing
-        self.share = share_of(config, group)
+        self.share, self.rows = share_of(config, group), {}
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.dropouts = [layer for _, layer in model.leaves() if isinstance(layer, Dropout)]
         self.exchange = None if group.size == 1 else Exchange(group, self.trained, config.reduce, overlap=overlap)

@@ -16,7 +16,6 @@ scheme (a).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -27,10 +26,11 @@ from alexnet_np.device import Array, beside, to_cpu
 from alexnet_np.layers import Dropout, Linear
 from alexnet_np.models import AlexNet
 from alexnet_np.training.config import Config
+from alexnet_np.training.parallel.crossing import gather_units, sum_parts, sum_units
 from alexnet_np.training.parallel.exchange import Exchange
 from alexnet_np.training.parallel.group import Group
 from alexnet_np.training.parallel.sharded import Shared
-from alexnet_np.training.parallel.trees import cuts, fold
+from alexnet_np.training.parallel.trees import cuts
 from alexnet_np.training.sgd import SGD
 from alexnet_np.training.stepping import Done, right
 
@@ -43,18 +43,11 @@ class Columns(Linear):
         self.units, self.group, self.first, self.last = whole.out_features, group, first, last
         self.weight, self.bias, self.training = whole.weight, whole.bias, whole.training
         self.backend = whole.backend
+        cut = cuts(self.units, group.size)
+        self.own = slice(cut[group.rank], cut[group.rank + 1])
         for parameter in whole.parameters():
-            parameter.data = self.own(parameter.data)
+            parameter.data = np.ascontiguousarray(parameter.data[self.own])
         self._rows: list[int] = []  # how many rows everybody had
-
-    def own(self, array: Array) -> Array:
-        """Of anything with a row a unit, this process's."""
-        cut = cuts(self.units, self.group.size)
-        return np.ascontiguousarray(array[cut[self.group.rank] : cut[self.group.rank + 1]])
-
-    def whole(self, array: Array) -> Array:
-        """Everybody's, of what `own` gave."""
-        return np.concatenate(self.group.collect(array))
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*shape[:-1], self.units)
@@ -65,17 +58,12 @@ class Columns(Linear):
         return (gather_units(self.group, y, self.units) if self.last else y), cache
 
     def gradients(self, dy: Array, input_grad: bool) -> Array | None:
-        cut = cuts(self.units, self.group.size)
-        if self.last:
-            dy = np.ascontiguousarray(dy[:, cut[self.group.rank] : cut[self.group.rank + 1]])
-        dx = super().gradients(dy, input_grad)
+        dx = super().gradients(np.ascontiguousarray(dy[:, self.own]) if self.last else dy, input_grad)
         if dx is None:
             return None
-        if self.first:
-            parts = [dx[begin:end] for begin, end in pairwise(accumulate(self._rows, initial=0))]
-        else:
-            parts = [dx[:, begin:end] for begin, end in pairwise(cuts(self.in_features, self.group.size))]
-        return sum_parts(self.group, parts)
+        if not self.first:
+            return sum_units(self.group, dx)
+        return sum_parts(self.group, [dx[begin:end] for begin, end in pairwise(accumulate(self._rows, initial=0))])
 
     def _gather_rows(self, x: Array) -> Array:
         self._rows = self.group.collect(len(x))
@@ -84,36 +72,19 @@ class Columns(Linear):
         return whole
 
 
-def gather_units(group: Group, part: Array, units: int) -> Array:
-    """(B, units) of everybody's (B, some of them)."""
-    cut = cuts(units, group.size)
-    counts = [len(part) * (end - begin) for begin, end in pairwise(cut)]
-    flat = np.empty(sum(counts), part.dtype)
-    group.gather_uneven(np.ascontiguousarray(part).reshape(-1), flat, counts)
-    parts = np.split(flat, list(accumulate(counts))[:-1])
-    return np.concatenate([each.reshape(len(part), -1) for each in parts], axis=1)
-
-
-def sum_parts(group: Group, parts: Sequence[Array]) -> Array:
-    """parts[r] goes to rank r; returns the sum, by the tree, of what came."""
-    flat = np.concatenate([np.ascontiguousarray(part).reshape(-1) for part in parts])
-    came = group.scatter_uneven(flat, [part.size for part in parts])
-    return fold(np.add, list(came)).reshape(parts[group.rank].shape)
-
-
 class Weird(Shared):
     """Steps of `model` by `optimizer`; of dense layers, this process's units. As stepping.Stepper; see there."""
 
     def __init__(self, model: AlexNet, optimizer: SGD, group: Group, config: Config, overlap: bool = True) -> None:
         self.model, self.optimizer, self.group, self.label_smoothing = model, optimizer, group, config.label_smoothing
-        self.columns: dict[str, Columns] = {}
+        self.rows = {}
         dense = [i for i, layer in enumerate(model.classifier) if isinstance(layer, Linear)]
         for i, layer in enumerate(model.classifier):
             if isinstance(layer, Linear):
                 model.classifier[i] = columns = Columns(layer, group, i == dense[0], i == dense[-1])
-                self.columns[f"classifier.{i}."] = columns
-            elif isinstance(layer, Dropout) and self.columns:
-                layer.columns = (cuts(columns.units, group.size)[group.rank], columns.units)
+                self.rows[f"classifier.{i}."] = columns.own
+            elif isinstance(layer, Dropout) and self.rows:
+                layer.columns = (columns.own.start, columns.units)
         self.dropouts = [layer for _, layer in model.leaves() if isinstance(layer, Dropout)]
         self.trained = [p for p in model.features.parameters() if p.requires_grad]
         self.exchange: Exchange | None = None
@@ -139,14 +110,3 @@ class Weird(Shared):
     def whole(self, logits: Array) -> Array:
         """They are whole already."""
         return to_cpu(logits)
-
-    def gathered(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """Everybody's units of every array that belongs to a dense layer, by its name or a longer one."""
-        return {name: self._layer(name).whole(a) if self._layer(name) else a for name, a in tensors.items()}
-
-    def cut(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """The other way round."""
-        return {name: self._layer(name).own(a) if self._layer(name) else a for name, a in tensors.items()}
-
-    def _layer(self, name: str) -> Any:
-        return next((layer for prefix, layer in self.columns.items() if prefix in name), None)
