@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import clusters
 import numpy as np
 import pytest
 from oracles import refused
@@ -21,11 +22,12 @@ import alexnet_np as anp
 from alexnet_np import jobs
 from alexnet_np.cli.app import app
 from alexnet_np.identity import recipe_of
-from alexnet_np.jobs import cluster, dataset
+from alexnet_np.jobs import cluster, store
 from alexnet_np.jobs.cluster import Cluster
 from alexnet_np.jobs.listing import list_images, read_from
 
 distributed = pytest.importorskip("distributed")
+two_workers = clusters.two_workers
 parquet = pytest.importorskip("pyarrow.parquet")
 fsspec = pytest.importorskip("fsspec")
 COUNT, BROKEN, PART = 30, 7, 4
@@ -45,14 +47,6 @@ def pictures(tmp_path_factory):
         Image.fromarray(draw(0, 256, (40, 50, 3), np.uint8)).save(folder / f"{i:02d}.png")
     (folder / f"{BROKEN:02d}.png").write_bytes(b"no picture")
     return folder
-
-
-@pytest.fixture(scope="module")
-def two_workers():
-    """A cluster that all tests here share, started once: its address."""
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
-    with distributed.LocalCluster(**options) as started:
-        yield Cluster(started.scheduler_address)
 
 
 def run(model, pictures, out, where, **options):
@@ -85,7 +79,7 @@ def test_the_same_rows_as_on_one_machine(model, pictures, two_workers, reference
     assert names == reference[0]
     np.testing.assert_array_equal(vectors, reference[1])
     assert sorted(os.listdir(tmp_path / "parts")) == [f"part-{i:06d}.parquet" for i in range(8)]  # noqa: PTH208
-    footer = dataset.about(str(tmp_path / "parts"), "part-000001.parquet")
+    footer = store.about(str(tmp_path / "parts"), "part-000001.parquet")
     assert footer["version"] == anp.__version__ and len(footer["failures"]) == 1 and footer["files"] == PART
 
 

@@ -1,7 +1,9 @@
-"""`--engine dask` of `classify` and `embed`: the same job on many machines, into a folder of Parquet files."""
+"""`--engine dask` of classify, embed, evaluate and similar: the same job on many machines, into Parquet files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -9,10 +11,19 @@ import typer
 
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Network
-from alexnet_np.errors import ArgumentError
+from alexnet_np.errors import ArgumentError, DataError, ImageError
+from alexnet_np.identity import labels_of
 from alexnet_np.jobs import cluster
 from alexnet_np.jobs.cluster import Cluster, Done
-from alexnet_np.jobs.listing import list_images
+from alexnet_np.jobs.dataset import Job
+from alexnet_np.jobs.labelled import evenly, list_labelled, of_dataset
+from alexnet_np.jobs.listing import Listed, list_images
+from alexnet_np.jobs.nearest import Similar
+from alexnet_np.jobs.searching import NAME
+from alexnet_np.jobs.searching import similar as find_similar
+from alexnet_np.models import AlexNet
+from alexnet_np.text import counted
+from alexnet_np.training.trained import Trained, images_to_evaluate
 
 PANEL = "Cluster"
 ENGINES = ("local", "dask")
@@ -41,6 +52,7 @@ class Asked(NamedTuple):
     scheduler: str | None
     scheduler_file: Path | None
     part_size: int
+    workers: int | None = None  # of a cluster on this machine
 
     def on_dask(self) -> bool:
         """Raises ArgumentError for an engine that there is not, and for a cluster's options without one."""
@@ -48,25 +60,79 @@ class Asked(NamedTuple):
             raise ArgumentError(f"--engine is {' or '.join(ENGINES)}, got {self.engine!r}")
         if self.engine == "local" and (self.scheduler or self.scheduler_file):
             raise ArgumentError("--scheduler and --scheduler-file are for --engine dask")
+        if self.workers and (self.scheduler or self.scheduler_file):
+            raise ArgumentError("--workers are those of a cluster on this machine; a scheduler has its own")
         return self.engine == "dask"
+
+    @property
+    def where(self) -> Cluster:
+        return Cluster(self.scheduler, self.scheduler_file, self.workers, lambda said: show.note(f"alexnet: {said}"))
 
 
 def run(kind: str, network: Network, images: list[str], out: str | None, asked: Asked, **options: Any) -> Done:
     """The job, with a bar; `options` are cluster.describe's. Raises ArgumentError, DataError; Exit after Ctrl-C."""
+    check(out, images)
+    with stoppable(str(out)):
+        job = cluster.describe(kind, network.model, str(out), **options)
+        return carried_out(job, network.model, list_images(images), asked)
+
+
+def evaluate(
+    trained: Trained, data: str | None, limit: int | None, out: str | None, asked: Asked, **options: Any
+) -> Done:
+    """The evaluation of labelled images into parts, with a bar. Raises as `run` does."""
+    check(out, [])
+    wanted = len(labels_of(trained.model))
+    with stoppable(str(out)):
+        small = trained.config is not None and trained.config.dataset != "folder"
+        if data is None or small:
+            images = images_to_evaluate(trained, None if data is None else Path(data))
+            listed, classes = of_dataset(images), list(images.classes)
+        else:
+            listed, classes = list_labelled(data, trained.classes)
+        if len(classes) != wanted:
+            raise DataError(f"{data}: {counted(len(classes), 'class')}, where the network has {wanted}")
+        listed = listed if limit is None else evenly(listed, limit)
+        job = cluster.describe("evaluate", trained.model, str(out), **options)
+        return carried_out(job, trained.model, listed, asked)
+
+
+def similar(
+    network: Network, query: str, folder: str, index: str | None, asked: Asked, top: int, **options: Any
+) -> tuple[Similar, str]:
+    """The search, with a bar, and where its index is. Raises as `run` does; ImageError."""
+    place = index or f"{folder.rstrip('/')}/{NAME}"
+    check(place, [query])
+    with stoppable(place):
+        listed = list_images([folder])
+        if not listed.files:
+            raise ImageError(f"{folder}: {listed.failures[0].error}")
+        job = cluster.describe("embed", network.model, place, **options)
+        with show.progress("images", len(listed.files), rate=True) as advance:
+            found = find_similar(
+                job, network.model, query, listed, asked.part_size, asked.where, top=top, progress=advance
+            )
+    return found, place
+
+
+def check(out: str | None, read: list[str]) -> None:
+    """What can be said before any work. Raises ArgumentError, MissingPackageError."""
     if out is None:
         raise ArgumentError("--engine dask writes a folder of Parquet files: name it, --out parts/")
-    if "-" in images:
+    if "-" in read:
         raise ArgumentError("other machines have no standard input of ours: name files, folders or addresses")
     cluster.import_distributed()
-    listed = list_images(images)
-    job = cluster.describe(kind, network.model, out, **options)
-    where = Cluster(asked.scheduler, asked.scheduler_file, notice=lambda said: show.note(f"alexnet: {said}"))
-    try:
-        with show.progress("images", len(listed.files), rate=True) as advance:
-            return cluster.run(job, network.model, listed, asked.part_size, where, advance)
-    except KeyboardInterrupt:
-        show.note(f"alexnet: stopped: the parts that are done stand in {out}; the same command goes on")
-        raise typer.Exit(130) from None
+
+
+def carried_out(job: Job, model: AlexNet, listed: Listed, asked: Asked) -> Done:
+    with show.progress("images", len(listed.files), rate=True) as advance:
+        return cluster.run(job, model, listed, asked.part_size, asked.where, advance)
+
+
+@contextmanager
+def stoppable(out: str) -> Iterator[None]:
+    with show.stoppable(lambda: f"the parts that are done stand in {out}; the same command goes on"):
+        yield
 
 
 def tell(done: Done, out: str, kind: str, network: Network, as_json: bool) -> None:

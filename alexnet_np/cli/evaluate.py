@@ -10,17 +10,23 @@ from typing import Annotated, Any
 import typer
 
 from alexnet_np import jobs
-from alexnet_np.cli import show
+from alexnet_np.cli import cluster, show
+from alexnet_np.cli.cluster import Asked, Engine, PartSize, Scheduler, SchedulerFile
+from alexnet_np.cli.images import listed, report
 from alexnet_np.cli.options import BatchSize, JobBackend, Json, MaxPixels, Preset
+from alexnet_np.data.augment import Augment
+from alexnet_np.data.dataset import Dataset
 from alexnet_np.errors import ArgumentError, DataError
 from alexnet_np.figures import new_figure
 from alexnet_np.files import picture_format
 from alexnet_np.identity import labels_of, recipe_of
 from alexnet_np.jobs.choosing import AUTO
+from alexnet_np.jobs.labelled import evaluation_in
+from alexnet_np.jobs.scoring import CROPS
 from alexnet_np.text import counted
 from alexnet_np.training.ablation import ablate as train_variants
 from alexnet_np.training.config import Config
-from alexnet_np.training.evaluation import from_logits
+from alexnet_np.training.evaluation import Evaluation, from_logits
 from alexnet_np.training.metrics import Event
 from alexnet_np.training.pictures import draw_confusion, draw_curves
 from alexnet_np.training.task import evaluation_augment, first_images
@@ -33,7 +39,7 @@ def evaluate(
         str, typer.Argument(metavar="NETWORK", help="A run's folder, a weight file or a published name.")
     ],
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--data", "-d", help="Folder of images, a folder a class.", show_default="the run's validation"),
     ] = None,
     limit: Annotated[
@@ -48,38 +54,75 @@ def evaluate(
     backend: JobBackend = None,
     batch_size: BatchSize = 64,
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Threads that carry images.", min=1, show_default="one a core")
+        int | None,
+        typer.Option("--workers", help="Threads that carry images.", min=1, show_default="one a core"),
     ] = None,
     max_pixels: MaxPixels = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", help="Of --engine dask: a folder.")] = None,
+    engine: Engine = "local",
+    scheduler: Scheduler = None,
+    scheduler_file: SchedulerFile = None,
+    part_size: PartSize = 64,
     as_json: Json = False,
 ) -> None:
     """Top-1 and top-5 accuracy on images whose classes are known.
+
+    With --engine dask the same numbers, by this machine's cores or a cluster, from a folder of Parquet files with a row
+    an image; a second run does only what is missing (docs/clusters.md).
 
     Examples:
       alexnet evaluate FASHION_MNIST_V1
       alexnet evaluate runs/d2l --confusion confusion.png
       alexnet evaluate IMAGENET1K_V1 --data imagenet/val --ten-crop
+      alexnet evaluate IMAGENET1K_V1 --data s3://imagenet/val --engine dask --out judged/
     """
+    asked = Asked(engine, scheduler, scheduler_file, part_size, workers)
+    if not asked.on_dask() and out is not None:
+        raise ArgumentError("--out is for --engine dask; of this one --json is the file: alexnet evaluate ... > x.json")
     if confusion is not None:
         picture_format(confusion)
     trained = open_trained(network, None if backend == AUTO else backend, preset)
     labels = labels_of(trained.model)
-    images = images_to_evaluate(trained, data)
-    images = images if limit is None else first_images(images, limit)
-    if len(images.classes) != len(labels):
-        raise DataError(f"{data}: {counted(len(images.classes), 'class')}, where the network has {len(labels)}")
-    augment = evaluation_augment(trained.config, recipe_of(trained.model), ten_crop)
-    count, crops = len(images.targets), 10 if ten_crop else 1
-    engine = jobs.open_engine(
-        trained.model,
-        images=count * crops,
-        size=augment.shape[-1],
-        backend=backend,
-        batch_size=batch_size,
-        workers=workers,
-        forget=True,
-    )
-    done = [0]
+    if asked.on_dask():
+        options: dict[str, Any] = {"ten_crop": ten_crop, "backend": backend, "batch_size": batch_size}
+        done = cluster.evaluate(trained, data, limit, out, asked, **options)
+        result, failures = evaluation_in(str(out), done.parts, len(labels)), done.failures
+        parts = {"out": out, "parts": done.parts, "computed": done.computed, "failures": listed(failures)}
+        by: dict[str, Any] = {**parts, "engine": {"engine": "dask", "job": "evaluate"}}
+    else:
+        images = images_to_evaluate(trained, None if data is None else Path(data))
+        images = images if limit is None else first_images(images, limit)
+        check_classes(len(images.classes), len(labels), data)
+        augment = evaluation_augment(trained.config, recipe_of(trained.model), ten_crop)
+        ready = jobs.open_engine(
+            trained.model,
+            images=len(images.targets) * (CROPS if ten_crop else 1),
+            size=augment.shape[-1],
+            backend=backend,
+            batch_size=batch_size,
+            workers=workers,
+            forget=True,
+        )
+        result, failures = evaluated(images, augment, ready), []
+        by = {"engine": ready.described()}
+    if as_json:
+        crops = {"crops": CROPS if ten_crop else 1}
+        matrix = {"classes": labels, "confusion": result.confusion.tolist()}
+        show.print_json({**result.to_json(), **crops, **matrix, **by})
+    else:
+        seen = "mean of ten crops" if ten_crop else "one crop"
+        rows = {"top-1": f"{result.top1:.2%}", "top-5": f"{result.top5:.2%}", "loss": f"{result.loss:.4f}"}
+        show.console().print(show.facts({"images": f"{result.images}, {seen}", **rows}))
+    if confusion is not None:  # last: where it cannot be written, the figures stand all the same
+        draw_confusion(result.confusion, labels, confusion)
+        if not as_json:
+            print(confusion)
+    report(failures)
+
+
+def evaluated(images: Dataset, augment: Augment, engine: jobs.Engine) -> Evaluation:
+    """All images on this machine, with a bar. Raises ImageError; Exit after Ctrl-C."""
+    count, done = len(images.targets), [0]
 
     def watched(found: Any, advance: Any) -> Any:
         for logits, target in found:
@@ -90,18 +133,12 @@ def evaluate(
     bar = show.progress("images", count, rate=True)
     stopped = show.stoppable(lambda: f"{done[0]} of {counted(count, 'image')} were seen; nothing is kept")
     with stopped, bar as advance, closing(jobs.stream_logits(images, augment, engine)) as found:
-        result = from_logits(watched(found, advance), len(labels))
-    if as_json:
-        matrix = {"classes": labels, "confusion": result.confusion.tolist()}
-        show.print_json({**result.to_json(), "crops": crops, **matrix, "engine": engine.described()})
-    else:
-        seen = "mean of ten crops" if ten_crop else "one crop"
-        rows = {"top-1": f"{result.top1:.2%}", "top-5": f"{result.top5:.2%}", "loss": f"{result.loss:.4f}"}
-        show.console().print(show.facts({"images": f"{result.images}, {seen}", **rows}))
-    if confusion is not None:  # last: where it cannot be written, the figures stand all the same
-        draw_confusion(result.confusion, labels, confusion)
-        if not as_json:
-            print(confusion)
+        return from_logits(watched(found, advance), len(images.classes))
+
+
+def check_classes(found: int, wanted: int, data: str | None) -> None:
+    if found != wanted:
+        raise DataError(f"{data}: {counted(found, 'class')}, where the network has {wanted}")
 
 
 def ablate(

@@ -10,7 +10,8 @@
     jobs.similar(model, "cat.jpg", folder, files)                    # nearest.py
     jobs.excite(model, files, "features.8", range(16), Path("x.png"))   # exciting.py
 
-On many machines: cluster.py hands out parts, dataset.py computes one anywhere, listing.py reads addresses.
+On many machines: cluster.py hands out parts, dataset.py computes one anywhere, store.py keeps it, listing.py and
+labelled.py read addresses, searching.py asks the parts for what is nearest.
 
 engine    a model made ready to compute one of its outputs, in as many workers as run at once
 chunk     the images that a worker takes at a time

@@ -9,27 +9,28 @@ missing. Source for what is measured and how such jobs fail: docs/clusters.md.
 from __future__ import annotations
 
 import importlib.util
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from PIL import Image
 
 from alexnet_np import threads
 from alexnet_np.errors import ArgumentError, DataError, MissingPackageError, one_line
 from alexnet_np.identity import recipe_of
-from alexnet_np.jobs import dataset
+from alexnet_np.jobs import dataset, store
 from alexnet_np.jobs.dataset import Job, Part, Written, do_part
 from alexnet_np.jobs.embedding import embedding_name
 from alexnet_np.jobs.finding import Failure
 from alexnet_np.jobs.listing import Listed, absolute
 from alexnet_np.jobs.parts import identity_of
 from alexnet_np.models import AlexNet
-from alexnet_np.weights.writing import write
 
 AHEAD = 3  # parts in flight for each thread of the cluster: one in work, and the next ones at hand
 RETRIES = 2  # of a task that raises; Dask itself repeats those whose worker died
@@ -45,6 +46,10 @@ class Cluster:
     scheduler_file: Path | None = None
     workers: int | None = None  # of a cluster on this machine; by default one a core
     notice: Callable[[str], None] = lambda said: None
+
+    @property
+    def named(self) -> bool:
+        return self.scheduler is not None or self.scheduler_file is not None
 
     def open(self, keep: ExitStack) -> Any:
         """A client, closed with `keep`. Raises MissingPackageError, ArgumentError, DataError."""
@@ -92,11 +97,12 @@ class Done:
     parts: int
     computed: int  # of them now; the others were there
     images: int = 0  # rows in all parts
+    kept: int = 0  # of these rows, in parts that were there
     failures: list[Failure] = field(default_factory=list)
 
 
 def describe(kind: str, model: AlexNet, out: str, **options: Any) -> Job:
-    """A job as its tasks carry it. `options`: top, backend, batch_size."""
+    """A job as its tasks carry it. `options`: top, ten_crop, backend, batch_size."""
     output = dataset.OUTPUTS.get(kind) or embedding_name(model)
     digest = identity_of(model, output, recipe_of(model))
     return Job(
@@ -106,6 +112,7 @@ def describe(kind: str, model: AlexNet, out: str, **options: Any) -> Job:
         digest,
         output,
         version("alexnet-np"),
+        str(model.dtype),
         folder=str(Path.cwd()),
         max_pixels=Image.MAX_IMAGE_PIXELS,
         **options,
@@ -127,25 +134,39 @@ def run(
     done = Done(count, 0, failures=list(listed.failures))
     todo = []
     for part in parts_of(job, listed, size):
-        said = dataset.about(job.out, part.name)
+        said = store.about(job.out, part.name)
         if said.get("identity") == part.identity:
             bad = [Failure(**failure) for failure in said["failures"]]
             add(done, Written(part.number, said["files"] - len(bad), bad), progress)
+            done.kept = done.images
         else:
             todo.append(part.number)
-    for name in dataset.names_in(job.out):
-        if name > f"part-{count - 1:06d}.parquet" and dataset.about(job.out, name):
-            dataset.drop(job.out, name)
+    for name in store.names_in(job.out):
+        if name > store.part_name(count - 1) and store.about(job.out, name):
+            store.drop(job.out, name)
     if todo:
         with ExitStack() as keep:
             client = cluster.open(keep)
-            hand_over(job, model)
-            keep.callback(dataset.drop, job.out, job.network)
+            store.put_network(job.out, job.network, model)
+            keep.callback(store.drop, job.out, job.network)
             wanted = (part_at(job, listed, size, i) for i in todo)
-            for written in through(client, job, wanted):
+            for written in through(client, job, task, wanted):
                 done.computed += 1
                 add(done, written, progress)
     return done
+
+
+def map_parts(job: Job, work: Callable[[Job, Any], Any], items: Sequence[Any], cluster: Cluster) -> Iterator[Any]:
+    """`work(job, item)` of each item, as they are done: by the cluster that was named, else by this process's threads.
+
+    For what parts are read for once they are there: here no processes need to be started for it. Raises DataError.
+    """
+    if cluster.named:
+        with ExitStack() as keep:
+            yield from through(cluster.open(keep), job, work, iter(items))
+    else:
+        with ThreadPoolExecutor(threads.get_num_threads()) as pool:
+            yield from pool.map(partial(work, job), items)
 
 
 def add(done: Done, written: Written, progress: Progress) -> None:
@@ -161,19 +182,12 @@ def parts_of(job: Job, listed: Listed, size: int) -> Iterator[Part]:
 def part_at(job: Job, listed: Listed, size: int, index: int) -> Part:
     here = slice(index * size, (index + 1) * size)
     files = listed.files[here]
-    return Part(index, files, job.identity(files, listed.stamps[here]))
+    targets = list(listed.targets[here])
+    return Part(index, files, job.identity(files, listed.stamps[here], targets), targets)
 
 
-def hand_over(job: Job, model: AlexNet) -> None:
-    """The network into OUT, where every worker can read it."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / job.network
-        write(file, model)
-        dataset.put(job.out, job.network, file.read_bytes())
-
-
-def through(client: Any, job: Job, parts: Iterator[Part]) -> Iterator[Written]:
-    """What became of each part, in the order in which they are done. Raises DataError."""
+def through(client: Any, job: Job, work: Callable[[Job, Any], Any], items: Iterator[Any]) -> Iterator[Any]:
+    """`work(job, item)` of each item, in the order in which they are done. Raises DataError."""
     distributed = import_distributed()
     client.wait_for_workers(1, timeout=60)
     options = {"pure": False, "retries": RETRIES}
@@ -181,23 +195,23 @@ def through(client: Any, job: Job, parts: Iterator[Part]) -> Iterator[Written]:
     room = AHEAD * sum(client.nthreads().values())
 
     def send() -> bool:
-        part = next(parts, None)
-        if part is not None:
-            flying.add(client.submit(task, job, part, key=f"{job.kind}-{part.identity[:24]}", **options))
-        return part is not None
+        item = next(items, None)
+        if item is not None:
+            flying.add(client.submit(work, job, item, key=f"alexnet-{job.kind}-{uuid4().hex}", **options))
+        return item is not None
 
     while room and send():
         room -= 1
     for future in flying:
         try:
-            written = future.result()
+            result = future.result()
         except distributed.scheduler.KilledWorker as error:
             raise DataError(
                 f"{job.out}: workers die of one part ({one_line(error)}); the same command goes on"
             ) from None
         future.release()
         send()
-        yield written
+        yield result
 
 
 def task(job: Job, part: Part) -> Written:

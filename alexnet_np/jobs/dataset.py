@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from io import BytesIO
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
 from typing import Any, NamedTuple
@@ -24,38 +22,38 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from alexnet_np.data.recipe import Preprocessing
-from alexnet_np.errors import DataError, one_line
-from alexnet_np.files import replacing
-from alexnet_np.identity import alexnet, labels_of
+from alexnet_np.identity import labels_of
+from alexnet_np.jobs import store
 from alexnet_np.jobs.engine import LOGITS, Compute, Engine, open_engine
 from alexnet_np.jobs.finding import Failure
-from alexnet_np.jobs.listing import file_system, is_url, read_from
-from alexnet_np.jobs.rows import Rows, cut, read_rows
+from alexnet_np.jobs.listing import read_from
+from alexnet_np.jobs.rows import Rows, joined, read_rows
+from alexnet_np.jobs.scoring import CROPS, judge_files
 from alexnet_np.ops import softmax
 from alexnet_np.threads import alone
-
-KEY = b"alexnet_np"
 
 
 @dataclass(frozen=True)
 class Job:
     """What is the same for every part: enough for a worker that has seen nothing else."""
 
-    kind: str  # "embed", "classify"
+    kind: str  # "embed", "classify", "evaluate"
     out: str  # a folder, absolute, or an address
     network: str  # the weights' file below it
     digest: str  # of the weights and whatever else decides a row: parts.identity_of
     output: str  # "logits", or a layer
     version: str  # this package's
-    top: int = 5
+    dtype: str = "float32"
+    top: int = 5  # of classify
+    ten_crop: bool = False  # of evaluate
     backend: str | None = None
     batch_size: int = 32
     folder: str = "."  # that relative names are below
     max_pixels: int | None = None  # Pillow's guard
 
-    def identity(self, files: Sequence[str], stamps: Sequence[tuple]) -> str:
-        decides = [self.kind, self.digest, self.output, self.version, self.top if self.kind == "classify" else 0]
+    def identity(self, files: Sequence[str], stamps: Sequence[tuple], targets: Sequence[int]) -> str:
+        own = {"classify": self.top, "evaluate": [self.ten_crop, list(targets)]}.get(self.kind, 0)
+        decides = [self.kind, self.digest, self.output, self.version, own]
         return hashlib.sha256(json.dumps([decides, list(zip(files, stamps, strict=True))]).encode()).hexdigest()
 
 
@@ -63,10 +61,11 @@ class Part(NamedTuple):
     number: int
     files: list[str]
     identity: str
+    targets: list[int]  # the files' classes, where there is something to hold against them
 
     @property
     def name(self) -> str:
-        return f"part-{self.number:06d}.parquet"
+        return store.part_name(self.number)
 
 
 class Written(NamedTuple):
@@ -87,19 +86,20 @@ def do_part(job: Job, part: Part, workers: int = 1) -> Written:
     compute = idle.get()
     try:
         with alone():  # as many parts as cores are done at once, each on a thread
-            chunks = [read(job, files, compute, engine.recipe) for files in cut(part.files, engine.chunk)]
+            size = max(1, engine.chunk // (CROPS if job.ten_crop else 1))
+            firsts = range(0, len(part.files), size)
+            rows = joined([rows_of(job, part, slice(i, i + size), compute, engine) for i in firsts])
     finally:
         idle.put(compute)
-    values = np.concatenate([rows.values for rows in chunks])
-    rows = Rows(
-        [file for rows in chunks for file in rows.files], values, [bad for rows in chunks for bad in rows.failures]
-    )
-    put(job.out, part.name, as_parquet(job, part, rows, labels))
+    store.put(job.out, part.name, as_parquet(job, part, rows, labels))
     return Written(part.number, len(rows.files), rows.failures)
 
 
-def read(job: Job, files: Sequence[str], compute: Compute, recipe: Preprocessing) -> Rows:
-    return read_rows(files, compute, recipe, partial(read_from, job.folder))
+def rows_of(job: Job, part: Part, some: slice, compute: Compute, engine: Engine) -> Rows:
+    files, read = part.files[some], partial(read_from, job.folder)
+    if job.kind == "evaluate":
+        return judge_files(files, part.targets[some], compute, engine, job.ten_crop, read)
+    return read_rows(files, compute, engine.recipe, read)
 
 
 _engines: dict[tuple, tuple[Engine, SimpleQueue, list[str]]] = {}
@@ -113,7 +113,7 @@ def engine_of(job: Job, workers: int) -> tuple[Engine, SimpleQueue, list[str]]:
         if key not in _engines:
             _engines.clear()  # of an earlier job: its weights are not needed any more
             options: dict[str, Any] = {"backend": job.backend, "batch_size": job.batch_size, "workers": workers}
-            model = load(job)
+            model = store.get_network(job.out, job.network, job.dtype)
             labels = labels_of(model)
             engine = open_engine(model, job.output, images=job.batch_size * workers, forget=True, **options)
             idle: SimpleQueue = SimpleQueue()
@@ -121,16 +121,6 @@ def engine_of(job: Job, workers: int) -> tuple[Engine, SimpleQueue, list[str]]:
                 idle.put(compute)
             _engines[key] = engine, idle, labels
         return _engines[key]
-
-
-def load(job: Job) -> Any:
-    if not is_url(job.out):
-        return alexnet(None, str(Path(job.out) / job.network))
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / job.network
-        system, path = file_system(f"{job.out.rstrip('/')}/{job.network}")
-        system.get_file(path, str(file))
-        return alexnet(None, str(file))
 
 
 def as_parquet(job: Job, part: Part, rows: Rows, labels: Sequence[str]) -> bytes:
@@ -142,7 +132,7 @@ def as_parquet(job: Job, part: Part, rows: Rows, labels: Sequence[str]) -> bytes
     failures = [asdict(failure) for failure in rows.failures]
     about: dict[str, Any] = {"identity": part.identity, "job": job.kind, "version": job.version, "failures": failures}
     about |= {"weights": job.digest, "files": len(part.files)}
-    table = pyarrow.table(columns).replace_schema_metadata({KEY: json.dumps(about).encode()})
+    table = pyarrow.table(columns).replace_schema_metadata({store.KEY: json.dumps(about).encode()})
     buffer = BytesIO()
     parquet.write_table(table, buffer, compression="none")
     return buffer.getvalue()
@@ -168,57 +158,17 @@ def label_columns(job: Job, values: np.ndarray, labels: Sequence[str]) -> dict[s
     }
 
 
-COLUMNS = {"embed": embedding_columns, "classify": label_columns}
-OUTPUTS = {"classify": LOGITS}  # embed's is the last hidden layer
+def judged_columns(job: Job, values: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    import pyarrow
+
+    target, predicted, score, in_top5 = values.T
+    return {
+        "class": pyarrow.array(target.astype(np.int32)),
+        "predicted": pyarrow.array(predicted.astype(np.int32)),
+        "log_probability": pyarrow.array(score),  # of the class
+        "in_top5": pyarrow.array(in_top5.astype(bool)),
+    }
 
 
-# Files below OUT, which is a folder or an address
-
-
-def put(out: str, name: str, content: bytes) -> None:
-    """Whole or not at all: by renaming, or as stores of objects do it by themselves. Raises DataError."""
-    try:
-        if not is_url(out):
-            Path(out).mkdir(parents=True, exist_ok=True)
-            with replacing(Path(out) / name) as temporary:
-                temporary.write_bytes(content)
-            return
-        system, path = file_system(f"{out.rstrip('/')}/{name}")
-        system.pipe_file(path, content)
-    except OSError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{out}: {name} cannot be written: {error.strerror or one_line(error)}") from None
-
-
-def about(out: str, name: str) -> dict[str, Any]:
-    """What a part's footer says; nothing for what is missing, broken or not ours."""
-    from pyarrow import ArrowException, parquet
-
-    try:
-        if is_url(out):
-            system, path = file_system(f"{out.rstrip('/')}/{name}")
-            with system.open(path, "rb") as file:
-                return json.loads(parquet.read_metadata(file).metadata[KEY])
-        return json.loads(parquet.read_metadata(Path(out) / name).metadata[KEY])
-    except (OSError, KeyError, TypeError, ValueError, ArrowException):
-        return {}
-
-
-def drop(out: str, name: str) -> None:
-    """Remove a file below OUT, if it is there."""
-    if is_url(out):
-        system, path = file_system(f"{out.rstrip('/')}/{name}")
-        if system.exists(path):
-            system.rm_file(path)
-    else:
-        (Path(out) / name).unlink(missing_ok=True)
-
-
-def names_in(out: str) -> list[str]:
-    """Of the parts that are there, whoever wrote them."""
-    if is_url(out):
-        system, path = file_system(out)
-        found = system.ls(path, detail=False) if system.exists(path) else []
-        return sorted(n for f in found if (n := f.rsplit("/", 1)[-1]).startswith("part-") and n.endswith(".parquet"))
-    return sorted(file.name for file in Path(out).glob("part-*.parquet"))
+COLUMNS = {"embed": embedding_columns, "classify": label_columns, "evaluate": judged_columns}
+OUTPUTS = {"classify": LOGITS, "evaluate": LOGITS}  # embed's is the last hidden layer

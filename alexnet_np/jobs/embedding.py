@@ -15,7 +15,7 @@ from alexnet_np.identity import recipe_of
 from alexnet_np.jobs.engine import Engine, open_engine
 from alexnet_np.jobs.finding import Failure
 from alexnet_np.jobs.parts import PART, Parts, identity_of
-from alexnet_np.jobs.rows import Rows, cut, stream_chunks
+from alexnet_np.jobs.rows import Rows, cut, joined, stream_chunks
 from alexnet_np.jobs.vectors import Vectors, check_output, write
 from alexnet_np.layers import Linear
 from alexnet_np.models import AlexNet
@@ -144,9 +144,3 @@ def compute(
                 gathered.append(next(made))
                 progress(len(chunk))
             yield i, joined(gathered)
-
-
-def joined(found: Sequence[Rows]) -> Rows:
-    """The rows of several chunks as those of one."""
-    values = np.concatenate([rows.values for rows in found])
-    return Rows([f for rows in found for f in rows.files], values, [f for rows in found for f in rows.failures])

@@ -30,6 +30,7 @@ class Listed(NamedTuple):
     files: list[str]
     stamps: list[tuple]
     failures: list[Failure]  # paths that name no image
+    targets: Sequence[int] = ()  # their classes, where they have any (labelled.py)
 
 
 def is_url(path: str) -> bool:
@@ -40,10 +41,10 @@ def list_images(paths: Sequence[str]) -> Listed:
     """Raises MissingPackageError where fsspec, or what it needs for such an address, is not installed."""
     listed = Listed([], [], [])
     for path in paths:
-        files, stamps, failures = _below_url(path) if is_url(path) else _below(path)
-        listed.files.extend(files)
-        listed.stamps.extend(stamps)
-        listed.failures.extend(failures)
+        found = _below_url(path) if is_url(path) else _below(path)
+        listed.files.extend(found.files)
+        listed.stamps.extend(found.stamps)
+        listed.failures.extend(found.failures)
     return listed
 
 
@@ -54,22 +55,33 @@ def _below(path: str) -> Listed:
 
 def _below_url(url: str) -> Listed:
     try:
-        system, path = file_system(url)
-        found = system.find(path, detail=True)
-        if not found:
-            raise ImageError(f"{url}: no such file or folder")
-        alone = list(found) == [path]
-        names = sorted(name for name in found if alone or PurePosixPath(name).suffix.lower() in SUFFIXES)
-        if not names:
+        names, stamps = files_below(url)
+        suffixes = [PurePosixPath(name).suffix.lower() for name in names]
+        alone = names == [url]
+        chosen = [i for i, suffix in enumerate(suffixes) if alone or suffix in SUFFIXES]
+        if not chosen:
             raise ImageError(f"{url}: no images in this folder (of {' '.join(sorted(SUFFIXES))})")
-        stamps = [tuple(str(found[name][key]) for key in CHANGES if key in found[name]) for name in names]
-        return Listed([system.unstrip_protocol(name) for name in names], stamps, [])
+        return Listed([names[i] for i in chosen], [stamps[i] for i in chosen], [])
     except ImageError as error:
         return Listed([], [], [failed(url, error)])
-    except MissingPackageError:
-        raise
+
+
+def files_below(url: str) -> tuple[list[str], list[tuple]]:
+    """The addresses of all files of a folder, sorted, and beside each its stamp; of a file itself as it was given.
+
+    Raises ImageError where there is none, MissingPackageError.
+    """
+    system, path = file_system(url)
+    try:
+        found = system.find(path, detail=True)
     except Exception as error:  # each file system has errors of its own
-        return Listed([], [], [Failure(url, f"cannot be listed: {one_line(error)}")])
+        raise ImageError(f"{url}: cannot be listed: {one_line(error)}") from None
+    if not found:
+        raise ImageError(f"{url}: no such file or folder")
+    stamps = [tuple(str(found[name][key]) for key in CHANGES if key in found[name]) for name in sorted(found)]
+    if list(found) == [path]:
+        return [url], stamps
+    return [system.unstrip_protocol(name) for name in sorted(found)], stamps
 
 
 def file_system(url: str) -> tuple[Any, str]:

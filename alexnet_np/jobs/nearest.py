@@ -189,9 +189,13 @@ def _compute(
 
 
 def cosines_of(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """(n,) float32 of vectors (n, features); a vector of zeros is at right angles to everything."""
+    """(n,) float32 of vectors (n, features); a vector of zeros is at right angles to everything.
+
+    Each from its own row alone, in one order: a BLAS would sum by how many rows there are.
+    """
     lengths = np.sqrt(np.einsum("nf,nf->n", vectors, vectors)) * np.sqrt(query @ query)
-    return np.divide(vectors @ query, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    products = np.einsum("nf,f->n", vectors, query)
+    return np.divide(products, lengths, out=np.zeros_like(lengths), where=lengths > 0)
 
 
 def below(file: str, folder: Path) -> str:

@@ -56,3 +56,9 @@ def stream_chunks(chunks: Iterable[Sequence[str]], engine: Engine) -> Generator[
 
 def cut(files: Sequence[str], size: int) -> list[Sequence[str]]:
     return [files[start : start + size] for start in range(0, len(files), size)]
+
+
+def joined(found: Sequence[Rows]) -> Rows:
+    """The rows of several chunks as those of one."""
+    values = np.concatenate([rows.values for rows in found])
+    return Rows([f for rows in found for f in rows.files], values, [f for rows in found for f in rows.failures])

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import partial
 
 import numpy as np
 
 from alexnet_np.data import draws
-from alexnet_np.data.augment import Augment
+from alexnet_np.data.augment import Augment, CenterCrop, TenCrop
 from alexnet_np.data.dataset import Dataset
+from alexnet_np.errors import ImageError
 from alexnet_np.jobs.engine import Compute, Engine
+from alexnet_np.jobs.finding import failed
+from alexnet_np.jobs.rows import Read, Rows
 from alexnet_np.jobs.workers import in_order
+from alexnet_np.training.evaluation import judge
+
+CROPS = 10  # of the paper's evaluation
 
 
 def stream_logits(dataset: Dataset, augment: Augment, engine: Engine) -> Generator[tuple[np.ndarray, np.ndarray]]:
@@ -28,9 +34,38 @@ def stream_logits(dataset: Dataset, augment: Augment, engine: Engine) -> Generat
         u = draws.uniforms(0, draws.AUGMENT, 0, indices, augment.draws)
         for index, numbers, row in zip(indices, u, x, strict=True):
             augment(dataset.pixels(int(index)), numbers, row)
-        flat = x.reshape(-1, *x.shape[-3:])
-        parts = [compute(flat[first : first + engine.chunk]) for first in range(0, len(flat), engine.chunk)]
-        logits = np.concatenate(parts)
-        return logits.reshape(*x.shape[:-3], -1), dataset.targets[indices]
+        return logits_of(x, compute, engine.chunk), dataset.targets[indices]
 
     return in_order(chunks, [partial(work, compute=compute) for compute in engine.workers])
+
+
+def judge_files(
+    files: Sequence[str], targets: Sequence[int], compute: Compute, engine: Engine, ten_crop: bool, read: Read
+) -> Rows:
+    """What `judge` says of each file that can be read: rows of (target, predicted, score, in the top five), float64.
+
+    A pure function of files and weights, as `read_rows`, with the numbers of `stream_logits`.
+    """
+    recipe = engine.recipe
+    augment: Augment = TenCrop(recipe) if ten_crop else CenterCrop(recipe)
+    x = np.empty((len(files), *augment.shape), np.float32)
+    good: list[int] = []
+    failures = []
+    for i, file in enumerate(files):
+        try:
+            augment(read(file, recipe._replace(crop=recipe.resize)), np.empty(0), x[len(good)])
+            good.append(i)
+        except ImageError as error:
+            failures.append(failed(file, error))
+    if not good:
+        return Rows([], np.empty((0, 4)), failures)
+    logits = logits_of(x[: len(good)], compute, engine.chunk)
+    judged = judge(logits, np.array([targets[i] for i in good], np.int64))
+    return Rows([files[i] for i in good], np.stack(judged, axis=1).astype(np.float64), failures)
+
+
+def logits_of(x: np.ndarray, compute: Compute, most: int) -> np.ndarray:
+    """(n,classes) of x (n,C,H,W), (n,crops,classes) of x (n,crops,C,H,W), at most `most` images at a time."""
+    flat = x.reshape(-1, *x.shape[-3:])
+    logits = np.concatenate([compute(flat[first : first + most]) for first in range(0, len(flat), most)])
+    return logits.reshape(*x.shape[:-3], -1)

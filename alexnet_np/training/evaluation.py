@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -53,24 +54,46 @@ def logits_of(model: AlexNet, x: Array) -> Array:
     return logits if x.ndim == 4 else logits.reshape(*x.shape[:-3], -1)
 
 
-def from_logits(found: Iterable[tuple[Array, Array]], num_classes: int) -> Evaluation:
-    """What logits (N,classes), or (N,crops,classes), and targets (N,) amount to.
+class Judged(NamedTuple):
+    """What became of some images, (n,) each: enough of their logits to evaluate them, wherever they were computed."""
 
-    The prediction for several crops is the mean of their softmax outputs (Krizhevsky et al. 2012, sec. 4.1). Among
-    equal scores the lower class index goes first. Raises ArgumentError without images.
+    target: np.ndarray  # int64
+    predicted: np.ndarray  # int64
+    score: np.ndarray  # the logarithm of the target's probability
+    in_top5: np.ndarray  # bool
+
+
+def from_logits(found: Iterable[tuple[Array, Array]], num_classes: int) -> Evaluation:
+    """What logits (N,classes), or (N,crops,classes), and targets (N,) amount to; see `judge` and `evaluation_of`."""
+    return evaluation_of((judge(logits, target) for logits, target in found), num_classes)
+
+
+def judge(logits: Array, target: Array) -> Judged:
+    """The prediction for several crops is the mean of their softmax outputs (Krizhevsky et al. 2012, sec. 4.1).
+
+    Among equal scores the lower class index goes first.
+    """
+    scores = to_cpu(log_probabilities(logits))
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    return Judged(target, best[:, 0], scores[np.arange(len(target)), target], (best == target[:, None]).any(1))
+
+
+def evaluation_of(found: Iterable[Judged], num_classes: int) -> Evaluation:
+    """The same to the last digit however the images are cut: counts, and a sum that is rounded once.
+
+    Raises ArgumentError without images.
     """
     confusion = np.zeros((num_classes, num_classes), np.int64)
-    loss, in_top5 = 0.0, 0
-    for logits, target in found:
-        scores = to_cpu(log_probabilities(logits))
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
-        loss -= float(scores[np.arange(len(target)), target].sum(dtype=np.float64))
-        in_top5 += int((best == target[:, None]).sum())
-        np.add.at(confusion, (target, best[:, 0]), 1)
-    images = int(confusion.sum())
+    losses: list[float] = []
+    in_top5 = 0
+    for some in found:
+        losses += some.score.tolist()
+        in_top5 += int(some.in_top5.sum())
+        np.add.at(confusion, (some.target, some.predicted), 1)
+    images = len(losses)
     if not images:
         raise ArgumentError("evaluate: no images")
-    return Evaluation(images, loss / images, int(confusion.trace()) / images, in_top5 / images, confusion)
+    return Evaluation(images, -math.fsum(losses) / images, int(confusion.trace()) / images, in_top5 / images, confusion)
 
 
 def log_probabilities(logits: Array) -> Array:
