@@ -28,7 +28,7 @@ EXTRAS_test = test
 EXTRAS_course = course
 EXTRAS_bench = bench
 EXTRAS_lint = lint
-EXTRAS_test-gpu = test,cuda$(CUDA)
+EXTRAS_test-gpu = test,cuda$(CUDA),nccl$(CUDA)
 EXTRAS_bench-gpu = verify,cuda$(CUDA)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1

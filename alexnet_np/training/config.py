@@ -55,7 +55,7 @@ CHOICES = {
     },
     "reduce": {
         "exact": "gradients added in an order that is the same for any number of processes",
-        "fast": "added by the MPI library, in an order of its own",
+        "fast": "added by MPI or NCCL, in an order of their own",
     },
     "parallel": {
         "data": "every process computes its shards of each batch",

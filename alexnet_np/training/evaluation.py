@@ -41,9 +41,8 @@ def evaluate(
     model.eval()
     try:
         with no_grad():
-            return from_logits(
-                ((whole(logits_of(model, beside(x, parameters))), target) for x, target in batches), num_classes
-            )
+            logits = ((whole(logits_of(model, beside(x, parameters))), target) for x, target in batches)
+            return from_logits(((beside(found, parameters), target) for found, target in logits), num_classes)
     finally:
         model.train(was_training)
 

@@ -28,6 +28,7 @@ from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import Evaluation, evaluate
 from alexnet_np.training.metrics import Event
 from alexnet_np.training.parallel.group import Alone, Group
+from alexnet_np.training.parallel.nccl import on_gpus
 from alexnet_np.training.parallel.sharded import Sharded, Shared, share_of
 from alexnet_np.training.parallel.two_towers import TwoTowers
 from alexnet_np.training.parallel.weird import Weird
@@ -71,7 +72,7 @@ class Run:
         saved: Saved | None = None,
         group: Group | None = None,
     ) -> None:
-        self.config, self.group = config, group or Alone()
+        self.config, self.group = config, on_gpus(group or Alone(), config.backend)
         self.task = open_task(config, workers, cache)
         rows = share_of(config, self.group).rows
         self.train_batches, self.validation_batches = loaders(config, self.task, workers, rows)

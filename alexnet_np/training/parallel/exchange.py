@@ -1,8 +1,8 @@
 """Gradients summed over all processes of a group, in buckets, while the backward still computes the rest.
 
-A gradient is sent as soon as it is there: the last layers' first, which hold most of the bytes. A thread does it with
-blocking calls, for MPI's own unfinished ones make no progress while Numba computes. Buckets of about 25 MB are large
-enough for the wire and small enough that the first is on its way early.
+A gradient is sent as soon as it is there: the last layers' first, which hold most of the bytes. A thread does it, or on
+a GPU a second stream (behind.py). Buckets of about 25 MB are large enough for the wire and small enough that the first
+is on its way early.
 
     exact   every process gets a slice of everybody's gradients, adds them by the tree, and all gather the sums: the
             bytes of a ring's allreduce, and an order of addition that no library chooses
@@ -13,14 +13,13 @@ Source: buckets filled in backward order: Li et al., "PyTorch Distributed" (2020
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from alexnet_np.device import Array, array_module
 from alexnet_np.parameters import Parameter
+from alexnet_np.training.parallel.behind import Behind, Later, behind
 from alexnet_np.training.parallel.group import Group
 from alexnet_np.training.parallel.trees import fold
 
@@ -45,26 +44,24 @@ class Bucket:
 
 
 class Exchange:
-    """Sums of the gradients of `parameters`, which become ready in about the reverse of their order.
-
-    `waited`: seconds that `finish` has waited, that is, of the exchange that no computation hid.
-    """
+    """Sums of the gradients of `parameters`, which become ready in about the reverse of their order."""
 
     def __init__(
         self, group: Group, parameters: Sequence[Parameter], reduce: str, bucket: float = BUCKET, overlap: bool = True
     ) -> None:
-        self.group, self.exact, self.waited = group, reduce == "exact", 0.0
+        self.group, self.exact = group, reduce == "exact"
         self.places: dict[int, tuple[Bucket, int]] = {}  # of a parameter, by id
         self.buckets: list[Bucket] = []
         for members in _in_buckets(parameters, bucket):
             self.buckets.append(Bucket(members, group.size))
             self.places |= {id(member): (self.buckets[-1], i) for i, member in enumerate(members)}
         self._left = self._fresh()
-        self._full: queue.SimpleQueue[Bucket | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        self._late: list[Bucket] | None = None if overlap else []
-        if overlap:
-            threading.Thread(target=self._work, name="alexnet-exchange", daemon=True).start()
+        self._behind: Behind = behind(parameters[0].data) if overlap else Later()
+
+    @property
+    def waited(self) -> float:
+        """Seconds that `finish` has waited, that is, of the exchange that no computation hid."""
+        return self._behind.waited
 
     def _fresh(self) -> dict[int, int]:
         return {id(bucket): bucket.missing for bucket in self.buckets}
@@ -76,34 +73,16 @@ class Exchange:
         parameter.grad = bucket.views[i]
         self._left[id(bucket)] -= 1
         if self._left[id(bucket)] == 0:
-            self._full.put(bucket) if self._late is None else self._late.append(bucket)
+            self._behind.put(partial(self._sum, bucket))
 
     def finish(self) -> None:
         """Wait until every sum is there. Raises what the exchange raised."""
-        begun = time.perf_counter()
-        for bucket in self._late or ():
-            self._sum(bucket)
-        if self._late is None:
-            for _ in self.buckets:
-                failure = self._done.get()
-                if failure is not None:
-                    raise failure
-        else:
-            self._late.clear()
+        self._behind.wait()
         self._left = self._fresh()
-        self.waited += time.perf_counter() - begun
 
     def close(self) -> None:
-        """Stop the thread."""
-        self._full.put(None)
-
-    def _work(self) -> None:
-        while (bucket := self._full.get()) is not None:
-            try:
-                self._sum(bucket)
-                self._done.put(None)
-            except BaseException as error:
-                self._done.put(error)
+        """End whoever does it."""
+        self._behind.close()
 
     def _sum(self, bucket: Bucket) -> None:
         flat, group = bucket.flat, self.group
