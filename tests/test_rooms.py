@@ -103,6 +103,12 @@ def test_a_circle_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     imports.cache_clear()
 
 
+def test_every_package_is_installed() -> None:
+    (listed,) = re.findall(r"^PACKAGES = \[(.*?)\]", (ROOT / "setup.py").read_text(encoding="utf-8"), re.S | re.M)
+    packages = {name for name, file in modules().items() if file.name == "__init__.py"}
+    assert set(re.findall(r'"(.*?)"', listed)) - {"alexnet_np.benchmarks"} == packages
+
+
 def sources() -> list[Path]:
     return [
         file for folder in ("alexnet_np", "kernels", "tests", "benchmarks") for file in (ROOT / folder).rglob("*.py")

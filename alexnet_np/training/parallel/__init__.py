@@ -3,8 +3,10 @@
     mpirun -n 4 alexnet train --shards 4 --out runs/paper ...
 
 group       what the processes have in common: messages, and nothing else. MPI moves bytes; what is added is added here
+nccl        the same where every process has a GPU: arrays go by NCCL, from GPU to GPU
 trees       sums in an order that the number of processes does not change
 exchange    gradients summed over all processes, while the backward still runs
+behind      who does that: a thread, or a second stream of the GPU
 sharded     a training step over this process's shards of a batch
 weird       dense layers of which each process holds some units ("one weird trick")
 two_towers  a grouped network of which each of two processes holds a tower, as in 2012
