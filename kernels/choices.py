@@ -15,74 +15,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, lru_cache
-from importlib.util import find_spec
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alexnet_np import threads
-from alexnet_np.errors import ArgumentError, BackendError, DataError, one_line
+from alexnet_np.errors import BackendError
 from alexnet_np.kernels import tuning
 from alexnet_np.kernels.conv2d_winograd_transforms import FAMILIES
-from alexnet_np.kernels.problems import (
-    AS_IT_IS,
-    DENSE,
-    FILLED,
-    LIMITS,
-    MANY,
-    QUANTITIES,
-    STRIDES,
-    Problem,
-    can,
-    formed,
-    meets,
-)
+from alexnet_np.kernels.problems import AS_IT_IS, DENSE, FILLED, LIMITS, MANY, STRIDES, Problem, can, formed
+from alexnet_np.kernels.rows import Row, facts_of, rows_of
 
-SIZES = {  # what a row may say beside the algorithm
-    "form": "what a convolution is computed as (problems.py)",
-    "tiles": "Winograd: the output tile sizes m to consider; the least multiplications win",
-    "block_tiles": "Winograd tiles that one thread takes through all three steps",
-    "gradient_tiles": "Winograd tiles whose V and S are held at once for the gradient of the weights",
-    "stage_bytes": "of the largest array between two poolings, for the images that are in work at a time",
-    "chunk_bytes": "of the largest array that leaves a pooling, for the images that pass all poolings at a time",
-    "column_bytes": "of im2col's columns at a time: a thread's on the CPU, a slice of the batch's on the GPU",
-    "block_k": "terms of a product's sums in work at a time",
-    "run": "channels that a GPU's thread walks",
-    "block_panels": "panels of a weight packed at a time where their rows lie far apart",
-    "chunk": "floats of a task (dropout: Philox blocks of four)",
-    "positions": "pixels of a task of local response normalisation",
-    "images": "images that a row of weights serves at a time",
-    "tile": "outputs along either side of a GPU block's tile",
-}
-
-
-class Row:
-    """One line of the table. `facts`: QUANTITIES that say what it fits, and SIZES, which are what it says."""
-
-    def __init__(
-        self, algorithm: str | None = None, op: str = "conv2d", device: str = "cpu", why: str = "", **facts: Any
-    ) -> None:
-        self.algorithm, self.op, self.device, self.why = algorithm, op, device, why
-        facts = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
-        self.where = {name: value for name, value in facts.items() if name in QUANTITIES}
-        self.says = {name: value for name, value in facts.items() if name in SIZES}
-        if unknown := sorted(facts.keys() - self.where.keys() - self.says.keys()):
-            known = ", ".join(sorted(QUANTITIES | SIZES.keys()))
-            raise ArgumentError(f"choices: a row knows no {', '.join(unknown)}; it knows {known}")
-        ways = LIMITS.get((op, device), {})
-        if algorithm is not None and algorithm not in ways:
-            raise ArgumentError(
-                f"choices: {op} on the {device} has no way {algorithm!r}, only {', '.join(ways) or 'one'}"
-            )
-
-    def fits(self, problem: Problem) -> bool:
-        return (self.op, self.device) == (problem.op, problem.device) and meets(problem, self.where)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Row(**row.as_dict()) is the same row, also by way of JSON."""
-        named = {"algorithm": self.algorithm, "op": self.op, "device": self.device, "why": self.why}
-        return named | self.where | self.says
-
+__all__ = ["TABLE", "Choice", "NoWay", "Row", "choose", "insisting", "overriding", "show", "sizes", "ways"]
 
 # Measured, unless said otherwise, on 2 cores of an EPYC Zen 4 at batch 32; convolutions in direct-equivalent GFLOP/s.
 TABLE = (
@@ -188,8 +131,8 @@ class Choice(NamedTuple):
 
 _overrides: ContextVar[tuple[Row, ...]] = ContextVar("alexnet_np_choices", default=())
 _insisted: ContextVar[Row | None] = ContextVar("alexnet_np_insisted", default=None)
-_measured: tuple[Row, ...] | None = None  # None: as kernels/tuning.py has kept them, by the number of threads
-_kept: dict[int, tuple[Row, ...]] = {}
+_measured: tuple[Row, ...] | None = None  # None: as kernels/tuning.py has kept them for the machine
+_kept: dict[str, tuple[Row, ...]] = {}  # by the machine
 
 
 class NoWay(BackendError):
@@ -204,6 +147,11 @@ def overriding(*rows: Row) -> Iterator[None]:
         yield
     finally:
         _overrides.reset(token)
+
+
+def in_force() -> tuple[Row, ...]:
+    """The rows that `overriding` has put before all others."""
+    return _overrides.get()
 
 
 @contextmanager
@@ -225,37 +173,30 @@ def use_measured(rows: Iterable[Row]) -> None:
 
 def measured(device: str) -> tuple[Row, ...]:
     """The rows that were measured on this machine, which come before TABLE. Raises DataError where they are corrupt."""
-    if _measured is not None or device != "cpu" or not _has_numba():
-        return _measured or ()
-    count = threads.get_num_threads()
-    if count not in _kept:
-        _kept[count] = tuple(rows_here())
-    return _kept[count]
+    if _measured is not None:
+        return _measured
+    machine = tuning.machine(device)
+    if machine not in _kept:
+        _kept[machine] = tuple(_rows_of_machine(machine))
+    return _kept[machine]
 
 
 def rows_here() -> list[Row]:
-    """What is kept for this machine with as many threads. Raises DataError where it is corrupt."""
-    return rows_of(tuning.kept().get(tuning.machine(), []), tuning.file())
+    """What is kept for this machine's CPU, with as many threads, and its GPU. Raises DataError where it is corrupt."""
+    return [row for device in tuning.DEVICES for row in _rows_of_machine(tuning.machine(device))]
 
 
-def rows_of(table: list[dict[str, Any]], path: Path) -> list[Row]:
-    """A table of a file as rows. Raises DataError for one that no row can be made of."""
-    try:
-        rows = [Row(**row) for row in table]
-        for row in rows:
-            for value in (*row.where.values(), *row.says.values()):
-                numbers = value if isinstance(value, tuple) else (value,)
-                if not all(isinstance(v, str | int | float) for v in numbers) or (row.where and numbers == ()):
-                    raise ArgumentError(f"choices: a row holds {value!r}")
-        return rows
-    except (ArgumentError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: a row is none: {one_line(error)}; alexnet tune --drop removes ours") from error
+def _rows_of_machine(machine: str) -> list[Row]:
+    return rows_of(tuning.kept().get(machine, []), tuning.file()) if machine else []
 
 
 def keep(rows: Iterable[Row]) -> None:
-    """From now on, and in later processes, `rows` come before TABLE on this machine."""
-    made = list(rows)
-    tuning.write(tuning.kept() | {tuning.machine(): [row.as_dict() for row in made]}, tuning.file())
+    """From now on, and in later processes, `rows` and no others come before TABLE on this machine."""
+    made, tables = list(rows), tuning.kept()
+    for device in tuning.DEVICES:
+        if machine := tuning.machine(device):
+            tables[machine] = [row.as_dict() for row in made if row.device == device]
+    tuning.write(tables, tuning.file())
     use_measured(made)
 
 
@@ -275,11 +216,6 @@ def drop() -> bool:
     return tuning.drop()
 
 
-@cache
-def _has_numba() -> bool:
-    return find_spec("numba") is not None
-
-
 def choose(problem: Problem) -> Choice:
     """What the table says of `problem`. Raises BackendError where no row that fits can compute it."""
     choice, insisted = _choose(problem, _overrides.get() + measured(problem.device)), _insisted.get()
@@ -289,15 +225,15 @@ def choose(problem: Problem) -> Choice:
     return choice
 
 
-def sizes(op: str, device: str = "cpu") -> Mapping[str, int]:
-    """Those of an op whose sizes depend on nothing."""
-    return choose(Problem(op, device)).sizes
+def sizes(op: str, device: str = "cpu", **facts: Any) -> Mapping[str, int]:
+    """Those of an op whose sizes depend on nothing, or on few `facts`."""
+    return choose(Problem(op, device, **facts)).sizes
 
 
 @lru_cache(4096)
 def _choose(problem: Problem, first: tuple[Row, ...]) -> Choice:
     rows = (*first, *TABLE)
-    form = next((row.says["form"] for row in rows if "form" in row.says and row.fits(problem)), AS_IT_IS)
+    form = _form(problem, rows)
     problem = formed(problem, form)
     fitting = [row for row in rows if row.fits(problem)]
     able = [way for row in fitting if (way := _way(row, problem))]
@@ -309,6 +245,10 @@ def _choose(problem: Problem, first: tuple[Row, ...]) -> Choice:
         if row.algorithm in (None, algorithm):
             said |= {name: value for name, value in row.says.items() if name not in ("form", "tiles")}
     return Choice(algorithm, m, r, AS_IT_IS if algorithm == "im2col" else form, said)
+
+
+def _form(problem: Problem, rows: Iterable[Row]) -> str:
+    return next((row.says["form"] for row in rows if "form" in row.says and row.fits(problem)), AS_IT_IS)
 
 
 def _way(row: Row, problem: Problem) -> tuple[str, int, int] | None:
@@ -332,7 +272,8 @@ def ways(problem: Problem) -> list[Choice]:
     named = [Row(name, problem.op, problem.device) for name in LIMITS.get((problem.op, problem.device), {})]
     rows = [row for row in named if row.algorithm != "winograd"]
     if len(rows) < len(named):
-        rows += [Row("winograd", tiles=(m,)) for m in sorted({m for m, _ in FAMILIES})]
+        tiles = sorted({m for m, _ in FAMILIES})
+        rows += [Row("winograd", problem.op, problem.device, tiles=(m,)) for m in tiles]
     first = _overrides.get() + measured(problem.device)
     chosen = [(row, _choose(problem, (row, *first))) for row in rows]
     return [choice for row, choice in chosen if _same(choice, row)]
@@ -341,25 +282,34 @@ def ways(problem: Problem) -> list[Choice]:
 def row_of(choice: Choice, problem: Problem) -> Row:
     """The row that says this choice's algorithm of this problem: to run it so, or to keep that it was the fastest."""
     tiles: dict[str, Any] = {"tiles": (choice.m,)} if choice.m else {}
-    return Row(choice.algorithm, problem.op, problem.device, **problem.conditions(), **tiles)
+    return Row(choice.algorithm, problem.op, problem.device, **conditions(problem), **tiles)
+
+
+def conditions(problem: Problem) -> dict[str, Any]:
+    """What fits `problem`, in the form that it is computed in, and no other: for a row that was measured."""
+    return formed(problem, _form(problem, (*_overrides.get(), *measured(problem.device), *TABLE))).conditions()
 
 
 def _same(choice: Choice, row: Row) -> bool:
     return choice.algorithm == row.algorithm and row.says.get("tiles", (choice.m,)) == (choice.m,)
 
 
+def _all_measured() -> list[Row]:
+    return list(dict.fromkeys(row for device in tuning.DEVICES for row in measured(device)))
+
+
 def show() -> str:
     """Every row in the order in which it is asked: what it fits, what it says, where it comes from, and why."""
     lines = [("op", "device", "where", "choice", "from", "why")]
-    for source, rows in (("override", _overrides.get()), ("measured", measured("cpu")), ("shipped", TABLE)):
+    for source, rows in (("override", _overrides.get()), ("measured", _all_measured()), ("shipped", TABLE)):
         for row in rows:
             says = [row.algorithm] if row.algorithm else []
             lines.append(
                 (
                     row.op,
                     row.device,
-                    _facts(row.where),
-                    ", ".join([*says, *filter(None, [_facts(row.says)])]),
+                    facts_of(row.where),
+                    ", ".join([*says, *filter(None, [facts_of(row.says)])]),
                     source,
                     row.why,
                 )
@@ -368,15 +318,3 @@ def show() -> str:
     return "\n".join(
         "  ".join([*(f"{text:<{n}}" for text, n in zip(line, widths, strict=False)), line[5]]) for line in lines
     )
-
-
-def _facts(facts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_readable(name, value)}" for name, value in facts.items())
-
-
-def _readable(name: str, value: Any) -> str:
-    if not isinstance(value, tuple):
-        return "all" if value == MANY else str(value)
-    if name == "tiles":
-        return " or ".join(map(str, value))
-    return f"{value[0]}+" if value[1] == MANY else f"{value[0]} to {value[1]}"

@@ -139,6 +139,6 @@ def backward(dy: Array, x: Array, weight: Array, dx: Array | None, update: Updat
 
 def blocks_of(shape: Shape, direction: str) -> tuple[int, int]:
     """Terms of the sums, and panels, in work at a time."""
-    problem = Problem("linear", "cpu", direction, batch=shape.M, C=shape.K, F=shape.N, machine=MACHINE)
+    problem = Problem("linear", "cpu", direction, batch=shape.M, C=shape.K, F=shape.N, training=True, machine=MACHINE)
     sizes = choices.choose(problem).sizes
     return sizes["block_k"], sizes["block_panels"]

@@ -32,6 +32,7 @@ class Problem(NamedTuple):
     output: tuple[int, int] = (1, 1)
     layout: str = "C order"  # of the input in memory; or "channels last", "strided"
     planned: bool = False  # in a plan: weights are prepared once, and buffers hold as many channels as a vector
+    training: bool = False  # in a training plan: what computes the forward computes the backward, too
     folds: bool = True  # the input can be laid out anew (space to depth)
     exact: bool = False  # nothing but the multiplications of the definition
     precision: str = "strict"  # of products on the GPU

@@ -1,7 +1,8 @@
 """What was measured for choices.py, kept in one file: for every machine a table of its own, a dict a row.
 
-A table is found by the processor, the number of threads and the package's version: a home folder may be shared by many
-machines, and what was fastest on one need not be on another. Where nothing was measured, TABLE alone is asked.
+A table is found by the processor and the number of threads, or by the GPU, and the package's version: a home folder
+may be shared by many machines, and what was fastest on one need not be on another. Where nothing was measured, TABLE
+alone is asked.
 What measures: alexnet_np/measure/tuning.py.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,33 @@ from alexnet_np.errors import DataError, one_line
 from alexnet_np.files import own_cache, replacing
 
 FORMAT = "alexnet-np choices 1"
+DEVICES = ("cpu", "gpu")
 
 Tables = dict[str, list[dict[str, Any]]]  # machine -> rows as Row.as_dict has them
 
 
-def machine() -> str:
-    """What a table is found by: the processor that code is compiled for, threads, version."""
-    from numba import config  # only now: a GPU does without Numba
+def machine(device: str = "cpu") -> str:
+    """What a table is found by: the processor that code is compiled for, threads, version; or the GPU and version.
+
+    Empty where code is compiled for none: without Numba, without a GPU.
+    """
+    if device == "gpu":
+        from alexnet_np.kernels.gpu.runtime import device_name  # only now: a CPU needs none of it
+
+        name = device_name()
+        return f"{name}, {_version()}" if name else ""
+    if not _has_numba():
+        return ""
+    from numba import config
 
     from alexnet_np.kernels.cpu.simd import host
 
     return f"{config.CPU_NAME or _processor()} {host()}, {threads.get_num_threads()} threads, {_version()}"
+
+
+@cache
+def _has_numba() -> bool:
+    return find_spec("numba") is not None
 
 
 @cache

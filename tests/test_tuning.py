@@ -1,16 +1,29 @@
 """What was measured on this machine: measured, kept, read by other processes, exported, imported, dropped, refused."""
 
 import json
+import re
 import subprocess
 import sys
+import time
+from unittest import mock
 
+import cuda_shim
+import fake_gpu
+import numpy as np
 import pytest
 from command_line import run
 
 import alexnet_np as anp
 from alexnet_np.kernels import choices, tuning
 from alexnet_np.kernels.choices import Row
+from alexnet_np.kernels.cpu.simd import MACHINES
+from alexnet_np.kernels.gpu import runtime
+from alexnet_np.kernels.problems import LIMITS, MANY, Problem, formed
+from alexnet_np.kernels.rows import SIZES
+from alexnet_np.measure import gpu, tuning_cpu, tuning_gpu, tuning_subjects
 from alexnet_np.measure import tuning as measuring
+from alexnet_np.measure.tuning_subjects import Contest, Subject
+from alexnet_np.plan.layout import walk
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +56,7 @@ def test_what_is_kept_is_read_by_other_processes_and_can_be_dropped():
 def test_other_machines_and_other_numbers_of_threads_have_tables_of_their_own(monkeypatch):
     choices.keep([ROW])
     here = tuning.machine()
-    monkeypatch.setattr(tuning, "machine", lambda: here + " more")
+    monkeypatch.setattr(tuning, "machine", lambda device="cpu": here + " more" if device == "cpu" else "")
     assert choices.rows_here() == []
     choices.keep([])
     assert len(tuning.kept()) == 2 and len(tuning.kept()[here]) == 1
@@ -80,23 +93,181 @@ def test_corrupt_and_foreign_files_are_refused_in_one_line(tmp_path, text):
     assert len(choices.rows_here()) == 1
 
 
+PROBLEM = Problem("conv2d", batch=8, C=64, F=64, kernel=3, output=(13, 13), dtype="float32", machine=MACHINES["avx512"])
+
+
+def sleeping(times, problem=PROBLEM, **fields):
+    """A subject that takes so many milliseconds, by who computes it or by a size."""
+
+    def run():
+        choice = choices.choose(problem)
+        time.sleep(
+            1e-3 * next(t for name, t in times.items() if name in (str(choice), choice.sizes.get("block_tiles")))
+        )
+
+    where = {"C": 64, "F": 64, "batch": (2, 16)}
+    return lambda: Subject("one layer", problem, where, lambda: run, **fields)
+
+
+def only(monkeypatch, *makes):
+    monkeypatch.setattr(measuring, "works", lambda *a: (list(makes), []))
+
+
 def test_a_measurement_keeps_what_is_faster_and_says_why(monkeypatch):
-    gains = iter([0.5, *[0.0] * 1000])
-    monkeypatch.setattr(measuring, "faster", lambda *a: next(gains))
+    sizes = {"direct": ("block_tiles",), "winograd": ("gradient_tiles",)}
+    only(monkeypatch, sleeping({108: 1, "direct": 3, "im2col": 9, "winograd F(5,3)": 9, "": 0}, sizes=sizes))
+    monkeypatch.setattr(tuning_subjects, "BEHIND", 100)
     told = []
-    rows = anp.tune(60, width=1 / 8, told=told.append)
-    assert len(rows) == 1 and "50% less" in rows[0].why and told[-1] == 1
-    assert [row.as_dict() for row in choices.rows_here()] == [row.as_dict() for row in rows]
-    assert choices.measured("cpu") == tuple(rows)
+    with choices.overriding(Row("winograd", tiles=(5,))):
+        monkeypatch.setattr(choices, "ways", lambda problem: [choices.Choice("direct"), choices.Choice("im2col")])
+        rows = anp.tune(60, width=1 / 8, told=told.append)
+    assert [(row.algorithm, row.says) for row in rows] == [("direct", {}), (None, {"block_tiles": 108})]
+    assert all(row.where == {"C": 64, "F": 64, "batch": (2, 16)} for row in rows) and told == [1]
+    assert re.fullmatch("measured: 6.% less for one layer", rows[0].why)
+    for batch, way in ((8, "direct"), (16, "direct"), (17, "winograd F(5,3)")):
+        assert str(choices.choose(PROBLEM._replace(batch=batch))) == way
+    assert "'algorithm': 'direct'" in in_another_process()
 
 
-def test_every_candidate_can_be_compiled_and_timed():
+def test_the_time_is_kept_to_and_what_was_not_measured_stays(monkeypatch):
+    same = {"": 0, "direct": 30, "im2col": 30, **{f"winograd F({m},3)": 30 for m in (4, 5, 6)}}
+    kept = Row("im2col", C=3, why="of another layer"), Row("direct", C=64, F=64, batch=(2, 16), why="of this one")
+    choices.keep(kept)
+    only(monkeypatch, sleeping(same), sleeping(same))
+    begin = time.monotonic()
+    tuned = measuring.measure(0.3, width=1 / 8)
+    assert time.monotonic() - begin < 3 and (tuned.measured, tuned.of) == (0, 2)
+    assert [row.why for row in choices.rows_here()] == [row.why for row in kept]
+    quick = dict.fromkeys(same, 0)
+    only(monkeypatch, sleeping(quick, ways=()), sleeping(same))
+    tuned = measuring.measure(0.3, width=1 / 8)
+    assert (tuned.measured, tuned.of) == (1, 2)
+    assert [row.why for row in tuned.rows] == ["of another layer"]
+
+
+@pytest.fixture
+def few_batches(monkeypatch):
+    monkeypatch.setattr(tuning_subjects, "BATCHES", {1: (1, 1), 32: (2, MANY)})
+    for module in (tuning_cpu, tuning_gpu):
+        monkeypatch.setattr(module, "BATCHES", tuning_subjects.BATCHES)
+
+
+SIZE = (67, 67)
+
+
+def asked(act):
+    """The problems that choices.py is asked while `act` runs."""
+    found, choose = set(), choices.choose
+
+    def note(problem):
+        found.add(problem)
+        return choose(problem)
+
+    with mock.patch.object(choices, "choose", note):
+        act()
+    return found
+
+
+def use_everything(model):
+    x = np.random.default_rng(0).standard_normal((2, 3, *SIZE), dtype=np.float32)
+    anp.compile(model, 1, size=SIZE)(x[:1])
+    anp.compile(model, 32, size=SIZE)(x)
+    numba = anp.alexnet(width=1 / 8, seed=0, backend="numba").train()
+    for images in (x[:1], x):
+        numba.backward(numba(images))
+    optimizer = anp.SGD(model.named_parameters(), lr=0.0)
+    anp.compile_training(model, optimizer, 32, SIZE)(x, np.zeros(2, np.int64))
+    with anp.use_backend("numba"):
+        y = np.random.default_rng(0).standard_normal((2, 9, 9, 16), dtype=np.float32).transpose(0, 3, 1, 2)
+        for op, options in (("avg_pool2d", {"kernel_size": 3}), ("max_pool2d", {"kernel_size": 3}), LRN):
+            out, cache = getattr(anp.ops, op).forward(y, **options)
+            getattr(anp.ops, op).backward(out, cache)
+        anp.ops.local_response_norm.forward(np.ascontiguousarray(y), **LRN[1])
+        anp.ops.conv2d.forward(y.astype(float), np.ones((16, 16, 3, 3)))
+
+
+LRN = ("local_response_norm", {"size": 5})
+
+
+def test_every_piece_of_work_runs_and_its_rows_are_what_plans_eager_and_training_ask(few_batches):
+    """A row that fitted nothing that anybody asks would be measured for nothing."""
     model = anp.alexnet(width=1 / 8, seed=0).eval()
-    work = list(measuring.candidates(model))
-    assert {batch for batch, _ in work} == set(measuring.BATCHES) and len(work) > 30
-    first = [row for batch, row in work if batch == 1]
-    gains = [measuring.faster(model, 1, row, []) for row in (first[1], first[-1])]
-    assert all(-100 < gain < 1 for gain in gains)
+    problems = asked(lambda: use_everything(model))
+    subjects = [make() for make in tuning_cpu.subjects(model, SIZE)]
+    for subject in subjects:
+        row = subject.row({}, **subject.where)
+        fitting = [p for p in problems if row.fits(formed(p, choices.choose(p).form))]
+        assert fitting, f"{subject.name}: nobody asks what fits {subject.where}"
+        assert row.fits(formed(subject.problem, choices.choose(subject.problem).form)), subject.name
+        subject.build()()
+    assert len({subject.name for subject in subjects}) == len(subjects)
+
+
+def test_every_way_and_size_of_the_table_is_tried(few_batches):
+    model = anp.alexnet(width=1 / 8, seed=0).eval()
+    with fake_gpu.machine() as gpu:
+        subjects = [make() for make in tuning_cpu.subjects(model, SIZE)]
+        subjects += [make() for make in tuning_gpu.subjects(model, SIZE, gpu)]
+        ways = {
+            (s.problem.op, s.problem.device, way.algorithm)
+            for s in subjects
+            if s.ways is None
+            for way in choices.ways(s.problem)
+        }
+    sizes = {(s.problem.op, s.problem.device, name) for s in subjects for names in s.sizes.values() for name in names}
+    said = {(row.op, row.device, name) for row in choices.TABLE for name in row.says.keys() - {"form", "tiles"}}
+    assert said == sizes
+    assert {(op, device, way) for (op, device), known in LIMITS.items() for way in known if op != "gemm"} == ways
+    assert set(tuning_subjects.TRIED) == set(SIZES) - {"form", "tiles"}
+
+
+def test_candidates_are_timed_on_a_real_layer(few_batches):
+    model = anp.alexnet(width=1 / 8, seed=0).eval()
+    subject = next(iter(tuning_cpu.subjects(model, SIZE)))()
+    for row in Contest(subject, time.monotonic() + 60).rows():
+        assert row.where == subject.where and "less for features.0" in row.why
+
+
+class Quick(fake_gpu.FakeGpu):
+    """Where the convolution without columns takes half the time."""
+
+    def seconds(self, run):
+        executor = runtime.current_executor()
+        executor.launched.clear()
+        run()
+        return 2e-3 if any(kernel.stem == "conv2d_implicit" for kernel in executor.launched) else 4e-3
+
+
+def test_a_gpu_is_measured_kept_under_its_name_and_asked_by_its_plan(monkeypatch):
+    monkeypatch.setattr(tuning_gpu, "BATCHES", {2: (1, 4)})
+    monkeypatch.setattr(measuring, "available_backends", lambda: {"numba": "not asked", "cuda": True})
+    monkeypatch.setattr(gpu, "Gpu", Quick)
+    monkeypatch.setattr(tuning_gpu, "walk", lambda model, size: walk(model, SIZE))
+    with fake_gpu.machine():
+        assert tuning.machine("gpu").startswith("shim, ")
+        rows = anp.tune(60, width=1 / 32)
+        assert {(row.op, row.device, row.algorithm) for row in rows} == {("conv2d", "gpu", "implicit")}
+        assert len(rows) == 5 and all("50% less" in row.why for row in rows)
+        choices.use_measured([])
+        model = cuda_shim_model()
+        assert "implicit" not in repr(anp.compile(model, 4, size=SIZE))
+        choices.use_measured(choices.rows_here())
+        assert repr(anp.compile(model, 4, size=SIZE)).count("implicit GEMM") == 5
+        assert list(tuning.kept()) == [tuning.machine(), tuning.machine("gpu")]
+    assert choices.rows_here() == []
+
+
+def cuda_shim_model():
+    model = anp.alexnet(width=1 / 32, seed=0).eval()
+    for parameter in model.parameters():
+        parameter.data = cuda_shim.to_device(parameter.data)
+    return model
+
+
+def test_nothing_to_measure_is_said_in_one_line(monkeypatch):
+    monkeypatch.setattr(measuring, "available_backends", lambda: {"numba": "no Numba", "cuda": "no GPU"})
+    with pytest.raises(anp.BackendError, match="neither is there"):
+        anp.tune(1, width=1 / 8)
 
 
 def test_a_measurement_that_is_broken_off_keeps_nothing(monkeypatch):
@@ -104,7 +275,8 @@ def test_a_measurement_that_is_broken_off_keeps_nothing(monkeypatch):
         raise KeyboardInterrupt
 
     choices.keep([ROW])
-    monkeypatch.setattr(measuring, "faster", fail)
+    monkeypatch.setattr(tuning_subjects, "gain_of", fail)
+    only(monkeypatch, sleeping({"": 0}))
     with pytest.raises(KeyboardInterrupt):
         anp.tune(60, width=1 / 8)
     assert len(choices.rows_here()) == 1 and len(choices.measured("cpu")) == 1

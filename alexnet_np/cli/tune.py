@@ -11,8 +11,9 @@ from alexnet_np.cli import show
 from alexnet_np.cli.options import Json
 from alexnet_np.errors import ArgumentError
 from alexnet_np.kernels import choices, tuning
-from alexnet_np.kernels.choices import Row
-from alexnet_np.measure.tuning import tune as measure
+from alexnet_np.kernels.rows import Row, facts_of
+from alexnet_np.measure.tuning import SECONDS, Tuned
+from alexnet_np.measure.tuning import measure as measure_choices
 
 
 def register(app: typer.Typer) -> None:
@@ -24,12 +25,14 @@ def tune(
     out: Annotated[Path | None, typer.Option("--export", metavar="FILE", help="Write all that is kept.")] = None,
     given: Annotated[Path | None, typer.Option("--import", metavar="FILE", help="Keep what FILE holds, too.")] = None,
     drop: Annotated[bool, typer.Option("--drop", help="Forget all that was measured.")] = False,
-    seconds: Annotated[float, typer.Option("--seconds", help="Measure for at most about so long.")] = 110.0,
+    seconds: Annotated[float, typer.Option("--seconds", help="Measure for at most about so long.")] = SECONDS,
     as_json: Json = False,
 ) -> None:
     """Measure the fastest ways and sizes on this machine, in under two minutes, and keep them.
 
-    From then on the numba backend and plans ask them first. Run it while nothing else runs.
+    Of convolutions and dense layers, forward and backward, in plans and in training, on the CPU and on the GPU if there
+    is one. From then on backends and plans ask them first. Run it while nothing else runs. What the time is not enough
+    for stays as it was.
 
     Examples:
       alexnet tune
@@ -47,29 +50,37 @@ def tune(
         tuning.write(tuning.kept(), out)
         done = f"exported to {out}"
     elif not shown:
-        with show.progress("measuring", 100) as advance:
-            at = 0
-
-            def told(share: float) -> None:
-                nonlocal at
-                advance(int(100 * share) - at)
-                at = int(100 * share)
-
-            measure(seconds, told=told)
+        tuned = with_progress(seconds)
+        done = f"kept; measured {tuned.measured} of {tuned.of} pieces of work"
+        if tuned.measured < tuned.of:
+            done += f", for which {seconds:g} seconds were enough: --seconds gives it more"
     report(choices.rows_here(), done, as_json)
 
 
+def with_progress(seconds: float) -> Tuned:
+    with show.progress("measuring", 100) as advance:
+        at = 0
+
+        def told(share: float) -> None:
+            nonlocal at
+            advance(int(100 * share) - at)
+            at = int(100 * share)
+
+        return measure_choices(seconds, told=told)
+
+
 def report(rows: list[Row], done: str, as_json: bool) -> None:
+    machine = tuning.machine() or "no Numba"
     if as_json:
-        held = {"machine": tuning.machine(), "file": str(tuning.file()), "done": done}
+        held = {"machine": machine, "gpu": tuning.machine("gpu") or None, "file": str(tuning.file()), "done": done}
         show.print_json(held | {"rows": [row.as_dict() for row in rows]})
         return
-    table = show.table("op", "where", "choice", "why", folds=("where", "why"))
+    table = show.table("op", "device", "where", "choice", "why", folds=("where", "why"))
     for row in rows:
-        where, says = (", ".join(f"{k} {v}" for k, v in facts.items()) for facts in (row.where, row.says))
-        table.add_row(row.op, where, ", ".join(filter(None, [row.algorithm, says])), row.why)
+        where, says = facts_of(row.where), facts_of(row.says)
+        table.add_row(row.op, row.device, where, ", ".join(filter(None, [row.algorithm, says])), row.why)
     if rows:
         show.console().print(table)
     else:
         show.tell("the shipped table is asked: nothing else is kept for this machine")
-    show.tell(f"{tuning.machine()}: {done}")
+    show.tell(f"{'; '.join(filter(None, [machine, tuning.machine('gpu')]))}: {done}")

@@ -36,7 +36,7 @@ class Convolution(steps.Convolution, Step):
 
     def forward(self, x: Images, weights: None, keep: bool = True) -> Images:
         self.updates: Mapping[str, Update] = {}
-        facts = {**self.options._asdict(), "planned": True, "machine": MACHINE}
+        facts = {**self.options._asdict(), "planned": True, "training": True, "machine": MACHINE}
         facts["folds"] = isinstance(x, InputBuffer) and x.folds
         problem = of_convolution(self._input(), self.layer.weight.data, self.geometry, **facts)
         choice = choices.choose(problem)
@@ -115,7 +115,8 @@ class Winograd:
             size = filters.filters_room(self.C, self.F, m + r - 1)
             self.turned = np.zeros((self.groups, size), np.float32)
         weight = "weight" in step.updates
-        problem = of_convolution(step._input(), step.layer.weight.data, step.geometry, direction="backward")
+        facts = {"batch": step.options.batch, "direction": "backward", "training": True, "machine": MACHINE}
+        problem = of_convolution(step._input(), step.layer.weight.data, step.geometry, **facts)
         self.gradient_tiles = choices.choose(problem).sizes.get("gradient_tiles", self.block)
         turned: Any = [None] * self.groups if self.turned is None else self.turned
         self.adjoints = [adjoint.Adjoint(self.C, self.F, m, r, self.corner, u, weight) for u in turned]

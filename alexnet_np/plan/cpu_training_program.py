@@ -86,7 +86,7 @@ class TrainingProgram:
         batch, last = self.request.batch_size, unit[-1]
         inner = [step.target for step in unit] + [step.dx for step in unit if step.dx is not None]
         largest = max(buffer.image_bytes for buffer in inner if isinstance(buffer, Buffer))
-        count = max(1, min(batch, choices.sizes("stages")["stage_bytes"] // largest))
+        count = max(1, min(batch, choices.sizes("stages", training=True)["stage_bytes"] // largest))
         for step, after in zip(unit, [*unit[1:], None], strict=True):
             kept = step is last or step.keeps_target or (after is not None and after.keeps_source and after.goes_back)
             if isinstance(step.target, Rows):

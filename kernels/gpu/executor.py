@@ -30,6 +30,8 @@ class Recorder(Protocol):
 class Executor(Recorder, Protocol):
     def queue(self, like: Array) -> Any: ...
 
+    def device_name(self) -> str: ...
+
 
 class CupyExecutor:
     """On the GPU: NVRTC through CuPy (which keeps compiled kernels on disk), the current stream, the array's device."""
@@ -37,6 +39,7 @@ class CupyExecutor:
     def __init__(self) -> None:
         self.functions: dict[tuple[Kernel, int], Any] = {}
         self.handles: dict[tuple[int, int, int], Cublas] = {}
+        self.names: dict[int, str] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
         cupy = import_cupy()
@@ -77,6 +80,17 @@ class CupyExecutor:
     def queue(self, like: Array) -> Any:
         """Where a plan runs."""
         return CudaQueue(like)
+
+    def device_name(self) -> str:
+        """Of the current GPU, or nothing."""
+        try:
+            runtime = import_cupy().cuda.runtime
+            device = int(runtime.getDevice())
+        except Exception:  # no CuPy, no driver, no GPU: each has an error of its own
+            return ""
+        if device not in self.names:
+            self.names[device] = runtime.getDeviceProperties(device)["name"].decode()
+        return self.names[device]
 
 
 def common_device(name: str, arrays: list[Array]) -> int:

@@ -32,6 +32,11 @@ def current_executor() -> Executor:
     return _recorder.get() or _executor
 
 
+def device_name() -> str:
+    """Of the GPU that launches go to; empty where there is none."""
+    return _executor.device_name()
+
+
 @contextmanager
 def use_executor(executor: Executor) -> Iterator[None]:
     """Launches inside the `with` go to `executor`, those of every thread."""

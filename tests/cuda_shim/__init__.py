@@ -130,6 +130,9 @@ class ShimExecutor:
     def zero(self, array: Array) -> None:
         array.fill(0)
 
+    def device_name(self) -> str:
+        return "shim"
+
     def queue(self, like: Array) -> ShimQueue:
         if not isinstance(like, DeviceArray):
             raise BackendError("cuda takes CuPy arrays, got a NumPy array")
@@ -264,6 +267,9 @@ class Recorder:
 
     def __init__(self) -> None:
         self.launched: set[Kernel] = set()
+
+    def device_name(self) -> str:
+        return ""
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
         return np.zeros(shape, dtype)
