@@ -6,6 +6,7 @@
 #   make course      the course's notebooks in JupyterLab
 #   make test-course the same, run one after the other
 #   make bench       benchmarks beside PyTorch, ONNX Runtime and OpenVINO
+#   make pictures    the README's, from the reports in benchmarks/reports
 #   make lint        ruff, its rules and its layout, and mypy
 #
 #   make test-gpu    the whole suite on a machine with an NVIDIA GPU (and g++): a test skipped for want of one fails it
@@ -23,6 +24,8 @@ CUDA ?= 13
 WORKERS ?= 2
 ARGS ?=
 
+REPORTS = benchmarks/reports
+
 EXTRAS_demo = plots,explorer
 EXTRAS_test = test
 EXTRAS_course = course
@@ -33,7 +36,7 @@ EXTRAS_bench-gpu = verify,cuda$(CUDA)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow course test-course bench lint test-gpu bench-gpu clean
+.PHONY: demo test test-slow course test-course bench pictures lint test-gpu bench-gpu clean
 
 demo: .venv/demo/installed
 	.venv/demo/bin/alexnet demo $(ARGS)
@@ -54,6 +57,12 @@ test-course: .venv/test/installed
 bench: .venv/bench/installed
 	.venv/bench/bin/python -m alexnet_np.benchmarks.bench_arrays
 	.venv/bench/bin/alexnet bench model $(ARGS)
+
+pictures: .venv/demo/installed
+	.venv/demo/bin/alexnet bench draw $(REPORTS)/model.json --picture peers --out docs/peers.svg
+	.venv/demo/bin/alexnet bench draw $(REPORTS)/model.json --picture accuracy --out docs/accuracy.svg
+	.venv/demo/bin/alexnet bench draw $(REPORTS)/kernels_cpu.json --picture roofline --out docs/roofline.svg
+	.venv/demo/bin/alexnet bench draw $(wildcard $(REPORTS)/kernels_?pu.json) --picture kernels --out docs/kernels.svg
 
 lint: .venv/lint/installed
 	.venv/lint/bin/ruff check .

@@ -19,6 +19,7 @@ PACKAGES = [
     "alexnet_np.kernels.cpu",
     "alexnet_np.kernels.gpu",
     "alexnet_np.measure",
+    "alexnet_np.measure.pictures",
     "alexnet_np.ops",
     "alexnet_np.plan",
     "alexnet_np.study",

@@ -18,6 +18,22 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(figure: Any, out: Path) -> None:
-    with picture(out) as (temporary, form):
-        figure.savefig(temporary, format=form, dpi=120)
+def save(figure: Any, out: Path, title: str = "", words: str = "") -> None:
+    """Write it in the format that the ending of `out` names; the same figure gives the same file.
+
+    `words`: what it shows, kept in the file with its title where the format has room for them.
+    """
+    from matplotlib import rc_context
+
+    with picture(out) as (temporary, form), rc_context({"svg.hashsalt": "alexnet-np"}):
+        figure.savefig(temporary, format=form, dpi=120, metadata=about(form, title, words) or None)
+
+
+def about(form: str, title: str, words: str) -> dict[str, Any]:
+    """What a file of this format says of itself."""
+    if form in ("svg", "png"):
+        said = {"Title": title, "Description": words}
+    else:
+        said = {"Title": title, "Subject": words} if form == "pdf" else {}
+    dates: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form, {})
+    return {key: text for key, text in said.items() if text} | dates

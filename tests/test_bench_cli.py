@@ -99,6 +99,8 @@ def test_a_name_alone_runs_every_op_that_has_it() -> None:
         (["--version", "foo"], "no op has a version 'foo' on the cpu: choose one of numpy, naive, "),
         (["--op", "relu", "--roofline", "a.gif"], "a.gif: a picture is written as .png, "),
         (["--op", "relu", "--out", "nowhere/a.json"], "nowhere/a.json: there is no folder nowhere; create it first"),
+        (["--op", "relu", "--out", "nowhere/a.svg"], "nowhere/a.svg: there is no folder nowhere; create it first"),
+        (["--op", "relu", "--out", "a.txt"], "a.txt: a report is saved as .json, .md, .png, "),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(arguments: list[str], message: str) -> None:
@@ -115,6 +117,39 @@ def test_a_busy_machine_is_told_of_before_and_after(monkeypatch: pytest.MonkeyPa
     assert result.stderr.startswith("alexnet: other programs keep 1.5 of the ")
     assert "Busy: other programs keep 1.5 of the " in result.stdout
     assert json.loads((tmp_path / "r.json").read_text())["machine"]["busy"].endswith("(python 1.0)")
+
+
+def test_one_run_is_saved_in_every_way_and_drawn_again(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("r.json", "r.md", "r.svg", "roof.svg")]
+    saved = [part for file in files[:3] for part in ("--out", str(file))]
+    rows("--op", "linear", *saved, "--roofline", str(files[3]))
+    assert files[1].read_text().count("| linear fc, batch 6, ") == 2
+    for picture, file in (("kernels", files[2]), ("roofline", files[3])):
+        result = bench("draw", str(files[0]), "--picture", picture, "--out", str(tmp_path / "again.svg"))
+        assert (result.exit_code, result.output) == (0, "")
+        assert (tmp_path / "again.svg").read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["r.json", "--out", "a.gif"], "a.gif: a picture is written as .png, "),
+        (["r.json", "--out", "a.json"], "a.json: a picture is written as .png, "),
+        (["r.json", "r.json", "r.json", "--out", "a.svg"], "kernels: 3 reports are too many; draw them one by one"),
+        (["r.json", "--picture", "accuracy", "--out", "a.svg"], "nothing to draw: no row has an error; `alexnet bench"),
+        (["r.json", "--picture", "roofline", "--out", "a.svg"], "roofline: none of these kernels counts FLOPs; draw"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_line(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows("--op", "relu", "--out", "r.json")
+    result = bench("draw", *arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"alexnet: {message}")
+    assert result.stderr.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["r.json"]
 
 
 def test_versions_are_listed() -> None:

@@ -1,17 +1,14 @@
-"""A report: peaks measured twice, its table at every width, its roofline in every format."""
+"""A report: peaks measured twice, its table at every width."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
-from oracles import refused
 from rich.console import Console
 
-from alexnet_np.errors import ArgumentError
 from alexnet_np.measure.report import Report, Row
-from alexnet_np.measure.roofline import draw_roofline
 from alexnet_np.measure.table import ReportTable
 
 PEAKS = {"gflops": 200.0, "gbps": 40.0}
@@ -74,21 +71,10 @@ def test_a_busy_machine_stands_in_the_title() -> None:
     assert "Busy: other programs keep 1.5" in shown(found, 120)
 
 
-@pytest.mark.parametrize(
-    ("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF"), ("a.JPG", b"\xff\xd8")]
-)
-def test_a_roofline_is_drawn_as_its_name_ends(tmp_path: Path, name: str, start: bytes) -> None:
-    draw_roofline(report(CONV, BACK, RELU, GONE), tmp_path / name)
-    assert (tmp_path / name).read_bytes().startswith(start)
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_a_roofline_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
-    with refused(ArgumentError, "none of these kernels counts FLOPs; draw it with conv2d or linear"):
-        draw_roofline(report(RELU), tmp_path / "roof.png")
-    with refused(ArgumentError, r"roof.gif: a picture is written as .png, "):
-        draw_roofline(report(CONV), tmp_path / "roof.gif")
-    assert not list(tmp_path.iterdir())
+def test_errors_stand_beside_times_where_somebody_looked() -> None:
+    assert "error" not in shown(report(CONV), 150)
+    text = " ".join(shown(report(replace(CONV, error=1.26e-6), BACK), 150).split())
+    assert "1.3e-06" in text and "error: of the result to float64" in text
 
 
 def test_a_notebook_shows_the_times_and_what_is_missing():

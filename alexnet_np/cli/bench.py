@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -15,8 +16,6 @@ from rich.console import Console
 from alexnet_np.cli import show
 from alexnet_np.cli.options import Json
 from alexnet_np.errors import AlexNetError, ArgumentError
-from alexnet_np.figures import new_figure
-from alexnet_np.files import picture_format
 
 HELP = """Implementations and peers side by side: verified first, warmed up, taking turns.
 
@@ -24,6 +23,7 @@ Examples:
   alexnet bench kernels --op conv2d
   alexnet bench model --batch 32 --out today.json
   alexnet bench compare yesterday.json today.json
+  alexnet bench draw today.json --out today.svg
 """
 
 app = typer.Typer(help=HELP, no_args_is_help=True)
@@ -32,6 +32,13 @@ app = typer.Typer(help=HELP, no_args_is_help=True)
 class Where(StrEnum):
     CPU = "cpu"
     GPU = "gpu"
+
+
+class Drawn(StrEnum):
+    PEERS = "peers"
+    ACCURACY = "accuracy"
+    ROOFLINE = "roofline"
+    KERNELS = "kernels"
 
 
 def batches(default: str) -> Any:
@@ -43,14 +50,22 @@ Device = Annotated[Where, typer.Option("--device", help="Whose contenders; gpu i
 Preset = Annotated[str, typer.Option("--preset", "-p", help="Whose shapes.")]
 Rounds = Annotated[int, typer.Option("--rounds", help="Timed turns of each contender.", min=3)]
 Cold = Annotated[bool, typer.Option("--cold", help="Clear the caches before every turn.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Also save the report, as JSON, for `bench compare`.")]
+Out = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--out",
+        help="Also save it: .json for `bench compare` and `bench draw`, .md, or drawn as .svg, .png, .pdf or .jpg; "
+        "may be given again.",
+    ),
+]
 Roofline = Annotated[
     Path | None, typer.Option("--roofline", help="Also draw a roofline plot (.png, .svg, .pdf or .jpg).")
 ]
+Accuracy = Annotated[
+    Path | None, typer.Option("--accuracy", help="Also draw everybody's error over the time taken (.png, .svg ...).")
+]
 Busy = Annotated[bool, typer.Option("--busy", help="With one spinning process a core beside, as on a laptop in use.")]
 Op = Annotated[str | None, typer.Option("--op", help="Only this op, e.g. conv2d.")]
-
-PEERS = ("torch", "onnxruntime", "openvino")  # a contender is a peer when its name begins so
 
 
 class Wanted(NamedTuple):
@@ -59,10 +74,28 @@ class Wanted(NamedTuple):
     device: Where = Where.CPU
     rounds: int = 5
     cold: bool = False
-    out: Path | None = None
-    roofline: Path | None = None
+    out: Sequence[Path] = ()
+    drawn: Mapping[str, Path | None] = MappingProxyType({})  # kind of picture -> its file
     as_json: bool = False
     busy: bool = False
+
+    def check(self) -> None:
+        """What would fail after minutes of measuring fails now."""
+        from alexnet_np.measure import outputs
+
+        for path in (*self.out, *filter(None, self.drawn.values())):
+            outputs.check(path, report=path in self.out)
+
+    def save(self, found: Any, whole: bool) -> None:
+        """`whole`: with the pictures; a run that may be ended yet keeps its rows alone."""
+        from alexnet_np.measure import outputs
+
+        for path in self.out:
+            if whole or not outputs.is_picture(path):
+                outputs.write(found, path)
+        for kind, file in self.drawn.items():
+            if whole and file is not None:
+                outputs.draw([found], kind, file)
 
 
 @app.command()
@@ -110,7 +143,7 @@ def kernels(
         if "sgd" in chosen:
             yield gpu_kernels.sgd(gpu, names)
 
-    wanted = Wanted(device, rounds, cold, out, roofline, as_json)
+    wanted = Wanted(device, rounds, cold, out or (), {"roofline": roofline}, as_json)
     _run(lambda gpu: on_gpu(gpu) if gpu else on_cpu(), wanted)
 
 
@@ -145,8 +178,12 @@ def model(
     rounds: Rounds = 11,
     cold: Cold = False,
     busy: Busy = False,
+    reduced: Annotated[
+        bool, typer.Option("--reduced", help="With the peers' own modes of fewer bits: bf16, f16, int8; not on a GPU.")
+    ] = False,
     out: Out = None,
     roofline: Roofline = None,
+    accuracy: Accuracy = None,
     as_json: Json = False,
 ) -> None:
     """The whole network's inference: eager backends and compiled plans beside PyTorch, ONNX Runtime and OpenVINO.
@@ -155,7 +192,8 @@ def model(
     float32 and TF32 apart.
 
     Examples:
-      alexnet bench model --batch 32 --out today.json
+      alexnet bench model --batch 32 --out today.json --out today.svg
+      alexnet bench model --batch 1 --reduced --accuracy accuracy.svg
       alexnet bench model --batch 1 --busy
       alexnet bench model --device gpu --batch 1 --batch 128
     """
@@ -163,9 +201,15 @@ def model(
     def works(gpu: Any) -> Iterator[Any]:
         from alexnet_np.measure import gpu_model, model
 
-        return _each(gpu_model if gpu else model, gpu, batch or [1, 32, 128], preset)
+        sizes = batch or [1, 32, 128]
+        if gpu is None:
+            return _each(partial(model.works, preset=preset, reduced=reduced), sizes)
+        return _each(partial(gpu_model.works, gpu, preset=preset), sizes)
 
-    _run(works, Wanted(device, rounds, cold, out, roofline, as_json, busy))
+    if reduced and device is Where.GPU:
+        raise ArgumentError("--reduced is for the CPU's peers; leave it out, for TF32 is measured on a GPU anyway")
+    drawn = {"roofline": roofline, "accuracy": accuracy}
+    _run(works, Wanted(device, rounds, cold, out or (), drawn, as_json, busy))
 
 
 @app.command()
@@ -188,15 +232,16 @@ def train(
     def works(gpu: Any) -> Iterator[Any]:
         from alexnet_np.measure import gpu_training, training
 
-        return _each(gpu_training if gpu else training, gpu, batch or [32], preset)
+        make = training.works if gpu is None else partial(gpu_training.works, gpu)
+        return _each(partial(make, preset=preset), batch or [32])
 
-    _run(works, Wanted(device, rounds, out=out, as_json=as_json, busy=busy))
+    _run(works, Wanted(device, rounds, out=out or (), as_json=as_json, busy=busy))
 
 
-def _each(module: Any, gpu: Any, sizes: list[int], preset: str) -> Iterator[Any]:
+def _each(works: Callable[[int], Iterable[Any]], sizes: list[int]) -> Iterator[Any]:
     """A network's works, one batch size after the other."""
     for size in sizes:
-        yield from module.works(*([gpu] if gpu else []), size, preset)
+        yield from works(size)
 
 
 @app.command()
@@ -209,7 +254,7 @@ def load(rounds: Rounds = 5, out: Out = None, as_json: Json = False) -> None:
     """
     from alexnet_np.measure import load
 
-    _run(lambda gpu: load.works(), Wanted(rounds=rounds, out=out, as_json=as_json))
+    _run(lambda gpu: load.works(), Wanted(rounds=rounds, out=out or (), as_json=as_json))
 
 
 @app.command()
@@ -229,7 +274,7 @@ def jobs(
     """
     from alexnet_np.measure import jobs
 
-    _run(lambda gpu: jobs.works(images), Wanted(rounds=rounds, out=out, as_json=as_json))
+    _run(lambda gpu: jobs.works(images), Wanted(rounds=rounds, out=out or (), as_json=as_json))
 
 
 @app.command()
@@ -256,6 +301,32 @@ def compare(before: Path, after: Path, as_json: Json = False) -> None:
     show.console().print(table)
 
 
+@app.command()
+def draw(
+    reports: Annotated[list[Path], typer.Argument(help="What --out has saved as .json.", metavar="REPORT.json...")],
+    out: Annotated[list[Path], typer.Option("--out", help="The picture: .svg, .png, .pdf or .jpg; or .md.")],
+    picture: Annotated[
+        Drawn | None,
+        typer.Option("--picture", help="Which; by default kernels for kernels, else peers.", show_default=False),
+    ] = None,
+) -> None:
+    """Saved reports as pictures, nothing measured anew: peers, accuracy over time, roofline, kernels on CPU and GPU.
+
+    Examples:
+      alexnet bench draw model.json --out model.svg --out model.md
+      alexnet bench draw model.json --picture accuracy --out accuracy.svg
+      alexnet bench draw kernels_cpu.json kernels_gpu.json --out kernels.png
+    """
+    from alexnet_np.measure import outputs
+    from alexnet_np.measure.pictures import fitting
+
+    for path in out:
+        outputs.check(path, report=path.suffix.lower() == ".md")
+    found = [_load(path) for path in reports]
+    for path in out:
+        outputs.draw(found, picture.value if picture else fitting(found[0]), path)
+
+
 def _load(path: Path) -> Any:
     from alexnet_np.measure.report import Report
 
@@ -270,10 +341,10 @@ def _load(path: Path) -> Any:
 def _run(works: Callable[[Any], Iterable[Any]], wanted: Wanted) -> None:
     """Measure one work after the other, and show, save and draw what came of it. `works` is given the GPU, or None."""
     from alexnet_np.measure import harness, machine
-    from alexnet_np.measure.report import Report
+    from alexnet_np.measure.report import PEERS, Report
     from alexnet_np.measure.spinning import spinning
 
-    _check(wanted)
+    wanted.check()
     gpu, measure_peaks = None, machine.measure_peaks
     if wanted.device is Where.GPU:
         from alexnet_np.measure import gpu as measured
@@ -286,36 +357,22 @@ def _run(works: Callable[[Any], Iterable[Any]], wanted: Wanted) -> None:
     found = Report(gpu.about() if gpu else machine.machine(), measure_peaks())
     with spinning(wanted.busy) as beside, Console(stderr=True).status("measuring") as status:
         for work in works(gpu):
-            peers = [c.name for c in work.contenders if c.name.startswith(PEERS)]
+            peers = [c.name for c in work.contenders if c.name.startswith(PEERS) and not c.reduced]
             rows = harness.measure(work, found.peaks, peers, wanted.rounds, wanted.cold, status.update)
             found.rows += rows
             found.notes += work.summary(rows)
             del work  # so that its arrays can go before the next is made
-            if wanted.out is not None:
-                found.save(wanted.out)  # what was measured is kept, whatever ends the run
+            wanted.save(found, whole=False)  # what was measured is kept, whatever ends the run
     found.raise_peaks(measure_peaks())
     busy = busy or machine.others()
     found.machine["busy"] = f"{beside} spinning processes beside" if beside else str(busy) if busy else ""
     _tell(found, wanted)
 
 
-def _check(wanted: Wanted) -> None:
-    """What would fail after minutes of measuring fails now."""
-    if wanted.roofline is not None:
-        picture_format(wanted.roofline)
-        new_figure(1, 1)  # if Matplotlib is missing, say so now
-    if wanted.out is not None and not wanted.out.parent.is_dir():
-        raise ArgumentError(f"{wanted.out}: there is no folder {wanted.out.parent}; create it first")
-
-
 def _tell(found: Any, wanted: Wanted) -> None:
-    from alexnet_np.measure.roofline import draw_roofline
     from alexnet_np.measure.table import ReportTable
 
-    if wanted.out is not None:
-        found.save(wanted.out)
-    if wanted.roofline is not None:
-        draw_roofline(found, wanted.roofline)
+    wanted.save(found, whole=True)
     if wanted.as_json:
         show.print_json(asdict(found))
     else:

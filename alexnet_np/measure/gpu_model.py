@@ -21,7 +21,7 @@ from alexnet_np.device import Array
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.measure import gpu_peers
 from alexnet_np.measure.gpu import LABELS, PEAKS, EventClock, Machine, copies, in_turn, to_numpy
-from alexnet_np.measure.harness import Contender, Work, attempt
+from alexnet_np.measure.harness import Contender, Work, attempt, relative_error
 from alexnet_np.models import AlexNet
 from alexnet_np.study.summary import summary
 
@@ -71,6 +71,8 @@ def works(machine: Machine, batch: int, preset: str = "torchvision", width: floa
             contenders(machine, arithmetic, makers, peer, xs),
             check(LOGITS[arithmetic]),
             EventClock(machine),
+            error=lambda logits: relative_error(to_numpy(logits)[:TRUTHS], truth),
+            images=batch,
         )
 
 

@@ -45,6 +45,7 @@ def works(machine: Machine, batch: int, preset: str = "torchvision", width: floa
             contenders(machine, arithmetic, makers, peer, xs, [target] * len(xs)),
             lambda loss: plausible(to_numpy(loss)),
             EventClock(machine),
+            images=batch,
         )
 
 

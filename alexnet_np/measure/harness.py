@@ -61,6 +61,8 @@ class Contender:
     run: Callable[[], Any] | None
     missing: str = ""
     peak: str = "gflops"  # which of the report's peaks bounds its arithmetic
+    reduced: bool = False  # in fewer bits than float32: no ratio is of its time
+    check: Callable[[Any], None] | None = None  # instead of the work's
 
 
 @dataclass
@@ -74,6 +76,8 @@ class Work:
     check: Callable[[Any], None] | None = None  # raises AssertionError for a wrong result
     clock: Clock = field(default_factory=WallClock)
     summary: Callable[[list[Row]], list[str]] = lambda rows: []  # what its rows say together, in lines
+    error: Callable[[Any], float] | None = None  # of a result, relative to float64 (L2)
+    images: int = 0  # that a turn takes
 
 
 Run = tuple[Callable[[], Any] | None, str]  # a callable, or None and why it is missing
@@ -97,13 +101,17 @@ def measure(
 ) -> list[Row]:
     """Verify, warm up, then time every contender in turn. `cold` clears the caches before each run."""
     present = [c for c in work.contenders if c.run is not None]
+    errors: dict[str, float] = {}
     for contender in present:
         progress(f"{work.name}: {contender.name}, verify and warm up")
         assert contender.run is not None
         for _ in range(2):
             result = contender.run()
-        if work.check is not None:
-            work.check(result)
+        check = contender.check or work.check
+        if check is not None:
+            check(result)
+        if work.error is not None:
+            errors[contender.name] = work.error(result)
     seconds: dict[str, list[float]] = {c.name: [] for c in present}
     for i in range(rounds):
         progress(f"{work.name}: round {i + 1} of {rounds}")
@@ -114,11 +122,19 @@ def measure(
             assert contender.run is not None
             seconds[contender.name].append(work.clock.seconds(contender.run))
     rows = [_row(work, c, seconds[c.name], peaks) for c in present]
-    rows += [Row(work.name, c.name, missing=c.missing) for c in work.contenders if c.run is None]
-    fastest = min((row.median for row in rows if row.contender in set(peers) and not row.missing), default=0.0)
+    for row in rows:
+        row.error = errors.get(row.contender)
+    rows += [Row(work.name, c.name, c.missing, reduced=c.reduced) for c in work.contenders if c.run is None]
+    compared = [row.median for row in rows if row.contender in set(peers) and not (row.missing or row.reduced)]
+    fastest = min(compared, default=0.0)
     for row in rows:
         row.ratio = fastest / row.median if row.median else 0.0
     return rows
+
+
+def relative_error(found: np.ndarray, truth: np.ndarray) -> float:
+    """||found - truth|| / ||truth|| (L2)."""
+    return float(np.linalg.norm(found - truth) / np.linalg.norm(truth))
 
 
 def _row(work: Work, contender: Contender, values: list[float], peaks: dict[str, float]) -> Row:
@@ -127,5 +143,6 @@ def _row(work: Work, contender: Contender, values: list[float], peaks: dict[str,
     gflops, gbps = work.flops / median / 1e9, work.bytes / median / 1e9
     spread = (quartiles[2] - quartiles[0]) / median
     row = Row(work.name, contender.name, "", median, min(values), spread, gflops, gbps, peak=contender.peak)
+    row.reduced, row.images = contender.reduced, work.images
     row.peak_share = row.share_of(peaks)
     return row

@@ -31,9 +31,9 @@ from alexnet_np.jobs.rows import cut
 from alexnet_np.jobs.workers import in_order
 from alexnet_np.measure.harness import Contender, Run, Work, attempt
 from alexnet_np.measure.load import JPEG_SIZE, write_photographs
-from alexnet_np.measure.model import BATCH_IS_FREE
 from alexnet_np.measure.peers import torch_net
 from alexnet_np.measure.report import Row
+from alexnet_np.measure.runtimes import BATCH_IS_FREE
 from alexnet_np.study.summary import summary
 from alexnet_np.study.torch_net import import_torch, import_torchvision
 from alexnet_np.threads import get_num_threads
@@ -81,7 +81,9 @@ def embedding_work(folder: Path) -> Work:
     counted = summary(model, (1, 3, 224, 224))
     moved = float(sum(Path(file).stat().st_size for file in files))
     title = f"{len(files)} JPEGs of {JPEG_SIZE[0]}x{JPEG_SIZE[1]} as vectors"
-    return Work(title, 2.0 * counted.macs * len(files), moved, contenders, check, summary=partial(speeds, len(files)))
+    summed = partial(speeds, len(files))
+    flops = 2.0 * counted.macs * len(files)
+    return Work(title, flops, moved, contenders, check, summary=summed, images=len(files))
 
 
 def speeds(images: int, rows: Sequence[Row]) -> list[str]:

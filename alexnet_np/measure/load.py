@@ -107,7 +107,7 @@ def image_work(folder: Path) -> Work:
 
     contenders = [Contender("alexnet_np", ours), Contender("torch.utils.data.DataLoader", theirs)]
     moved = sum(Path(path).stat().st_size for path in paths)
-    return Work(f"{JPEGS} JPEGs of {JPEG_SIZE[0]}x{JPEG_SIZE[1]}", 0.0, moved, contenders, check)
+    return Work(f"{JPEGS} JPEGs of {JPEG_SIZE[0]}x{JPEG_SIZE[1]}", 0.0, moved, contenders, check, images=JPEGS)
 
 
 def write_photographs(folder: Path, count: int) -> None:

@@ -1,7 +1,7 @@
-"""Saved reports as Markdown: every row of one, or the README's table of the CPU against the GPU.
+"""Saved reports as Markdown: every row of one, or RESULTS.md's table of the CPU against the GPU.
 
     python -m alexnet_np.measure.markdown REPORT.json                  every row of a report
-    python -m alexnet_np.measure.markdown --against CPU.json [GPU.json] [--into README.md]
+    python -m alexnet_np.measure.markdown --against CPU.json [GPU.json] [--into benchmarks/RESULTS.md]
 
 The second needs reports of `alexnet bench kernels --out`, at the same batch. With --into, it takes the place of what
 stands between the two marks in that file. What no report measured says so: nothing is estimated.
@@ -24,17 +24,20 @@ CONTENDERS = {"CPU": ("numpy", "numba", "torch"), "GPU": ("cupy", "cuda", "torch
 
 def page(report: Report) -> str:
     """The machine, then a table of every row."""
-    heads = ("work", "contender", "median ms", "best ms", "spread", "GFLOP/s", "GB/s", "floor ms", "× fastest peer")
+    heads = ["work", "contender", "median ms", "best ms", "spread", "GFLOP/s", "GB/s", "floor ms", "× fastest peer"]
+    errors = any(row.error is not None for row in report.rows)
+    heads += ["error"] if errors else []
     lines, previous = [], ""
     for row in report.rows:
         name, previous = ("" if row.work == previous else row.work), row.work
         if row.missing:
-            lines.append((name, row.contender, f"missing: {row.missing}", *[""] * 6))
+            lines.append([name, row.contender, f"missing: {row.missing}", *[""] * (len(heads) - 3)])
             continue
         times = milliseconds(row.median), milliseconds(row.best), f"{row.spread:.0%}"
         ratio = f"{row.ratio:.2f}" if row.ratio else ""
         rates = f"{row.gflops:.0f}", f"{row.gbps:.0f}", milliseconds(row.floor), ratio
-        lines.append((name, row.contender, *times, *rates))
+        error = "" if row.error is None else f"{row.error:.1e}"
+        lines.append([name, row.contender, *times, *rates, *([error] if errors else [])])
     return f"{title(report)}\n\n{table(heads, lines)}"
 
 
@@ -85,7 +88,7 @@ def write_into(path: Path, text: str) -> None:
 
 
 def section(cpu: Report, gpu: Report | None) -> str:
-    """The README's: which machines, then the table."""
+    """RESULTS.md's: which machines, then the table."""
     machines = {"CPU": title(cpu), "GPU": NOT_MEASURED if gpu is None else title(gpu)}
     named = "".join(f"- {device}: {text}.\n".replace("\nPython", "; Python") for device, text in machines.items())
     return f"{named}\n{against(cpu, gpu)}"

@@ -1,16 +1,15 @@
 """The whole network's inference: our plan (and exact plan, and eager) beside PyTorch, ONNX Runtime and OpenVINO.
 
-    alexnet bench model [--batch 1 --batch 32 --batch 128] [--preset torchvision] [--out FILE]
+    alexnet bench model [--batch 1 --batch 32 --batch 128] [--preset torchvision] [--reduced] [--out FILE]
 
 Every contender has the same weights and the same images, runs in float32 on the same cores, and is verified against
-the array operations in float64 before anything is timed.
+the array operations in float64 before anything is timed. Who computes or keeps numbers in fewer bits says so in its
+name, and no ratio is of its time: int16 dense weights of ours; with --reduced the peers' own modes (runtimes.py).
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,18 +17,18 @@ import numpy as np
 import alexnet_np as anp
 from alexnet_np import plan
 from alexnet_np.backend import available_backends
-from alexnet_np.measure.harness import Contender, Run, Work, attempt
-from alexnet_np.measure.peers import torch_net
+from alexnet_np.measure import runtimes
+from alexnet_np.measure.harness import Contender, Run, Work, attempt, relative_error
 from alexnet_np.models import AlexNet
 from alexnet_np.study.summary import summary
-from alexnet_np.study.torch_net import import_torch
-from alexnet_np.threads import get_num_threads
 
 LOGITS = 1e-4  # largest error relative to the largest logit
+REDUCED = 0.3  # of the norm, where numbers have fewer bits; other weights give about 1.4
+INT16 = "plan, int16 dense weights"
 TRUTHS = 4  # images that are computed in float64: enough to catch a wrong contender, and quick
 
 
-def works(batch: int, preset: str = "torchvision") -> list[Work]:
+def works(batch: int, preset: str = "torchvision", reduced: bool = False) -> list[Work]:
     model = anp.alexnet(preset, seed=0).eval()
     x = np.random.default_rng(0).standard_normal((batch, model.in_channels, 224, 224), dtype=np.float32)
     double = anp.alexnet(preset, dtype="float64", weights=model.state_dict()).eval()
@@ -41,20 +40,36 @@ def works(batch: int, preset: str = "torchvision") -> list[Work]:
         error = np.abs(np.asarray(logits)[:TRUTHS] - truth).max() / np.abs(truth).max()
         assert error < LOGITS, f"a contender's logits are wrong: relative error {error:.1e}"
 
+    def error(logits: Any) -> float:
+        return relative_error(np.asarray(logits)[:TRUTHS], truth)
+
     makers: dict[str, Callable[[], Run]] = {
         "plan": lambda: ours(lambda: plan.compile(model, max_batch=batch), x),
-        "plan, int16 dense weights": lambda: ours(lambda: plan.compile(model, max_batch=batch, dense="int16"), x),
+        INT16: lambda: ours(lambda: plan.compile(model, max_batch=batch, dense="int16"), x),
         "plan, exact": lambda: ours(lambda: plan.compile(model, max_batch=batch, exact=True), x),
         "eager numba": lambda: ours(lambda: eager(preset, model), x),
-        "torch contiguous": lambda: torch_runner(model, x, "contiguous_format", compiled=False),
-        "torch channels_last": lambda: torch_runner(model, x, "channels_last", compiled=False),
-        "torch compiled": lambda: torch_runner(model, x, "channels_last", compiled=True),
-        "onnxruntime": lambda: onnx_runner(model, x),
-        "openvino": lambda: openvino_runner(model, x),
+        "torch contiguous": lambda: runtimes.torch_runner(model, x, "contiguous_format"),
+        "torch channels_last": lambda: runtimes.torch_runner(model, x, "channels_last"),
+        "torch compiled": lambda: runtimes.torch_runner(model, x, "channels_last", compiled=True),
+        "onnxruntime": lambda: runtimes.onnx_runner(model, x),
+        "openvino": lambda: runtimes.openvino_runner(model, x),
     }
-    contenders = [Contender(name, *attempt(make)) for name, make in makers.items()]
+    contenders = [Contender(name, *attempt(make), reduced=name == INT16) for name, make in makers.items()]
+    if reduced:
+        contenders += fewer_bits(model, x, error)
     moved = x.nbytes + 4.0 * counted.parameters
-    return [Work(f"inference, {preset}, batch {batch}", 2.0 * counted.macs, moved, contenders, check)]
+    name, flops = f"inference, {preset}, batch {batch}", 2.0 * counted.macs
+    return [Work(name, flops, moved, contenders, check, error=error, images=batch)]
+
+
+def fewer_bits(model: AlexNet, x: np.ndarray, error: Callable[[Any], float]) -> list[Contender]:
+    """The peers' own reduced modes. They are allowed more than rounding, but not another network's logits."""
+
+    def check(logits: Any) -> None:
+        assert error(logits) < REDUCED, f"a contender's logits are wrong: relative error {error(logits):.1e}"
+
+    makers = runtimes.reduced(model, x)
+    return [Contender(name, *attempt(make), reduced=True, check=check) for name, make in makers.items()]
 
 
 def ours(build: Callable[[], Callable[[Any], Any]], x: np.ndarray) -> Run:
@@ -73,53 +88,3 @@ def eager(preset: str, model: AlexNet) -> Callable[[Any], Any]:
             return own(x)
 
     return run
-
-
-def torch_runner(model: AlexNet, x: np.ndarray, layout: str, compiled: bool) -> Run:
-    torch = import_torch()
-    torch.set_num_threads(get_num_threads())
-    memory = getattr(torch, layout)
-    net = torch_net(model).eval().to(memory_format=memory)
-    images = torch.from_numpy(x).to(memory_format=memory)
-    runner = torch.compile(net) if compiled else net
-
-    def run() -> Any:
-        with torch.inference_mode():
-            return runner(images)
-
-    run()  # torch.compile fails here, if it does
-    return run, ""
-
-
-def onnx_file(model: AlexNet, x: np.ndarray, folder: str) -> Path:
-    """The network as torch's own exporter writes it."""
-    torch = import_torch()
-    path = Path(folder) / "alexnet.onnx"
-    torch.onnx.export(torch_net(model).eval(), (torch.from_numpy(x[:1]),), path, dynamo=False, **BATCH_IS_FREE)
-    return path
-
-
-BATCH_IS_FREE: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": {"x": {0: "n"}}}
-
-
-def onnx_runner(model: AlexNet, x: np.ndarray) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = get_num_threads()
-    with tempfile.TemporaryDirectory() as folder:
-        path = onnx_file(model, x, folder)
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"x": x})[0], ""
-
-
-def openvino_runner(model: AlexNet, x: np.ndarray) -> Run:
-    import openvino
-
-    core = openvino.Core()
-    with tempfile.TemporaryDirectory() as folder:
-        network = core.read_model(onnx_file(model, x, folder))
-        network.reshape(list(x.shape))
-        options = {"INFERENCE_NUM_THREADS": get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-        request = core.compile_model(network, "CPU", options).create_infer_request()
-    return lambda: request.infer([x])[0], ""

@@ -1,4 +1,4 @@
-"""What a benchmark found: rows, saved as JSON and compared. table.py shows them, roofline.py draws them."""
+"""What a benchmark found: rows, saved as JSON and compared. table.py shows them, pictures/ draws them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_np.text import html_table
+
+PEERS = ("torch", "onnxruntime", "openvino")  # a contender is a peer when its name begins so
 
 
 @dataclass
@@ -23,6 +25,9 @@ class Row:
     peak_share: float = 0.0
     ratio: float = 0.0  # fastest peer's median / this median: above 1 is faster than every peer
     peak: str = "gflops"  # which of the report's peaks bounds its arithmetic
+    error: float | None = None  # of its result to the same in float64, relative (L2); None where nobody has looked
+    reduced: bool = False  # it computes or keeps numbers in fewer bits than float32
+    images: int = 0  # that a turn takes; 0 where it is not about images
 
     def share_of(self, peaks: dict[str, float]) -> float:
         """Of the machine's peaks, of arithmetic or of memory, whichever is nearer.
@@ -35,6 +40,10 @@ class Row:
     def floor(self) -> float:
         """Seconds below which the direct algorithm cannot go at the measured peaks, of arithmetic and of memory."""
         return self.median * self.peak_share
+
+    @property
+    def is_peer(self) -> bool:
+        return self.contender.startswith(PEERS)
 
     @property
     def flops(self) -> float:

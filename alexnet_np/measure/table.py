@@ -44,8 +44,13 @@ COLUMNS = (  # in the order in which they stand
         lambda row: f"{row.ratio:.2f}" if row.ratio else "",
         "× fastest peer: the fastest peer's median over this one's; above 1 is faster than every peer.",
     ),
+    Column(
+        "error",
+        lambda row: "" if row.error is None else f"{row.error:.1e}",
+        "error: of the result to float64, relative (L2).",
+    ),
 )
-IMPORTANCE = ("median ms", "× fastest peer", "best ms", "of peak", "spread", "GFLOP/s", "floor ms", "GB/s")
+IMPORTANCE = ("median ms", "× fastest peer", "best ms", "error", "of peak", "spread", "GFLOP/s", "floor ms", "GB/s")
 OVER = "Over 100%: fewer multiplications than the direct algorithm's, which are counted (Winograd), or data in caches."
 
 
@@ -54,8 +59,10 @@ class ReportTable:
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        self.columns = [c for c in COLUMNS if c.head != "floor ms" or "gpu" in report.machine]
         self.rows = [row for row in report.rows if not row.missing]
+        empty = set() if "gpu" in report.machine else {"floor ms"}
+        empty |= {"error"} if all(row.error is None for row in self.rows) else set()
+        self.columns = [c for c in COLUMNS if c.head not in empty]
         self.widths = {c.head: max(map(len, (c.head, *map(c.cell, self.rows)))) for c in self.columns}
         self.name = max((len(row.contender) for row in report.rows), default=0)
 

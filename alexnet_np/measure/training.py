@@ -41,7 +41,7 @@ def works(batch: int, preset: str = "torchvision") -> list[Work]:
     contenders.append(Contender("numba plan", *attempt(partial(our_plan, preset, x, target))))
     for layout in ("contiguous", "channels_last"):
         contenders.append(Contender(f"torch {layout}", *attempt(partial(torch_step, model, layout, x, target))))
-    return [Work(f"training step, {preset}, batch {batch}", *cost(model, x), contenders, plausible)]
+    return [Work(f"training step, {preset}, batch {batch}", *cost(model, x), contenders, plausible, images=batch)]
 
 
 def cost(model: AlexNet, x: np.ndarray) -> tuple[float, float]:
