@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import alexnet_np as anp
 from alexnet_np.cli.app import app
-from alexnet_np.training import stepping
+from alexnet_np.training import evaluation, stepping
 from alexnet_np.training.loop import Trainer
 from alexnet_np.training.metrics import read_events
 from alexnet_np.training.stepping import Stepper
@@ -66,6 +66,25 @@ def test_both_learn_the_same(changes: dict) -> None:
     for name, array in eager.items():
         assert np.abs(planned[name] - array).max() <= 1e-4 * np.abs(array).max(), name
     assert abs(last["train_loss"] - other["train_loss"]) <= 1e-5 and last["train_accuracy"] == other["train_accuracy"]
+    assert abs(last["loss"] - other["loss"]) <= 1e-4 * other["loss"]
+
+
+@pytest.mark.parametrize(("backend", "plans"), [("numba", 2), ("numpy", 0)])
+def test_validation_goes_through_a_plan_of_the_weights_as_they_are(backend: str, plans: int) -> None:
+    """One an epoch, dropped again; its logits are the network's own."""
+    trainer, compiled = Trainer(dataclasses.replace(PLANNED, backend=backend, epochs=2)), []
+
+    def compile_plan(model: Any, most: int, **options: Any) -> Any:
+        compiled.append((most, options))
+        return anp.compile(model, most, **options)
+
+    with mock.patch.object(evaluation, "compile_plan", compile_plan):
+        trainer.fit()
+    assert len(compiled) == plans and all(most == 8 for most, _ in compiled)
+    run = trainer.run
+    by_layers = evaluation.evaluate(run.model, run.validation_batches.epoch(0), len(run.task.classes))
+    assert abs(by_layers.loss - trainer.last["loss"]) <= 1e-5 * by_layers.loss
+    assert run.model.training
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 6, 8])

@@ -9,7 +9,6 @@ from contextlib import closing
 from alexnet_np.backend import use_backend
 from alexnet_np.data.loader import Loader
 from alexnet_np.training.config import Config
-from alexnet_np.training.evaluation import evaluate
 from alexnet_np.training.metrics import Event
 from alexnet_np.training.run import Run
 from alexnet_np.training.task import evaluation_augment, first_images
@@ -57,4 +56,4 @@ def _train(runs: dict[str, Run], epoch: int, report: Callable[[str, Event], None
 
 def _validate(run: Run, loader: Loader) -> Event:
     with closing(loader.epoch(0)) as batches:
-        return run.finish_epoch(evaluate(run.model, batches, len(run.task.classes)))
+        return run.finish_epoch(run.evaluate(batches))

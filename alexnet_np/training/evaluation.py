@@ -13,6 +13,9 @@ from alexnet_np.device import Array, array_module, beside, to_cpu
 from alexnet_np.errors import ArgumentError
 from alexnet_np.layers import no_grad
 from alexnet_np.models import AlexNet
+from alexnet_np.plan import compile as compile_plan
+
+Forward = Callable[[Array], Array]
 
 
 class Evaluation(NamedTuple):
@@ -31,25 +34,41 @@ def evaluate(
     batches: Iterable[tuple[Array, Array]],
     num_classes: int,
     whole: Callable[[Array], Array] = lambda logits: logits,
+    planned: int = 0,
 ) -> Evaluation:
     """Run `model` in evaluation mode over batches of x (N,C,H,W), or (N,crops,C,H,W), and targets (N,).
 
     `whole`: makes the batch's logits of those of x, where several processes have each a part of the rows.
+    `planned`: by an inference plan for batches of at most so many images, compiled of the weights as they are now; 0:
+    layer by layer, as hooks and float64 need it.
     See `from_logits`. The model's mode is put back. Raises ArgumentError without images.
     """
     was_training, parameters = model.training, next(model.parameters()).data
     model.eval()
+    forward: Forward = by_plan(model, planned) if planned else model
     try:
         with no_grad():
-            logits = ((whole(logits_of(model, beside(x, parameters))), target) for x, target in batches)
+            logits = ((whole(logits_of(forward, beside(x, parameters))), target) for x, target in batches)
             return from_logits(((beside(found, parameters), target) for found, target in logits), num_classes)
     finally:
         model.train(was_training)
 
 
-def logits_of(model: AlexNet, x: Array) -> Array:
+def by_plan(model: AlexNet, most: int) -> Forward:
+    """The model compiled, for images of the size of the first, at most so many in a batch."""
+    compiled: list[Forward] = []
+
+    def forward(x: Array) -> Array:
+        if not compiled:
+            compiled.append(compile_plan(model, most, size=(x.shape[2], x.shape[3])))
+        return compiled[0](x)
+
+    return forward
+
+
+def logits_of(forward: Forward, x: Array) -> Array:
     """(N,classes) of x (N,C,H,W), (N,crops,classes) of x (N,crops,C,H,W)."""
-    logits = model(x.reshape(-1, *x.shape[-3:]))
+    logits = forward(x.reshape(-1, *x.shape[-3:]))
     return logits if x.ndim == 4 else logits.reshape(*x.shape[:-3], -1)
 
 

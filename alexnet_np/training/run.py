@@ -170,7 +170,8 @@ class Run:
         """The network on these: all of them, though other processes may have computed some."""
         classes = len(self.task.classes)
         if self.parallel is None:
-            return evaluate(self.network, batches, classes)
+            planned = self.config.batch_size if self.engine == PLAN else 0
+            return evaluate(self.network, batches, classes, planned=planned)
         return evaluate(self.model, batches, classes, self.parallel.whole)
 
     def finish_epoch(self, result: Evaluation) -> Event:
