@@ -68,7 +68,8 @@ def alexnet(
     if weights is None:
         initialise(model.named_parameters(), model.seed)
     else:
-        model.load_state_dict(find_weights(weights, wanted_by(model)))
+        found = find_weights(weights, wanted_by(model))
+        model.load_state_dict(found, assign=not isinstance(weights, Mapping))  # what was read from a file is nobody's
     return model if backend is None else model.to(backend)
 
 

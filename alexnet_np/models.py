@@ -267,19 +267,28 @@ class AlexNet(Layer):
         """name -> array, in torchvision's order. The arrays are the network's own, not copies."""
         return {name: parameter.data for name, parameter in self.named_parameters()}
 
-    def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
+    def load_state_dict(
+        self, mapping: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> tuple[list[str], list[str]]:
         """Copy arrays into the parameters of the same names, in place; returns (missing, unexpected) names.
 
-        With strict, both must be empty. Raises WeightsError listing what is missing, unexpected or of a wrong shape.
+        With strict, both must be empty. With assign, arrays that are as the parameters' own (dtype, C order, writable)
+        take their place and are not copied: the model's from then on, which whoever gave them must leave alone.
+        Raises WeightsError listing what is missing, unexpected or of a wrong shape.
         """
         mapping = arguments.mapping("load_state_dict", "the state", mapping, "a mapping name -> array")
         strict = arguments.flag("load_state_dict", "strict", strict)
+        assign = arguments.flag("load_state_dict", "assign", assign)
         parameters = dict(self.named_parameters())
         missing, unexpected = match(mapping, {name: p.shape for name, p in parameters.items()}, strict)
+        taken: list[Array] = []
         for name, parameter in parameters.items():
             if name not in missing:
                 array, data = to_cpu(as_array(mapping[name], name)), parameter.data
-                if on_gpu(data):
+                if assign and _may_take(array, data, taken):
+                    taken.append(array)
+                    parameter.data = array
+                elif on_gpu(data):
                     parameter.data = to_gpu(np.array(array, dtype=data.dtype, order="C"))
                 else:
                     np.copyto(data, array, casting="unsafe")
@@ -309,6 +318,12 @@ class AlexNet(Layer):
     def __repr__(self) -> str:
         lines = [f"  ({name}): " + repr(part).replace("\n", "\n  ") for name, part in self.named_children()]
         return "\n".join([f"AlexNet({self.preset!r},", *lines, ")"])
+
+
+def _may_take(array: Array, data: Array, taken: list[Array]) -> bool:
+    """Whether an array can be a parameter's own: like `data`, and sharing no memory with another's."""
+    alike = array.dtype == data.dtype and array.flags.c_contiguous and array.flags.writeable and not on_gpu(data)
+    return alike and not any(np.may_share_memory(array, other) for other in taken)
 
 
 def _holds_bytes(x: Any) -> bool:

@@ -349,3 +349,34 @@ def test_weights_can_be_given_as_a_mapping():
 
 
 # Backends and threads
+
+
+def test_assigned_arrays_are_the_models_own_and_none_is_shared():
+    model, given = narrow(seed=1), narrow(seed=2).state_dict()
+    first, second = list(given)[:2]
+    given[first] = given[first].astype("float64")  # of another dtype: copied
+    assert model.load_state_dict(given, assign=True) == ([], [])
+    own = dict(model.named_parameters())
+    assert own[second].data is given[second] and own[first].data.dtype == np.float32
+    tied = {name: array.copy() for name, array in model.state_dict().items()}
+    twins = [name for name, p in own.items() if p.shape == own["classifier.1.bias"].shape]
+    assert len(twins) > 1
+    for name in twins:
+        tied[name] = tied[twins[0]]
+    model.load_state_dict(tied, assign=True)
+    assert not np.shares_memory(own[twins[0]].data, own[twins[1]].data)
+    frozen = {name: array.copy() for name, array in tied.items()}
+    frozen[second].flags.writeable = False
+    model.load_state_dict(frozen, assign=True)
+    assert own[second].data is not frozen[second]
+    np.testing.assert_array_equal(own[second].data, frozen[second])
+
+
+def test_a_file_is_read_into_the_parameters_and_a_mapping_is_copied(tmp_path):
+    given = narrow(seed=2).state_dict()
+    anp.weights.write(tmp_path / "w.safetensors", given)
+    loaded = anp.alexnet(None, weights=tmp_path / "w.safetensors")
+    copied = anp.alexnet("torchvision", weights=given, width=None)
+    for (name, p), (_, q) in zip(loaded.named_parameters(), copied.named_parameters(), strict=True):
+        np.testing.assert_array_equal(p.data, given[name])
+        assert p.data.flags.writeable and not np.shares_memory(q.data, given[name])
