@@ -9,7 +9,9 @@ For AlexNet's layers that leaves outputs 2e-5 off, relative (float32's own round
 
 1. Up to FEW rows: integers become floats in registers on their way to the multiply-add; the sums of a block are scaled
    once, when it ends. Panels and order as in linear_numba.py.
-2. More rows: a slice of a panel becomes floats in the thread's cache, and all rows of x use it (gemm_numba.py).
+2. Up to SOME rows: likewise, a tile of them at a time, whose sums fill the registers; a block's are added to y. A slice
+   of a panel stays in the cache for the next tile of rows.
+3. More rows: a slice of a panel becomes floats in the thread's cache, and all rows of x use it (gemm_numba.py).
 
 Panels are divided among the threads. Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference" (2018), sec. 2, for the scales; Dettmers et al., "8-bit Optimizers via Block-wise
@@ -28,14 +30,16 @@ from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels.cpu.jit import parallel_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, MACHINE, POINTER, Emitter, vector_function
-from alexnet_np.kernels.gemm_numba import WIDTH, gemm, packed_product
+from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, gemm, packed_product
 from alexnet_np.kernels.linear_numba import Blocks, Shape
 
 BLOCK = 64  # weights that share a scale
 LARGEST = 32767
 FEW = 4  # rows whose sums, and those of a block, stay in registers
 UNROLL = 4  # steps of k in work at a time; with one row they are summed apart, so that none waits for the one before
+SOME = 48  # rows up to which turning integers into floats again for each tile costs less than storing the floats
 SLICE = 256  # of K, as floats in the cache
+PART = 1024  # of K, as integers in the cache; whole blocks
 
 
 def emit_few(
@@ -89,6 +93,57 @@ def emit_few(
             e.store(e.get(totals[i][v]), y, e.add(e.mul(ldy, i), v * LANES))
 
 
+def emit_tile(
+    e: Emitter,
+    x: ir.Value,
+    ldx: ir.Value,
+    weights: ir.Value,
+    scales: ir.Value,
+    y: ir.Value,
+    ldy: ir.Value,
+    depth: ir.Value,
+    more: ir.Value,
+    *,
+    rows: int,
+) -> None:
+    """As emit_few; `more`: added to what y holds. A block's sums are scaled and added to y as it ends."""
+    vectors, zero = range(MACHINE.vectors), e.constant(0.0)
+    starts, ends = ([e.mul(stride, i) for i in range(rows)] for stride in (ldx, ldy))
+    sums = [[e.variable(zero) for _ in vectors] for _ in range(rows)]
+    panel, source, scale = e.variable(weights), e.variable(x), e.variable(scales)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            here, x_k = e.get(panel), e.get(source)
+            columns = [e.load_shorts(here, v * LANES) for v in vectors]
+            for i in range(rows):
+                factor = e.broadcast(x_k, starts[i])
+                for v in vectors:
+                    e.set(sums[i][v], e.fma(factor, columns[v], e.get(sums[i][v])))
+            e.set(panel, e.at(here, WIDTH // 2))  # of floats, which are twice as long
+            e.set(source, e.at(x_k, 1))
+
+    with e.when(e.less(more, 1)):
+        for i in range(rows):
+            for v in vectors:
+                e.store(zero, y, e.add(ends[i], v * LANES))
+    with e.loop(e.builder.udiv(e.add(depth, BLOCK - 1), e.int(BLOCK))) as block:
+        rest = e.sub(depth, e.mul(block, BLOCK))
+        length = e.builder.select(e.less(rest, BLOCK), rest, e.int(BLOCK))
+        whole = e.builder.udiv(length, e.int(UNROLL))
+        with e.loop(whole):
+            steps(UNROLL)
+        with e.loop(e.sub(length, e.mul(whole, UNROLL))):
+            steps(1)
+        factors = [e.load(e.get(scale), v * LANES) for v in vectors]
+        for i in range(rows):
+            for v in vectors:
+                at = e.add(ends[i], v * LANES)
+                e.store(e.fma(e.get(sums[i][v]), factors[v], e.load(y, at)), y, at)
+                e.set(sums[i][v], zero)
+        e.set(scale, e.at(e.get(scale), WIDTH))
+
+
 def emit_widen(e: Emitter, weights: ir.Value, scales: ir.Value, floats: ir.Value, depth: ir.Value) -> None:
     """floats[k, :WIDTH] = scales[k // BLOCK, :] * weights[k, :] for k < depth."""
     with e.loop(depth) as k:
@@ -102,6 +157,9 @@ def emit_widen(e: Emitter, weights: ir.Value, scales: ir.Value, floats: ir.Value
 P, I = POINTER, INTEGER  # noqa: E741
 few_rows = vector_function(
     "linear_int16_few", (P, I, P, P, P, I, I), {m: partial(emit_few, rows=m) for m in range(1, FEW + 1)}
+)
+tile_of_rows = vector_function(
+    "linear_int16_tile", (P, I, P, P, P, I, I, I), {m: partial(emit_tile, rows=m) for m in range(1, ROWS + 1)}
 )
 widen = vector_function("linear_int16_widen", (P, P, P, I), {0: emit_widen})
 
@@ -146,6 +204,29 @@ def product(x, packed, scales, bias, relu, y, shape, blocks, work):
             if M <= FEW:
                 scale_at = p * of_panel * WIDTH
                 few_rows(M, x, 0, shape.ldx, packed, p * K * WIDTH, scales, scale_at, y, p * WIDTH, shape.ldy, K)
+            elif M <= SOME:
+                tiles = (M + ROWS - 1) // ROWS
+                for k in range(0, K, PART):
+                    depth, scale_at = min(PART, K - k), (p * of_panel + k // BLOCK) * WIDTH
+                    weight_at, more = (p * K + k) * WIDTH, 1 if k else 0
+                    for h in range(tiles):
+                        i, end = h * M // tiles, (h + 1) * M // tiles
+                        from_x, to_y = i * shape.ldx + k, i * shape.ldy + p * WIDTH
+                        tile_of_rows(
+                            end - i,
+                            x,
+                            from_x,
+                            shape.ldx,
+                            packed,
+                            weight_at,
+                            scales,
+                            scale_at,
+                            y,
+                            to_y,
+                            shape.ldy,
+                            depth,
+                            more,
+                        )
             else:
                 for k in range(0, K, blocks.K):
                     depth, more = min(blocks.K, K - k), 1 if k else 0

@@ -35,25 +35,21 @@ def machine(device: str = "cpu") -> str:
 
         name = device_name()
         return f"{name}, {_version()}" if name else ""
-    if not _has_numba():
-        return ""
-    from numba import config
-
-    from alexnet_np.kernels.cpu.simd import host
-
-    return f"{config.CPU_NAME or _processor()} {host()}, {threads.get_num_threads()} threads, {_version()}"
-
-
-@cache
-def _has_numba() -> bool:
-    return find_spec("numba") is not None
+    processor = _processor()
+    return f"{processor}, {threads.get_num_threads()} threads, {_version()}" if processor else ""
 
 
 @cache
 def _processor() -> str:
+    """What Numba compiles for; empty without Numba. Found once: it is asked in every call of a kernel."""
+    if find_spec("numba") is None:
+        return ""
     import llvmlite.binding
+    from numba import config
 
-    return str(llvmlite.binding.get_host_cpu_name())
+    from alexnet_np.kernels.cpu.simd import host
+
+    return f"{config.CPU_NAME or llvmlite.binding.get_host_cpu_name()} {host()}"
 
 
 @cache

@@ -50,8 +50,8 @@ def test_weights_are_rounded_to_a_share_of_their_blocks_largest(N, K):
     assert integers.max() <= 32767 and integers.min() >= -32767 and not known[0].any()
 
 
-@pytest.mark.parametrize("M", [1, 2, 3, 4, 5, 13, 40])
-@pytest.mark.parametrize(("N", "K"), [(70, 300), (32, 64), (10, 7), (1, 600)])
+@pytest.mark.parametrize("M", [1, 2, 3, 4, 5, 12, 13, 40, 49])
+@pytest.mark.parametrize(("N", "K"), [(70, 300), (32, 64), (10, 7), (1, 600), (33, 2100)])
 def test_the_layer_is_that_of_the_rounded_weights(M, N, K):
     rng = np.random.default_rng(M)
     x, weight = rng.standard_normal((M, K), dtype=np.float32), rng.standard_normal((N, K), dtype=np.float32)
