@@ -31,7 +31,7 @@ pytestmark = [
 SECONDS = 240  # this machine may be busy
 NETWORK = "--dataset synthetic --limit 96 --image-size 67 --width 0.0625 --batch-size 32 --dropout 0.5 --initialisation"
 RECIPE = "kaiming --lr 0.02 --momentum 0.9 --weight-decay 5e-4 --schedule cosine --augmentation mirror"
-TIMES = ("images_per_second", "data_wait", "environment")
+TIMES = ("images_per_second", "data_wait", "environment", "exchange")
 
 
 def command(processes: int, out: Path, *options: str) -> list[str]:
@@ -82,6 +82,15 @@ def end_of(out: Path) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     return tensors, [{k: v for k, v in e.items() if k not in TIMES} for e in events if e["kind"] != "start"]
 
 
+def check_counted(out: Path, processes: int) -> None:
+    """What was sent in each epoch is what the formula says."""
+    sent = [event["exchange"] for event in map(json.loads, (out / "metrics.jsonl").open()) if event["kind"] == "epoch"]
+    assert len(sent) == 2
+    for epoch in sent:
+        assert epoch["bytes"] == epoch["formula"] > 0 and epoch["steps"] == 3 and epoch["processes"] == processes
+        assert 0 < epoch["waited"] < 1
+
+
 def check_equal(out: Path, other: Path) -> None:
     (tensors, events), (others, happened) = end_of(out), end_of(other)
     assert tensors.keys() == others.keys() and any(name.startswith("momentum.") for name in tensors)
@@ -129,6 +138,8 @@ def test_the_same_bits_on_one_two_and_four_processes(tmp_path, begin):
         finished(begin(processes, tmp_path / str(processes), "--shards", "4"))
     check_equal(tmp_path / "1", tmp_path / "2")
     check_equal(tmp_path / "1", tmp_path / "4")
+    check_counted(tmp_path / "2", 2)
+    check_counted(tmp_path / "4", 4)
 
 
 def test_a_run_stopped_by_its_file_goes_on_with_another_number(tmp_path, begin):
@@ -194,6 +205,7 @@ def test_one_weird_trick_repeats_and_resumes(tmp_path, begin):
     for name in "ab":
         finished(begin(2, tmp_path / name, "--parallel", "weird"))
     check_equal(tmp_path / "a", tmp_path / "b")
+    check_counted(tmp_path / "a", 2)
     weights = read(tmp_path / "a" / "weights.safetensors")
     assert weights["classifier.0.weight"].shape == (256, 400), "whole, though each process had half"
 
@@ -203,6 +215,7 @@ def test_two_towers_repeat_and_one_process_goes_on_with_both(tmp_path, begin):
     for name in "ab":
         finished(begin(2, tmp_path / name, *options))
     check_equal(tmp_path / "a", tmp_path / "b")
+    check_counted(tmp_path / "a", 2)
     weights = read(tmp_path / "a" / "weights.safetensors")
     assert weights["features.8.weight"].shape == (48, 32, 3, 3), "whole, though each process had half"
     (tmp_path / "c" / "checkpoints").mkdir(parents=True)

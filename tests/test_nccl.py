@@ -18,6 +18,7 @@ from alexnet_np.parameters import Parameter
 from alexnet_np.training.config import Config
 from alexnet_np.training.loop import Trainer
 from alexnet_np.training.parallel import nccl
+from alexnet_np.training.parallel.counted import Counted
 from alexnet_np.training.parallel.exchange import Exchange
 from alexnet_np.training.parallel.group import Alone
 from alexnet_np.training.parallel.nccl import Nccl, on_gpus
@@ -37,7 +38,8 @@ def test_gradients_are_summed_on_the_gpus_behind_the_backward(gpus: Any, rng: An
     values = rng.standard_normal((3, 4, 4000)).astype(np.float32)
 
     def work(stood: Stood) -> Any:
-        group = Nccl(stood)
+        nccl = Nccl(stood)
+        group, inside = Counted(nccl), nccl._communicator
         parameters = [Parameter(gpus.zeros(shape, np.float32), 1) for shape in SHAPES]
         exchange = Exchange(group, parameters, reduce, bucket=100, overlap=overlap)
         found = []
@@ -50,7 +52,7 @@ def test_gradients_are_summed_on_the_gpus_behind_the_backward(gpus: Any, rng: An
             found.append([to_cpu(parameter.grad) for parameter in parameters])
         if overlap:
             assert exchange.waited == pytest.approx(0.006), "2 ms a step, by the stand-in's clock"
-        mine, used = {streams()[-1].ptr}, group._communicator.streams
+        mine, used = {streams()[-1].ptr}, inside.streams
         assert used.isdisjoint(mine) if overlap else used == mine
         exchange.close()
         size = sum(bucket.flat.nbytes for bucket in exchange.buckets)

@@ -8,12 +8,15 @@ import typer
 
 from alexnet_np.cli import show
 from alexnet_np.cli.options import BatchSize, Json, Network, Preset, Weights, Width, load_network
+from alexnet_np.errors import ArgumentError
 from alexnet_np.models import AlexNet
 from alexnet_np.presets import PRESETS
 from alexnet_np.study.compare import aligned
 from alexnet_np.study.memory import Memory
 from alexnet_np.study.summary import Row, Summary
 from alexnet_np.study.summary import summary as summarise
+from alexnet_np.training.config import CHOICES
+from alexnet_np.training.parallel.traffic import Term, terms
 
 Size = Annotated[
     int | None,
@@ -45,26 +48,45 @@ def summary(
         str | None,
         typer.Option("--compare", "-c", help="Another preset, or a weight file, beside it.", show_default=False),
     ] = None,
+    parallel: Annotated[
+        str | None,
+        typer.Option(
+            "--parallel",
+            help=f"What a training step sends on several processes: {', '.join(CHOICES['parallel'])}.",
+            show_default=False,
+        ),
+    ] = None,
+    ranks: Annotated[int, typer.Option("--ranks", "-R", help="Processes, for --parallel.", min=1)] = 2,
     as_json: Json = False,
 ) -> None:
     """Output shapes, parameters, multiply-accumulates (MACs) and receptive fields of every layer, without running it.
 
     With --memory one training step is run, by the array operations and layer by layer, and the bytes of its arrays are
-    counted as they are. Columns that a screen has no room for are left out; --json has all.
+    counted as they are. With --parallel the bytes that a training step of the batch sends between processes
+    stand below, by the formula. Columns that a screen has no room for are left out; --json has all.
 
     Examples:
       alexnet summary --preset paper
       alexnet summary --memory --batch-size 32
       alexnet summary --compare paper
+      alexnet summary --preset paper --parallel towers --batch 128
       alexnet summary --weights mine.safetensors --size 180 --json
     """
+    if parallel is not None and parallel not in CHOICES["parallel"]:
+        raise ArgumentError(f"--parallel must be one of {', '.join(CHOICES['parallel'])}, got {parallel!r}")
+    if parallel is not None and compare is not None:
+        raise ArgumentError("--parallel is of one network; leave --compare out")
     first = load_network(preset, weights or "random", None, 0, width=width)
     one = summarise(first.model, shape_of(first.model, size, batch_size), memory)
     if compare is None:
+        sent = None if parallel is None else terms(first.model, one.input_shape, parallel, ranks)
         if as_json:
-            show.print_json(to_json(first, one))
+            exchange = None if sent is None else exchange_to_json(sent, parallel, ranks)
+            show.print_json(to_json(first, one) | ({} if exchange is None else {"exchange": exchange}))
         else:
             show_one(one)
+            if sent is not None:
+                show_exchange(sent, parallel, ranks)
         return
     preset, weights = (compare, "random") if compare in PRESETS else (None, compare)
     second = load_network(preset, weights, None, 0, width=width)
@@ -99,6 +121,21 @@ def to_json(network: Network, made: Summary) -> dict[str, Any]:
     memory = None if made.memory is None else made.memory._asdict()
     totals = {"parameters": made.parameters, "macs": made.macs, "memory": memory}
     return {"preset": network.model.preset, "input_shape": made.input_shape, "layers": layers, **totals}
+
+
+def exchange_to_json(sent: list[Term], parallel: str | None, ranks: int) -> dict[str, Any]:
+    total = sum(term.bytes for term in sent)
+    return {"parallel": parallel, "ranks": ranks, "terms": [term._asdict() for term in sent], "bytes": total}
+
+
+def show_exchange(sent: list[Term], parallel: str | None, ranks: int) -> None:
+    """What a training step sends, term by term."""
+    table = show.table(f"sent a step, {parallel}, by {ranks} together", "numbers x bytes each", ">bytes")
+    for term in sent:
+        table.add_row(term.what, term.formula, f"{term.bytes:,}")
+    table.add_section()
+    table.add_row("total", "", f"{sum(term.bytes for term in sent):,}", style="bold")
+    show.console().print("", table)
 
 
 def show_one(made: Summary) -> None:

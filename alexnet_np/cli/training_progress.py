@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
+from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -84,4 +85,13 @@ def summarise(event: Event) -> list[str]:
         f"training: loss {event['train_loss']:.4f}, accuracy {event['train_accuracy']:.2%}",
         f"validation: loss {event['loss']:.4f}, accuracy {event['accuracy']:.2%}",
         f"{event['images_per_second']:.0f} images/s, {event['data_wait']:.1%} of the time waiting for data",
+        *exchanged(event.get("exchange")),
     ]
+
+
+def exchanged(traffic: dict[str, Any] | None) -> list[str]:
+    """What several processes told each other, if it was several."""
+    if traffic is None or not traffic["steps"]:
+        return []
+    sent = f"{traffic['processes']} processes send {traffic['bytes'] / traffic['steps'] / 1e6:.1f} MB a step"
+    return [f"{sent}, {traffic['waited']:.1%} of it waiting"]

@@ -37,7 +37,7 @@ from alexnet_np.training.parallel.launch import check_alike
 from alexnet_np.training.run import Run, Saved, digest, environment, parameters
 
 ENDLESS = ("constant", "step", "plateau")  # schedules that do not depend on where the run ends
-SPEEDS = ("images_per_second", "data_wait")  # differ from run to run: equal runs end in equal files
+SPEEDS = ("images_per_second", "data_wait", "exchange")  # differ from run to run: equal runs end in equal files
 
 Listener = Callable[[Event], None]
 

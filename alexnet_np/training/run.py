@@ -8,6 +8,7 @@ import math
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,7 @@ from alexnet_np.training.building import build_model, build_optimizer, build_sch
 from alexnet_np.training.config import Config
 from alexnet_np.training.evaluation import Evaluation, evaluate
 from alexnet_np.training.metrics import Event
+from alexnet_np.training.parallel.counted import Counted, Meter
 from alexnet_np.training.parallel.group import Alone, Group
 from alexnet_np.training.parallel.nccl import on_gpus
 from alexnet_np.training.parallel.sharded import Sharded, Shared, share_of
@@ -85,6 +87,10 @@ class Run:
         most = min(config.batch_size, len(self.task.train.targets))
         self.network: AlexNet = self.model  # what batches go through
         self.parallel: Shared | None = None
+        self.meter: Meter | None = None
+        if self.group.size > 1:
+            self.group = counted = Counted(self.group)
+            self.meter = Meter(counted, self.model, self.train_batches.augment.shape, config.parallel, self._waited)
         if self.group.size > 1 or config.shards > 1:
             self.parallel = SCHEMES[config.parallel](self.model, self.optimizer, self.group, config)
         self._alone = Stepper(self.model, self.optimizer, config.backend, most, config.label_smoothing)
@@ -102,7 +108,8 @@ class Run:
         Raises AlexNetError where the loss is no longer a number, or a thousand times that of guessing.
         """
         lr = self.optimizer.param_groups[0]["lr"]
-        loss, correct = (self.parallel or self._alone)(x, target, self._check)
+        with nullcontext() if self.meter is None else self.meter.step(len(target)):
+            loss, correct = (self.parallel or self._alone)(x, target, self._check)
         if not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
         at = self.at
@@ -124,6 +131,11 @@ class Run:
     def engine(self) -> str:
         """Who computes its steps, "plan" or "eager"."""
         return (self.parallel or self._alone).engine
+
+    def _waited(self) -> float:
+        """Seconds, so far, for sums of gradients."""
+        exchange = None if self.parallel is None else self.parallel.exchange
+        return 0.0 if exchange is None else exchange.waited
 
     def gather_features(self, folder: Path | None, tell: features.Tell) -> bool:
         """Compute the features of every image now, once, where each epoch would compute the same and there is room.
@@ -175,7 +187,10 @@ class Run:
         return evaluate(self.model, batches, classes, self.parallel.whole)
 
     def finish_epoch(self, result: Evaluation) -> Event:
-        """Go on to the next epoch, after validation gave `result`; returns the figures of the one that ended."""
+        """Go on to the next epoch, after validation gave `result`; returns the figures of the one that ended.
+
+        Several processes call it together: "exchange" is what all of them sent in its steps (counted.Traffic).
+        """
         figures = {
             "kind": "epoch",
             "epoch": self.at.epoch + 1,
@@ -187,6 +202,8 @@ class Run:
             "top5": result.top5,
             "lr": self.optimizer.param_groups[0]["lr"],
         }
+        if self.meter is not None:
+            figures["exchange"] = self.meter.read()
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(1 - result.top1)
         self.at = Position(epoch=self.at.epoch + 1, step=self.at.step)

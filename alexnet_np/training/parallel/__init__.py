@@ -11,6 +11,8 @@ sharded     a training step over this process's shards of a batch
 weird       dense layers of which each process holds some units ("one weird trick")
 two_towers  a grouped network of which each of two processes holds a tower, as in 2012
 crossing    the units and maps that travel in both of these, and their gradients
+traffic     what all that sends, by the formula
+counted     the same as it is sent, and how long a step waits for it
 launch      begins and ends it all: who is there, the watchdog, errors that end every process
 
 The batch is cut into S shards, a power of two that the configuration names. Each shard's gradients are computed by the

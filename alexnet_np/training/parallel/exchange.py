@@ -31,9 +31,9 @@ class Bucket:
     """Some parameters' gradients, one after the other in one array."""
 
     def __init__(self, parameters: Sequence[Parameter], size: int) -> None:
-        data, unit = parameters[0].data, size * ALIGNED
+        data = parameters[0].data
         xp = array_module(data)
-        self.flat = xp.zeros(-(-sum(p.size for p in parameters) // unit) * unit, data.dtype)
+        self.flat = xp.zeros(_room(parameters, size), data.dtype)
         self.inbox = xp.empty_like(self.flat)
         self.views: list[Array] = []
         at = 0
@@ -96,6 +96,17 @@ class Exchange:
 def _add(first: Any, second: Any) -> Any:
     first += second
     return first
+
+
+def rounded_up(parameters: Sequence[Parameter], size: int) -> int:
+    """How many numbers `size` processes exchange as these parameters' gradients."""
+    return sum(_room(members, size) for members in _in_buckets(parameters, BUCKET))
+
+
+def _room(parameters: Sequence[Parameter], size: int) -> int:
+    """Of one bucket: as many as its gradients have, and what fills everybody's slice up."""
+    unit = size * ALIGNED
+    return -(-sum(p.size for p in parameters) // unit) * unit
 
 
 def _in_buckets(parameters: Sequence[Parameter], most: float) -> list[list[Parameter]]:

@@ -83,7 +83,7 @@ class Alone:
 
 
 class Mpi:
-    """The processes that mpirun or srun started. `sent`: bytes that this one has sent to others, pickles left out."""
+    """The processes that mpirun or srun started."""
 
     def __init__(self, communicator: Any = None) -> None:
         from mpi4py import MPI
@@ -91,7 +91,6 @@ class Mpi:
         self._mpi = MPI
         self._world = MPI.COMM_WORLD if communicator is None else communicator
         self.rank, self.size = self._world.rank, self._world.size
-        self.sent = 0
 
     def collect(self, value: Any) -> list[Any]:
         return list(self._world.allgather(value))
@@ -101,25 +100,20 @@ class Mpi:
 
     def scatter(self, parts: np.ndarray, inbox: np.ndarray) -> None:
         self._world.Alltoall(parts, inbox)
-        self.sent += parts.nbytes // self.size * (self.size - 1)
 
     def gather(self, part: np.ndarray, whole: np.ndarray) -> None:
         self._world.Allgather(part, whole)
-        self.sent += part.nbytes * (self.size - 1)
 
     def gather_uneven(self, part: np.ndarray, whole: np.ndarray, counts: Sequence[int]) -> None:
         self._world.Allgatherv(part, [whole, list(counts)])
-        self.sent += part.nbytes * (self.size - 1)
 
     def scatter_uneven(self, parts: np.ndarray, counts: Sequence[int]) -> np.ndarray:
         inbox = np.empty((self.size, counts[self.rank]), parts.dtype)
         self._world.Alltoallv([parts, list(counts)], [inbox, [counts[self.rank]] * self.size])
-        self.sent += (parts.size - counts[self.rank]) * parts.itemsize
         return inbox
 
     def sum(self, numbers: np.ndarray) -> None:
         self._world.Allreduce(self._mpi.IN_PLACE, numbers)
-        self.sent += 2 * numbers.nbytes * (self.size - 1) // self.size  # of a ring; the library may send otherwise
 
     def end(self, code: int) -> None:
         self._world.Abort(code)

@@ -22,22 +22,15 @@ from alexnet_np.training.parallel.group import Group
 
 
 class Nccl:
-    """A Group whose arrays are on GPUs; `group` are the same processes, wherever their arrays are.
-
-    `sent`: bytes that this process has sent to others, those of `group` included.
-    """
+    """A Group whose arrays are on GPUs; `group` are the same processes, wherever their arrays are."""
 
     def __init__(self, group: Group) -> None:
-        self.rank, self.size, self._group, self._sent = group.rank, group.size, group, 0
+        self.rank, self.size, self._group = group.rank, group.size, group
         self._nccl = import_nccl()
         self._kinds = {"f": self._nccl.NCCL_FLOAT32, "d": self._nccl.NCCL_FLOAT64}
         with clear_errors("cuda: NCCL"):
             identity = group.share(None if group.rank else self._nccl.get_unique_id())
             self._communicator = self._nccl.NcclCommunicator(group.size, identity, group.rank)
-
-    @property
-    def sent(self) -> int:
-        return self._sent + getattr(self._group, "sent", 0)
 
     def collect(self, value: Any) -> list[Any]:
         return self._group.collect(value)
@@ -56,7 +49,6 @@ class Nccl:
         with self._queueing() as stream:
             kind = self._kinds[part.dtype.char]
             self._communicator.allGather(part.data.ptr, whole.data.ptr, part.size, kind, stream)
-        self._sent += part.nbytes * (self.size - 1)
 
     def gather_uneven(self, part: Array, whole: Array, counts: Sequence[int]) -> None:
         self._swap([part] * self.size, _cut(whole.reshape(-1), counts))
@@ -70,7 +62,6 @@ class Nccl:
         with self._queueing() as stream:
             at, kind = numbers.data.ptr, self._kinds[numbers.dtype.char]
             self._communicator.allReduce(at, at, numbers.size, kind, self._nccl.NCCL_SUM, stream)
-        self._sent += 2 * numbers.nbytes * (self.size - 1) // self.size  # of a ring; NCCL may send otherwise
 
     def _swap(self, sends: Sequence[Array], receives: Sequence[Array]) -> None:
         """sends[r] goes to rank r, and receives[r] takes what came from there: all at the same time."""
@@ -81,7 +72,6 @@ class Nccl:
                     self._each(call, arrays, stream)
             finally:
                 self._nccl.groupEnd()
-        self._sent += sum(array.nbytes for rank, array in enumerate(sends) if rank != self.rank)
 
     def _each(self, call: Callable[..., None], arrays: Sequence[Array], stream: int) -> None:
         for peer, array in enumerate(arrays):

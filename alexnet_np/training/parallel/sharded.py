@@ -59,6 +59,7 @@ class Shared:
     optimizer: SGD
     group: Group
     rows: dict[str, slice]
+    exchange: Exchange | None = None
 
     def __call__(self, x: np.ndarray, target: np.ndarray, check: Callable[[float], None]) -> Done:
         """x: this process's samples; target: everybody's. `check` sees the loss before anything is updated."""
@@ -78,15 +79,14 @@ class Shared:
     def gathered(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """Everybody's rows of every array of which each has some."""
         return {
-            name: array if self._own(name) is None else np.concatenate(self.group.collect(array))
+            name: array if self._own(name) is None else np.concatenate(self.group.collect(to_cpu(array)))
             for name, array in tensors.items()
         }
 
     def cut(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """The other way round."""
         return {
-            name: array if (own := self._own(name)) is None else np.ascontiguousarray(array[own])
-            for name, array in tensors.items()
+            name: array if (own := self._own(name)) is None else array[own].copy() for name, array in tensors.items()
         }
 
     def _own(self, name: str) -> slice | None:

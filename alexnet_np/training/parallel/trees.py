@@ -18,9 +18,10 @@ def cuts(samples: int, shards: int) -> list[int]:
 
 
 def fold(add: Callable[[T, T], T], items: Sequence[T]) -> T:
-    """The sum of 2^n items. `add` may write into its first argument."""
+    """The sum of the items; of an odd number the last waits. `add` may write into its first argument."""
     while len(items) > 1:
-        items = [add(first, second) for first, second in zip(items[::2], items[1::2], strict=True)]
+        odd = items[len(items) // 2 * 2 :]
+        items = [*(add(first, second) for first, second in zip(items[::2], items[1::2], strict=False)), *odd]
     return items[0]
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import ops
-from alexnet_np.device import Array, beside, to_cpu
+from alexnet_np.device import Array, array_module, beside, to_cpu
 from alexnet_np.errors import ArgumentError
 from alexnet_np.layers import Conv2d, Dropout, Linear, LocalResponseNorm, Shape, WeightedLayer
 from alexnet_np.models import AlexNet
@@ -63,27 +63,28 @@ class Last(Linear):
     group: Group
 
     def compute(self, x: Array) -> tuple[Array, Any]:
-        theirs = self._sent_by(1, x)
+        theirs, xp = self._sent_by(1, x), array_module(x)
         if self.group.rank:
-            return np.empty((len(x), 0), x.dtype), x
-        return super().compute(np.concatenate([x, theirs], axis=1))
+            return xp.empty((len(x), 0), x.dtype), x
+        return super().compute(xp.concatenate([x, theirs], axis=1))
 
     def gradients(self, dy: Array, input_grad: bool) -> Array | None:
         if self.group.rank:
             for parameter in self.parameters():
-                parameter.accumulate(np.zeros_like(parameter.data) if parameter.requires_grad else None)
+                parameter.accumulate(parameter.data * 0 if parameter.requires_grad else None)
             return self._sent_by(0, self._cache) if input_grad else None
         dx = super().gradients(dy, input_grad)
         if dx is None:
             return None
         own = dx.shape[1] // TOWERS
-        self._sent_by(0, np.ascontiguousarray(dx[:, own:]))
+        self._sent_by(0, dx[:, own:])
         return dx[:, :own]
 
     def _sent_by(self, rank: int, x: Array) -> Array:
         """What one of the two sends the other, of x's shape: its x."""
-        came = np.empty(x.size, x.dtype)
-        part = np.ascontiguousarray(x).reshape(-1) if self.group.rank == rank else came[:0]
+        xp = array_module(x)
+        came = xp.empty(x.size, x.dtype)
+        part = xp.ascontiguousarray(x).reshape(-1) if self.group.rank == rank else came[:0]
         self.group.gather_uneven(part, came, [x.size if sender == rank else 0 for sender in range(TOWERS)])
         return came.reshape(x.shape)
 
@@ -104,15 +105,16 @@ class Bordering(LocalResponseNorm):
     def gradients(self, dy: Array, input_grad: bool) -> Array | None:
         own = units_last(dy)
         far, near = reach(self, dy.shape[1])
-        theirs = np.zeros((*own.shape[:-1], far), dy.dtype)
+        theirs = array_module(dy).zeros((*own.shape[:-1], far), dy.dtype)
         theirs[..., self._nearest(near, 1 - self.group.rank)] = self._theirs(own, near)
         dx = super().gradients(units_second(self._beside(own, theirs)), input_grad)
         return None if dx is None else self._own(dx, dy.shape[1])
 
     def _theirs(self, own: Array, count: int) -> Array:
         """The other's maps nearest to the border; it gets as many."""
-        edge = np.ascontiguousarray(own[..., self._nearest(count, self.group.rank)])
-        both = np.empty((TOWERS, *edge.shape), own.dtype)
+        xp = array_module(own)
+        edge = xp.ascontiguousarray(own[..., self._nearest(count, self.group.rank)])
+        both = xp.empty((TOWERS, *edge.shape), own.dtype)
         self.group.gather_uneven(edge.reshape(-1), both.reshape(-1), [edge.size] * TOWERS)
         return both[1 - self.group.rank]
 
@@ -120,11 +122,11 @@ class Bordering(LocalResponseNorm):
         return slice(0, count) if rank else slice(-count, None)
 
     def _beside(self, own: Array, theirs: Array) -> Array:
-        return np.concatenate([theirs, own] if self.group.rank else [own, theirs], axis=-1)
+        return array_module(own).concatenate([theirs, own] if self.group.rank else [own, theirs], axis=-1)
 
     def _own(self, x: Array, maps: int) -> Array:
         own = units_last(x)[..., -maps:] if self.group.rank else units_last(x)[..., :maps]
-        return units_second(np.ascontiguousarray(own))
+        return units_second(array_module(x).ascontiguousarray(own))
 
 
 def reach(layer: LocalResponseNorm, maps: int) -> tuple[int, int]:
@@ -180,7 +182,7 @@ class TwoTowers(Shared):
         cut = (0, units, units) if layer is self.last else (0, units // TOWERS, units)
         rows = slice(cut[rank], cut[rank + 1])
         for parameter in layer.parameters():
-            parameter.data = np.ascontiguousarray(parameter.data[rows])
+            parameter.data = parameter.data[rows].copy()
         return rows
 
     def _divided(self, layer: Any) -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_np import ops
-from alexnet_np.device import Array, beside, to_cpu
+from alexnet_np.device import Array, array_module, beside, to_cpu
 from alexnet_np.layers import Dropout, Linear
 from alexnet_np.models import AlexNet
 from alexnet_np.training.config import Config
@@ -46,7 +46,7 @@ class Columns(Linear):
         cut = cuts(self.units, group.size)
         self.own = slice(cut[group.rank], cut[group.rank + 1])
         for parameter in whole.parameters():
-            parameter.data = np.ascontiguousarray(parameter.data[self.own])
+            parameter.data = parameter.data[self.own].copy()
         self._rows: list[int] = []  # how many rows everybody had
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -58,7 +58,7 @@ class Columns(Linear):
         return (gather_units(self.group, y, self.units) if self.last else y), cache
 
     def gradients(self, dy: Array, input_grad: bool) -> Array | None:
-        dx = super().gradients(np.ascontiguousarray(dy[:, self.own]) if self.last else dy, input_grad)
+        dx = super().gradients(dy[:, self.own].copy() if self.last else dy, input_grad)
         if dx is None:
             return None
         if not self.first:
@@ -67,8 +67,9 @@ class Columns(Linear):
 
     def _gather_rows(self, x: Array) -> Array:
         self._rows = self.group.collect(len(x))
-        whole = np.empty((sum(self._rows), *x.shape[1:]), x.dtype)
-        self.group.gather_uneven(np.ascontiguousarray(x), whole, [rows * x.shape[1] for rows in self._rows])
+        xp = array_module(x)
+        whole = xp.empty((sum(self._rows), *x.shape[1:]), x.dtype)
+        self.group.gather_uneven(xp.ascontiguousarray(x), whole, [rows * x.shape[1] for rows in self._rows])
         return whole
 
 
@@ -87,7 +88,6 @@ class Weird(Shared):
                 layer.columns = (columns.own.start, columns.units)
         self.dropouts = [layer for _, layer in model.leaves() if isinstance(layer, Dropout)]
         self.trained = [p for p in model.features.parameters() if p.requires_grad]
-        self.exchange: Exchange | None = None
         if self.trained:
             self.exchange = Exchange(group, self.trained, config.reduce, overlap=overlap)
             for parameter in self.trained:
