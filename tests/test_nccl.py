@@ -112,7 +112,7 @@ def test_any_number_of_gpus_ends_with_the_same_bits_and_those_of_the_cpu(gpus: A
     def work(group: Any, backend: str = "cupy") -> Any:
         trainer = Trainer(Config(**TINY, backend=backend), group=group)
         last = trainer.fit()
-        assert isinstance(trainer.run.group, Nccl) == (group.size > 1)
+        assert group.size == 1 or isinstance(trainer.run.group.group, Nccl), "counted"
         tensors = trainer.run.tensors()
         kinds = {type(array) for array in tensors.values()}
         assert kinds == {np.ndarray if backend == "numpy" else DeviceArray}

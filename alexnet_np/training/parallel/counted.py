@@ -28,38 +28,38 @@ class Counted:
     """
 
     def __init__(self, group: Group) -> None:
-        self.rank, self.size, self._group = group.rank, group.size, group
+        self.rank, self.size, self.group = group.rank, group.size, group
         self.sent, self.waited = 0, 0.0
         self._lock = threading.Lock()  # an exchange has a thread of its own
 
     def collect(self, value: Any) -> list[Any]:
-        return self._waiting(lambda: self._group.collect(value))
+        return self._waiting(lambda: self.group.collect(value))
 
     def share(self, value: Any) -> Any:
-        return self._waiting(lambda: self._group.share(value))
+        return self._waiting(lambda: self.group.share(value))
 
     def scatter(self, parts: Array, inbox: Array) -> None:
         self._send(parts.nbytes // self.size * (self.size - 1))
-        self._group.scatter(parts, inbox)
+        self.group.scatter(parts, inbox)
 
     def gather(self, part: Array, whole: Array) -> None:
         self._send(part.nbytes * (self.size - 1))
-        self._group.gather(part, whole)
+        self.group.gather(part, whole)
 
     def gather_uneven(self, part: Array, whole: Array, counts: Sequence[int]) -> None:
         self._send(part.nbytes * (self.size - 1))
-        self._waiting(lambda: self._group.gather_uneven(part, whole, counts))
+        self._waiting(lambda: self.group.gather_uneven(part, whole, counts))
 
     def scatter_uneven(self, parts: Array, counts: Sequence[int]) -> Array:
         self._send((parts.size - counts[self.rank]) * parts.itemsize)
-        return self._waiting(lambda: self._group.scatter_uneven(parts, counts))
+        return self._waiting(lambda: self.group.scatter_uneven(parts, counts))
 
     def sum(self, numbers: Array) -> None:
         self._send(2 * numbers.nbytes // self.size * (self.size - 1))  # of a ring; the library may send otherwise
-        self._group.sum(numbers)
+        self.group.sum(numbers)
 
     def end(self, code: int) -> None:
-        self._group.end(code)
+        self.group.end(code)
 
     def _send(self, count: int) -> None:
         with self._lock:
