@@ -15,7 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from alexnet_np.data.recipe import Preprocessing
+import numpy as np
+
+from alexnet_np.data import mean_image
+from alexnet_np.data.mean_image import PLACES, MeanImage
+from alexnet_np.data.recipe import RESIZING, Preprocessing
 from alexnet_np.errors import ArgumentError, WeightsError
 from alexnet_np.layers import Dropout, Identity, Layer, LocalResponseNorm, MaxPool2d, ReLU, Sigmoid, Tanh
 from alexnet_np.text import counted, quoted
@@ -82,8 +86,33 @@ class Description:
             raise WeightsError(f"{name}: a network of {', '.join(wrong)}; {remedy}")
 
     def to_json(self) -> dict[str, Any]:
+        """Of a mean image only what is done with it: its pixels are an array beside the weights, see `arrays`."""
         recipe = self.preprocessing and self.preprocessing._asdict()
-        return {**asdict(self), "preprocessing": recipe}
+        if recipe and recipe["mean_image"] is not None:
+            recipe["mean_image"] = recipe["mean_image"].at
+        bare = replace(self, preprocessing=None)  # a mean image is not copied
+        return {**asdict(bare), "preprocessing": recipe}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What else belongs into a file of its weights: the mean image, if there is one."""
+        image = self.preprocessing and self.preprocessing.mean_image
+        return {} if image is None else {mean_image.NAME: image.pixels}
+
+    def without_arrays(self) -> Description:
+        """The same for a file that has no room for a mean image: what remains is its mean a channel."""
+        recipe = self.preprocessing and self.preprocessing._replace(mean_image=None)
+        return replace(self, preprocessing=recipe)
+
+    def with_arrays(self, read: Callable[[str], np.ndarray]) -> Description:
+        """The same with the mean image that it says it has, read by its name. Raises WeightsError."""
+        recipe = self.preprocessing
+        if recipe is None or recipe.mean_image is None:
+            return self
+        pixels = read(mean_image.NAME)
+        H, W, C = pixels.shape if pixels.ndim == 3 else (0, 0, 0)
+        if min(H, W) < recipe.crop or recipe.channels != C or pixels.dtype != np.float32:
+            raise WeightsError(f"damaged: a mean image of {pixels.dtype} {pixels.shape} for an input of {recipe.shape}")
+        return replace(self, preprocessing=recipe._replace(mean_image=MeanImage(pixels, str(recipe.mean_image))))
 
 
 def described_in(metadata: Mapping[str, str]) -> Description | None:
@@ -106,6 +135,8 @@ def _checked(network: dict[str, Any]) -> Description:
         if recipe.mode not in ("RGB", "BGR", "L") or any(type(side) is not int or side < 1 for side in sides):
             raise ValueError("preprocessing")
         if {len(recipe.mean), len(recipe.std)} != {recipe.channels} or 0 in recipe.std or not recipe.scale:
+            raise ValueError("preprocessing")
+        if recipe.resizing not in RESIZING or recipe.mean_image not in (None, *PLACES) or recipe.jpeg not in range(101):
             raise ValueError("preprocessing")
     if names is not None and (len(names) != network["num_classes"] or any(type(name) is not str for name in names)):
         raise ValueError("classes")

@@ -23,7 +23,7 @@ from alexnet_np.weights import finding, registry, seal, transforms
 from alexnet_np.weights.fitting import fit, kept
 from alexnet_np.weights.leaves import Contents
 from alexnet_np.weights.steps import Network
-from alexnet_np.weights.writing import NETWORKS, write
+from alexnet_np.weights.writing import NETWORKS, SEALED, write
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,12 @@ def convert(
         is_carried = bool(kept(contents.steps))
     plain = Network(f"AlexNet, {said.preset}", steps_of(model.leaves()), arrays, _input_of(model), {})
     network, became, changed = _changed(plain, said, changes, is_carried)
+    if became is not None and became.arrays():
+        if target.suffix in SEALED:
+            network = network._replace(arrays={**network.arrays, **became.arrays()})
+        else:
+            became = became.without_arrays()
+            changed.append(f"its mean image stays behind: {target.suffix} has room for weights alone")
     metadata = {} if became is None else seal.pack({"network": became.to_json()})
     write(target, network._replace(metadata=metadata), opset=opset)
     return Converted(became, network.arrays, chosen.changed + changed, chosen.left)
@@ -123,6 +129,8 @@ def _changed(
     if changes.mean_inside:
         if recipe is None:
             raise WeightsError("nobody knows the mean of this network's input")
+        if recipe.mean_image is not None:
+            raise WeightsError("a mean image differs from place to place: no bias takes it in")
         network = transforms.with_mean_inside(network, recipe.mean, recipe.std)
         done.append(f"mean {_numbers(recipe.mean)} and std {_numbers(recipe.std)} are in the first convolution")
         recipe = recipe._replace(mean=(0.0,) * len(recipe.mean), std=(1.0,) * len(recipe.std))

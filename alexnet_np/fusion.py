@@ -40,6 +40,8 @@ def fusible(rest: Sequence[Layer]) -> int:
         # `op` of the class itself: a layer derived from ours may compute something else
         if vars(type(layer)).get("op") is not op or layer.hooked or layer.backend != rest[0].backend:
             break
+        if getattr(layer, "ties", "first") != "first":  # what a fused backward keeps are the switches
+            break
         count += 1
     return count if count > 1 else 0
 

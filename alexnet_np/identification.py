@@ -28,11 +28,12 @@ from alexnet_np.text import quoted
 from alexnet_np.weights import finding
 from alexnet_np.weights.fitting import Fit, Wanted, fit, unlike
 from alexnet_np.weights.layouts import LAYOUTS, torch_shape
-from alexnet_np.weights.leaves import Contents, Shape
+from alexnet_np.weights.leaves import Contents, Leaf, Shape
 
 CAFFES = "BVLC/caffe: models/"  # a source that begins so: one of Caffe's own networks
 MAX_WIDTH = 8.0  # of a preset's own: nothing larger is built to be compared
 HALVINGS = {2.0**-n for n in range(7)}  # widths that one makes a network narrow by: few units do not show them
+MOST_PIXELS = 1 << 24  # of a mean image
 MAX_SIZES = 20  # that are tried; a network's own weights leave two or three
 
 
@@ -170,7 +171,15 @@ def said_in(contents: Contents) -> Description | None:
     too_large = max(said.num_classes, said.in_channels, said.width**2 * full / 6) > sum(map(prod, shapes)) + 1e6
     if too_large or _weights(shapes) != _weights(wanted(said.preset, sizes_of(said)).shapes.values()):
         raise WeightsError(f"says that it is of {said}, which its weights are not: written anew by another program?")
-    return said
+    return said.with_arrays(lambda name: _array_beside(contents, name))
+
+
+def _array_beside(contents: Contents, name: str) -> Any:
+    """The numbers of an array that is no weight. Raises WeightsError where there is none, or a large one."""
+    leaf = contents.tree.get(name) if isinstance(contents.tree, dict) else None
+    if not isinstance(leaf, Leaf) or prod(leaf.shape) > MOST_PIXELS:
+        raise WeightsError(f"damaged: says that it has an array {quoted(name)}, and has none of that kind")
+    return leaf.read()
 
 
 def sizes_of(said: Description) -> Sizes:

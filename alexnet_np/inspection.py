@@ -54,7 +54,7 @@ class Inspection:
             "candidates": list(self.verdict.possible),
             "excluded": self.verdict.excluded,
             "network": self.said and self.said.to_json(),
-            "input": self.input and {"size": self.input.shape, **self.input._asdict()},
+            "input": self.input and {"size": self.input.shape, **_plain(self.input)},
             "lrn": norms,
             "where": self.arrays.where,
             "left": self.arrays.left,
@@ -85,10 +85,17 @@ class Inspection:
 def _fed(recipe: Preprocessing) -> str:
     """How the network is fed."""
     resized = f"warped to {recipe.resize}x{recipe.resize}" if recipe.warp else f"resized to {recipe.resize}"
+    resized += "" if recipe.resizing == "bilinear" else f" ({recipe.resizing}, as OpenCV does)"
+    resized += f", stored as JPEG of quality {recipe.jpeg}" if recipe.jpeg else ""
     pixels = f"bytes / {recipe.scale:g}" if recipe.scale != 1 else "bytes"
-    mean = f" - mean ({_row(recipe.mean)})" if any(recipe.mean) else ""
+    kind = "mean" if recipe.mean_image is None else "a mean image, of mean"
+    mean = f" - {kind} ({_row(recipe.mean)})" if any(recipe.mean) else ""
     std = f", / std ({_row(recipe.std)})" if set(recipe.std) != {1} else ""
     return f"{recipe.crop}x{recipe.crop} {recipe.mode}, {resized} and cropped; {pixels}{mean}{std}"
+
+
+def _plain(recipe: Preprocessing) -> dict[str, Any]:
+    return {**recipe._asdict(), "mean_image": recipe.mean_image and recipe.mean_image.at}
 
 
 def _row(numbers: tuple[float, ...]) -> str:

@@ -163,10 +163,14 @@ class MaxPool2d(Layer):
         pooling.find_windows("max_pool2d", kernel_size, stride, padding, dilation, ceil_mode)
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.dilation, self.ceil_mode = dilation, ceil_mode
+        self.ties = "first"  # or "all": who gets the gradient where several pixels are the maximum
 
     def arguments(self) -> dict[str, Any]:
         names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
         return {name: getattr(self, name) for name in names}
+
+    def compute(self, x: Any) -> tuple[Array, Any]:
+        return ops.max_pool2d.forward(x, **self.arguments(), ties=self.ties)
 
     def output_shape(self, shape: Shape) -> Shape:
         x, _ = ops.checks.batched("max_pool2d", stand_in(shape))

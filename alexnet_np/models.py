@@ -146,7 +146,7 @@ class AlexNet(Layer):
             raise WeightsError("how large the input is nobody has said: give size=, such as size=224")
         self.output_shape((1, self.in_channels, side, side))
         arrays = {name: to_cpu(parameter.data) for name, parameter in self.named_parameters()}
-        metadata = seal.pack({"network": self.described().to_json()})
+        metadata = seal.pack({"network": self.described().without_arrays().to_json()})
         title = f"AlexNet, {self.preset}"
         return Network(title, steps_of(self.leaves()), arrays, (self.in_channels, side, side), metadata)
 

@@ -4,6 +4,7 @@
 //                      most reads come from the L1 cache. The winner's position is kept as a switch (1 byte, or 4),
 //                      unless no backward will ask for it (`switches` null).
 // max_pool2d_backward  version 1: a thread an input pixel, gathering dy from every window whose switch points at it.
+// max_pool2d_backward_to_all   the same, but from every window whose maximum it equals: ties as cuda-convnet has them.
 // Parallel over: (N, C, OH, OW) forward, (N, C, H, W) backward.
 // Source: Krizhevsky, Sutskever, Hinton (2012), sec. 3.4; switches: Zeiler and Fergus (2014), sec. 2.1.
 
@@ -45,6 +46,21 @@ extern "C" __global__ void max_pool2d_backward(const real* __restrict__ dy, cons
     real sum = 0;
     each_window_over(i / w.W % w.H, i % w.W, w, [&](int tap, int output) {
         if (switches[plane + output] == tap) sum += dy[plane + output];
+    });
+    dx[i] = sum;
+}
+
+extern "C" __global__ void max_pool2d_backward_to_all(const real* __restrict__ dy, const real* __restrict__ x,
+                                                      const real* __restrict__ y, const SWITCH* __restrict__ switches,
+                                                      real* __restrict__ dx, Window w, index_t count) {
+    const index_t i = thread_number();
+    if (i >= count) return;
+    const index_t plane = i / (w.W * w.H) * w.OH * w.OW;
+    const real mine = x[i];
+    real sum = 0;
+    each_window_over(i / w.W % w.H, i % w.W, w, [&](int tap, int output) {
+        // the switch alone finds a NaN
+        if (y[plane + output] == mine || switches[plane + output] == tap) sum += dy[plane + output];
     });
     dx[i] = sum;
 }

@@ -36,6 +36,16 @@ def gradients(dy: Array, switches: Array, shape: tuple[int, ...], geometry: Geom
     return dx
 
 
+def gradients_to_all(dy: Array, x: Array, y: Array, switches: Array, geometry: Geometry) -> Array:
+    arrays = [contiguous(each) for each in (dy, x, y, switches)]
+    dx = empty(x.shape, arrays[0])
+    kind = C_TYPES[switches.dtype]
+    arguments = (*arrays, dx, to_window(x.shape, geometry))
+    count = math.prod(x.shape)
+    launch_each("max_pool2d", "max_pool2d_backward_to_all", count, *arguments, real=dy.dtype, SWITCH=kind)
+    return dx
+
+
 def to_window(shape: tuple[int, ...], geometry: Geometry) -> Window:
     steps = geometry.stride, geometry.dilation
     return sliding(shape, geometry.output, geometry.kernel, steps, geometry.padding)

@@ -5,6 +5,8 @@
    is padded or tested inside; switches take one byte where the kernel allows. The backward adds dy at the switches,
    plane by plane: a plane belongs to one thread, so no two threads ever add to one pixel, and the order is torch's.
 
+3. `gradients_to_all`: the same backward, by values instead of switches: dy goes to every pixel that equals the maximum.
+
 Ties go to the first pixel in row order; NaN beats everything, the last NaN its forerunners: torch's rule.
 Inputs in another memory order (channels-last, strided), read-only or not aligned are copied first: Numba would compile
 the kernels anew for each kind.
@@ -80,6 +82,16 @@ def gradients(dy: Array, switches: Array, shape: tuple[int, ...], geometry: Geom
     return dx.reshape(shape)
 
 
+def gradients_to_all(dy: Array, x: Array, y: Array, switches: Array, geometry: Geometry) -> Array:
+    N, C, H, W = x.shape
+    dx = np.zeros((N * C, H, W), dy.dtype)
+    planes = plain(x).reshape(N * C, H, W)
+    dy, y, switches = (plain(each).reshape(N * C, *geometry.output) for each in (dy, y, switches))
+    with threads.parallel():
+        _backward_to_all(dy, planes, y, switches, flat(geometry), dx)
+    return dx.reshape(x.shape)
+
+
 def flat(geometry: Geometry) -> tuple[int, ...]:
     """Geometry without inner tuples, which Numba does not take into a parallel loop."""
     return tuple(number for pair in geometry for number in pair)
@@ -119,6 +131,26 @@ def _backward(dy: Array, switches: Array, geometry: tuple[int, ...], dx: Array) 
                 h, w = i * SH - PH + switch // KW * DH, j * SW - PW + switch % KW * DW
                 if h < H and w < W:  # a dilated window may hold no pixel at all
                     dx[plane, h, w] += dy[plane, i, j]
+
+
+@parallel_kernel
+def _backward_to_all(dy: Array, x: Array, y: Array, switches: Array, geometry: tuple[int, ...], dx: Array) -> None:
+    """dx (N*C,H,W) += dy (N*C,OH,OW) wherever x is y, and at the switches, which alone find a NaN."""
+    KH, KW, SH, SW, PH, PW, DH, DW, OH, OW = geometry
+    planes, H, W = dx.shape
+    for plane in prange(planes):
+        for i in range(OH):
+            top = i * SH - PH
+            kh_first, kh_last = clip(top, DH, KH, H)
+            for j in range(OW):
+                left = j * SW - PW
+                kw_first, kw_last = clip(left, DW, KW, W)
+                best, switch = y[plane, i, j], np.int32(switches[plane, i, j])
+                for kh in range(kh_first, kh_last):
+                    for kw in range(kw_first, kw_last):
+                        h, w = top + kh * DH, left + kw * DW
+                        if x[plane, h, w] == best or kh * KW + kw == switch:
+                            dx[plane, h, w] += dy[plane, i, j]
 
 
 @kernel

@@ -28,6 +28,10 @@ def gradients(dy: Array, switches: Array, shape: tuple[int, ...], geometry: Geom
     return way.gradients(dy, switches, shape, geometry)
 
 
+def gradients_to_all(dy: Array, x: Array, y: Array, switches: Array, geometry: Geometry) -> Array:
+    return nchw.gradients_to_all(dy, x, y, switches, geometry)
+
+
 def channels_last(shape: tuple[int, ...], dtype: np.dtype, geometry: Geometry, lies: bool = True) -> bool:
     """Whether x (N,C,H,W), lying channels-last if `lies`, is pooled by the channels-last kernels."""
     (KH, KW), C, layout = geometry.kernel, shape[1], "channels last" if lies else "C order"

@@ -142,15 +142,20 @@ def test_rates_over_time() -> None:
     model = build_model(config, ["a", "b"])
     optimizer = build_optimizer(config, model)
     schedule = build_schedule(config, optimizer, 10)
-    names = {group["param_names"][0].rpartition(".")[2]: i for i, group in enumerate(optimizer.param_groups)}
+    groups = [group["param_names"] for group in optimizer.param_groups]
+    (first, first_bias), names = [groups.index([f"features.0.{kind}"]) for kind in ("weight", "bias")], {}
+    names = {group[0].rpartition(".")[2]: i for i, group in enumerate(groups) if i not in (first, first_bias)}
     seen = []
     for _ in range(90):
         seen.append([group["lr"] for group in optimizer.param_groups])
         schedule.step()
-    weights, biases = [row[0] for row in seen], [row[names["bias"]] for row in seen]
+    weights, biases = ([row[groups.index(group)] for row in seen] for group in (groups[0], groups[names["bias"]]))
+    assert "features.4.weight" in groups[0]
     for epochs, rate in ((range(2), 0.01), (range(2, 5), 1e-3), (range(5, 8), 1e-4), (range(8, 9), 1e-5)):
         assert all(weights[10 * e + i] == pytest.approx(rate) for e in epochs for i in range(10))
     assert set(biases) == {0.02}
+    for i, before in ((first, weights), (first_bias, biases)):  # conv 1: 71 of 91 epochs are 7 of 9
+        assert [row[i] for row in seen[:70]] == before[:70] and not any(row[i] for row in seen[70:])
     assert optimizer.param_groups[names["bias"]]["weight_decay"] == 0
     scaled = next(g for g in optimizer.param_groups if g["param_names"][0].startswith("classifier"))
     assert scaled["weight_decay"] == pytest.approx(4 * 5e-4)

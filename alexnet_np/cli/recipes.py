@@ -37,4 +37,5 @@ def wrapped(line: str, width: int) -> str:
     """`line` as it is; for a terminal broken between words, further lines indented."""
     if not sys.stdout.isatty():
         return line
-    return textwrap.fill(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

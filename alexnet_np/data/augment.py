@@ -6,7 +6,7 @@ row of the batch, of its `shape`, to write. With the same `u` the result is the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -86,7 +86,7 @@ class CenterCrop:
     def __call__(self, pixels: np.ndarray, u: np.ndarray, out: np.ndarray) -> None:
         size = self.recipe.crop
         top, left = (crop_start(side, size) for side in check_size(pixels, size))
-        normalise(pixels[top : top + size, left : left + size], self.recipe, out)
+        normalise(pixels[top : top + size, left : left + size], self.recipe, out, (top, left))
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class RandomCrop:
     """The paper's training: a crop from anywhere, mirrored half the time, its colour shifted by `colour`, if given.
 
     `together`: so many images after one another in an epoch are cropped and mirrored alike, as the authors' code did
-    with 32. `divisor`: what the result is divided by, theirs 1.1 where there was noise.
+    with 32. `divisor`: what the result is divided by, theirs 1.1 where there was noise. `colour_epochs`: in how many
+    epochs there is noise, None for all.
     Source: Krizhevsky et al. 2012, sec. 4.1; computerhistory/AlexNet-Source-Code, convdata_jpeg.py, crop_chunk.
     """
 
@@ -103,6 +104,7 @@ class RandomCrop:
     colour: ColourNoise | None = None
     together: int = 1
     divisor: float = 1.0
+    colour_epochs: int | None = None
     shared = 3  # of the draws below those that images which go together have in common: top, left, mirror
     draws = 7  # and four for the colour
 
@@ -114,14 +116,19 @@ class RandomCrop:
         size = self.recipe.crop
         H, W = check_size(pixels, size)
         top, left = int(u[0] * (H - size + 1)), int(u[1] * (W - size + 1))
-        crop = pixels[top : top + size, left : left + size]
-        normalise(crop[:, ::-1] if self.mirror and u[2] < 0.5 else crop, self.recipe, out)
+        crop, mirrored = pixels[top : top + size, left : left + size], self.mirror and u[2] < 0.5
+        normalise(crop[:, ::-1] if mirrored else crop, self.recipe, out, (top, left), mirrored)
         if self.colour is not None:
             rgb = self.colour.shift(u[3:]) * (255 / self.recipe.scale)
             shift = rgb[list(self.recipe.order)] / self.recipe.std
             out += shift.astype(out.dtype)[:, None, None]
         if self.divisor != 1:
             out /= out.dtype.type(self.divisor)
+
+    def in_epoch(self, epoch: int) -> RandomCrop:
+        """What is done in this epoch, counted from 0: without noise nothing is divided either, as in their code."""
+        is_over = self.colour_epochs is not None and epoch >= self.colour_epochs
+        return replace(self, colour=None, divisor=1.0) if is_over else self
 
 
 @dataclass(frozen=True)
@@ -144,8 +151,11 @@ class TenCrop:
         H, W = check_size(pixels, size)
         corners = [(0, 0), (0, W - size), (H - size, 0), (H - size, W - size)]
         for i, (top, left) in enumerate([*corners, (crop_start(H, size), crop_start(W, size))]):
-            for view, row in (pixels, out[i]), (pixels[:, ::-1], out[5 + i]):
-                normalise(view[top : top + size, left : left + size], self.recipe, row)
+            crop = pixels[top : top + size, left : left + size]
+            normalise(crop, self.recipe, out[i], (top, left))
+            mirrored = W - left - size  # torchvision's: the corner of the mirrored image, which was the other one
+            crop = pixels[top : top + size, mirrored : mirrored + size]
+            normalise(crop[:, ::-1], self.recipe, out[5 + i], (top, mirrored), mirrored=True)
 
 
 @dataclass(frozen=True)
@@ -161,8 +171,9 @@ class Upsample:
         return self.recipe.shape
 
     def __call__(self, pixels: np.ndarray, u: np.ndarray, out: np.ndarray) -> None:
-        pixels = pixels[:, ::-1] if self.mirror and u[0] < 0.5 else pixels
-        normalise(upsample(pixels, self.recipe.crop), self.recipe, out)
+        mirrored = self.mirror and bool(u[0] < 0.5)
+        pixels = upsample(pixels[:, ::-1] if mirrored else pixels, self.recipe.crop)
+        normalise(pixels, self.recipe, out, (0, 0), mirrored)
 
 
 def check_size(pixels: np.ndarray, size: int) -> tuple[int, int]:

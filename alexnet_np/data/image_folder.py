@@ -84,6 +84,8 @@ class ImageFolder:
                 "mode": self.recipe.mode,
                 "warp": self.recipe.warp,
                 "clip": self.recipe.like_torchvision,
+                "resizing": self.recipe.resizing,
+                "jpeg": self.recipe.jpeg,
                 "files": entries,
             }
             if not _matches(note, index):

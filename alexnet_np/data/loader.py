@@ -70,6 +70,7 @@ class Loader:
 
         leaders = np.empty(samples, np.int64)  # of every image the first of those that go together with it
         together = getattr(self.augment, "together", 1)
+        augment = self.augment.in_epoch(epoch) if hasattr(self.augment, "in_epoch") else self.augment
         leaders[order] = order[np.arange(samples) // together * together]
 
         def fill(indices: Sequence[int], rows: np.ndarray) -> tuple:
@@ -78,7 +79,7 @@ class Loader:
                 shared = self.augment.shared  # type: ignore[attr-defined]
                 u[:, :shared] = draws.uniforms(self.seed, draws.AUGMENT, epoch, leaders[indices], shared)
             for index, numbers, row in zip(indices, u, rows, strict=True):
-                self.augment(self.dataset.pixels(int(index)), numbers, row)
+                augment(self.dataset.pixels(int(index)), numbers, row)
             return ()
 
         parts = [indices[self.rows(len(indices))] for indices in batches]

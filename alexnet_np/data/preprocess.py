@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from alexnet_np import device
+from alexnet_np.data import resize
 from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.errors import ImageError, one_line
 
@@ -53,19 +54,34 @@ def float_dtype(dtype: Any) -> np.dtype:
 def read_pixels(source: ImageSource, recipe: Preprocessing) -> np.ndarray:
     """The image resized and cropped, before normalising: uint8 (H,W,C), in RGB whatever the input's order."""
     image, name = read_image(source, recipe.like_torchvision), source_name(source)
-    image = warp(image, recipe.resize, name) if recipe.warp else resize_shorter(image, recipe.resize, name)
+    image = (warp if recipe.warp else resize_shorter)(image, recipe.resize, name, recipe.resizing)
+    if recipe.jpeg:  # of the whole square, as it was stored
+        image = stored_as_jpeg(center_crop(image, recipe.resize), recipe.jpeg)
     image = center_crop(image, recipe.crop)
     if recipe.mode == "L":
         image = image.convert("L")
     return np.asarray(image).reshape(recipe.crop, recipe.crop, recipe.channels)
 
 
-def normalise(pixels: np.ndarray, recipe: Preprocessing, out: np.ndarray) -> np.ndarray:
-    """uint8 (...,H,W,C) in RGB, or grey -> float (...,C,H,W), written into `out`."""
+def normalise(
+    pixels: np.ndarray,
+    recipe: Preprocessing,
+    out: np.ndarray,
+    place: tuple[int, int] | None = None,
+    mirrored: bool = False,
+) -> np.ndarray:
+    """uint8 (...,H,W,C) in RGB, or grey -> float (...,C,H,W), written into `out`.
+
+    `place`, `mirrored`: from where (top, left) the pixels were cut out, if not from the centre, and whether they were
+    turned round then; a mean image is cut alike.
+    """
     if recipe.mode == "BGR":
         pixels = pixels[..., ::-1]
     np.divide(np.moveaxis(pixels, -1, -3), out.dtype.type(recipe.scale), out=out)
-    if any(recipe.mean):
+    if recipe.mean_image is not None:
+        kind = (recipe.order, recipe.scale, out.dtype)
+        out -= recipe.mean_image.below((out.shape[-2], out.shape[-1]), place, mirrored, kind)
+    elif any(recipe.mean):
         out -= np.array(recipe.mean, out.dtype)[:, None, None]
     if set(recipe.std) != {1}:
         out /= np.array(recipe.std, out.dtype)[:, None, None]
@@ -188,23 +204,31 @@ def _refuse_size(size: tuple[int, int], name: str) -> None:
         )
 
 
-def resize_shorter(image: Image.Image, size: int, name: str) -> Image.Image:
+def resize_shorter(image: Image.Image, size: int, name: str, way: str = "bilinear") -> Image.Image:
     """Resize so that the shorter side is `size` and the longer one int(size * longer / shorter), as torchvision rounds.
 
     Raises ImageError, calling the image `name`, where a very long one would grow beyond Pillow's guard.
     """
     shorter, longer = min(image.size), max(image.size)
-    resized = (size, int(size * longer / shorter))
+    rounded = round if way == "area" else int  # the authors', or torchvision's
+    resized = (size, rounded(size * longer / shorter))
     if image.width > image.height:
         resized = resized[::-1]
     _refuse_size(resized, f"{name}: {image.width}x{image.height} pixels, with its shorter side resized to {size}")
-    return image if image.size == resized else image.resize(resized, Image.Resampling.BILINEAR)
+    return resize.resized(image, resized, way)
 
 
-def warp(image: Image.Image, size: int, name: str) -> Image.Image:
+def warp(image: Image.Image, size: int, name: str, way: str = "bilinear") -> Image.Image:
     """Resize to a square of `size`, whatever the shape. Raises ImageError, calling the image `name`."""
     _refuse_size((size, size), f"{name}: resized")
-    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
+    return resize.resized(image, (size, size), way)
+
+
+def stored_as_jpeg(image: Image.Image, quality: int) -> Image.Image:
+    """What is left of an image that was written as JPEG and read again."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file).convert(image.mode)
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:

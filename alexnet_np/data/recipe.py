@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alexnet_np import arguments
 from alexnet_np.errors import ArgumentError
 
+if TYPE_CHECKING:
+    from alexnet_np.data.mean_image import MeanImage
+
+
+RESIZING = ("bilinear", "area", "linear")  # Pillow's, and OpenCV's of 2012: see resize.py
+
 
 class Preprocessing(NamedTuple):
-    """What one network takes: x[c] = (pixels[order[c]] / scale - mean[c]) / std[c], pixels being bytes in RGB."""
+    """What one network takes: x[c] = (pixels[order[c]] / scale - mean[c]) / std[c], pixels being bytes in RGB.
+
+    With a mean image that is subtracted from the pixels instead, and `mean` is its mean a channel.
+    """
 
     resize: int  # pixels of the image's shorter side; of both where it is warped
     crop: int  # pixels of the central square, which is the input
@@ -20,6 +29,9 @@ class Preprocessing(NamedTuple):
     std: tuple[float, ...]
     warp: bool = False  # resized to a square whatever its shape, as Caffe's images were
     like_torchvision: bool = False  # 16 bits are clipped at 255, as Pillow converts them, instead of scaled
+    resizing: str = "bilinear"  # or as OpenCV did it in 2012: "area", "linear" (resize.py)
+    jpeg: int = 0  # the quality at which the resized square was stored as JPEG again; 0: it was not
+    mean_image: MeanImage | None = None  # of the training set (mean_image.py)
 
     @property
     def channels(self) -> int:
@@ -45,9 +57,9 @@ def with_channels(recipe: Preprocessing, channels: int) -> Preprocessing | None:
         return recipe
     if channels == 1:
         mean, std = (sum(numbers) / len(numbers) for numbers in (recipe.mean, recipe.std))
-        return recipe._replace(mode="L", mean=(mean,), std=(std,))
+        return recipe._replace(mode="L", mean=(mean,), std=(std,), mean_image=None)
     if channels == 3:
-        return recipe._replace(mode="RGB", mean=recipe.mean * 3, std=recipe.std * 3)
+        return recipe._replace(mode="RGB", mean=recipe.mean * 3, std=recipe.std * 3, mean_image=None)
     return None
 
 
@@ -66,6 +78,8 @@ def adjusted(
         "std": None if std is None else _numbers("std", std),
     }
     recipe = recipe._replace(**{name: value for name, value in given.items() if value is not None})
+    if mean is not None:  # in the place of whatever else was subtracted
+        recipe = recipe._replace(mean_image=None)
     arguments.room("preprocess", "an image of that crop_size", recipe.shape)
     if len(recipe.mean) != recipe.channels or len(recipe.std) != recipe.channels or 0 in recipe.std:
         raise ArgumentError(

@@ -5,7 +5,9 @@
 with xp the input padded by -inf. The switch of an output is the position, in its window, of the pixel that won.
 
 The trap: overlapping windows share pixels, so a pixel may win several times and its gradients add up.
-Ties go to the first pixel in row order and NaN wins over everything, as in torch.
+Ties go to the first pixel in row order and NaN wins over everything, as in torch. With ties="all" every pixel that
+equals the maximum gets the whole gradient, as in cuda-convnet (akrizhevsky/cuda-convnet2: cudaconv3/src/conv_util.cu,
+kLocalMaxUndo): over an even background, where all of a window is equal, that is as many times as much.
 Source: Krizhevsky, Sutskever, Hinton (2012), sec. 3.4; switches: Zeiler and Fergus (2014), sec. 2.1.
 """
 
@@ -15,11 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_np.arguments import room
+from alexnet_np.arguments import choice, room
 from alexnet_np.backend import implementation
 from alexnet_np.device import Array, array_module
 from alexnet_np.ops.checks import batched, brief, cached, float_arrays, gradient
 from alexnet_np.ops.pooling import find_output, find_windows
+
+TIES = ("first", "all")
 
 
 class Geometry(NamedTuple):
@@ -35,34 +39,47 @@ class Cache(NamedTuple):
     switches: Array
     geometry: Geometry
     unbatched: bool
+    y: Array | None = None  # where ties go to all
 
     def __repr__(self) -> str:
         return brief(self)
 
 
 def forward(
-    x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    ties: str = "first",
 ) -> tuple[Array, Cache]:
     """Pool x (N,C,H,W) or (C,H,W) to y (N,C,OH,OW); float32 or float64; `stride` defaults to the kernel.
 
     OH = floor((H + 2*padding - dilation*(KH-1) - 1) / stride) + 1; with `ceil_mode` rounded up, except that the last
-    window must start inside the input or its left padding. Raises ShapeError, DtypeError, ArgumentError.
+    window must start inside the input or its left padding. `ties`: "first" or "all", see above.
+    Raises ShapeError, DtypeError, ArgumentError.
     """
     (x,) = float_arrays("max_pool2d", x=x)
     x, unbatched = batched("max_pool2d", x)
     geometry = find_geometry(x, kernel_size, stride, padding, dilation, ceil_mode)
     padded = (*x.shape[:2], *padded_size(x.shape[2], x.shape[3], geometry))
     room("max_pool2d", "the padded x", padded, x.dtype.itemsize)
+    is_shared = choice("max_pool2d", "ties", ties, TIES) == "all"
     y, switches = implementation("max_pool2d", x).compute(x, geometry)
-    return (y[0] if unbatched else y), Cache(x, switches, geometry, unbatched)
+    return (y[0] if unbatched else y), Cache(x, switches, geometry, unbatched, y if is_shared else None)
 
 
 def backward(dy: Any, cache: Cache) -> Array:
-    """dx[p] = sum of dy over the outputs whose switch points at pixel p."""
-    x, switches, geometry, unbatched = cached("max_pool2d", cache, Cache)
+    """dx[p] = sum of dy over the outputs whose switch points at pixel p; with ties to all, of which p is a maximum."""
+    x, switches, geometry, unbatched, y = cached("max_pool2d", cache, Cache)
     shape = switches.shape
     dy = gradient("max_pool2d", dy, shape[1:] if unbatched else shape, x)
-    dx = implementation("max_pool2d", x).gradients(dy[None] if unbatched else dy, switches, x.shape, geometry)
+    dy, pool = dy[None] if unbatched else dy, implementation("max_pool2d", x)
+    if y is None:
+        dx = pool.gradients(dy, switches, x.shape, geometry)
+    else:
+        dx = pool.gradients_to_all(dy, x, y, switches, geometry)
     return dx[0] if unbatched else dx
 
 
@@ -88,6 +105,18 @@ def gradients(dy: Array, switches: Array, shape: tuple[int, ...], geometry: Geom
     for k, window in enumerate(offsets(geometry)):
         padded[:, :, *window] += xp.where(switches == k, dy, dy.dtype.type(0))
     return padded[:, :, PH : PH + H, PW : PW + W]
+
+
+def gradients_to_all(dy: Array, x: Array, y: Array, switches: Array, geometry: Geometry) -> Array:
+    """dy goes to every pixel that equals the maximum, and where that is NaN to the one at the switch."""
+    xp = array_module(dy)
+    (PH, PW), (H, W) = geometry.padding, x.shape[2:]
+    padded = pad(x, geometry)
+    dx = xp.zeros(padded.shape, dy.dtype)
+    for k, window in enumerate(offsets(geometry)):
+        wins = (padded[:, :, *window] == y) | (switches == k)
+        dx[:, :, *window] += xp.where(wins, dy, dy.dtype.type(0))
+    return dx[:, :, PH : PH + H, PW : PW + W]
 
 
 def offsets(geometry: Geometry) -> list[tuple[slice, slice]]:

@@ -107,6 +107,11 @@ def compile_training(
     Raises ArgumentError, DtypeError (float32 only), BackendError.
     """
     check_model("compile_training", model)
+    if shares_ties(model):
+        raise ArgumentError(
+            "compile_training: ties that go to all maxima need equal sums to come out equal, as Winograd's do not; "
+            "train layer by layer, with model and backward"
+        )
     check_count("compile_training", "batch_size", batch_size)
     label_smoothing = arguments.number("compile_training", "label_smoothing", label_smoothing, 0, 1)
     if not hasattr(optimizer, "param_groups"):
@@ -147,6 +152,11 @@ def hooked(model: AlexNet) -> list[str]:
     """The parts of a model that somebody listens to, by name."""
     parts = [("the model", model), ("features", model.features), ("classifier", model.classifier), *model.leaves()]
     return [name for name, layer in parts if layer.hooked]
+
+
+def shares_ties(model: AlexNet) -> bool:
+    """Whether all maxima of a pooling get its gradient, not the first alone."""
+    return any(getattr(layer, "ties", "first") != "first" for layer in model.modules())
 
 
 def check_count(what: str, name: str, count: Any) -> None:

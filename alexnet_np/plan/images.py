@@ -8,7 +8,7 @@ import numpy as np
 
 from alexnet_np.data.preprocess import normalise
 from alexnet_np.data.recipe import Preprocessing
-from alexnet_np.device import Array, as_array
+from alexnet_np.device import Array, as_array, beside, to_cpu
 from alexnet_np.errors import ArgumentError, DtypeError, ShapeError
 from alexnet_np.layers import stand_in
 from alexnet_np.models import AlexNet
@@ -32,6 +32,9 @@ def checked(model: AlexNet, x: Any) -> tuple[Array, Shape]:
         if channels != C:
             raise ShapeError(f"plan: {model.preset!r} normalises {channels} channels, x has {C}")
         shape = (shape[0], C, shape[1], shape[2])
+        if recipe(model).mean_image is not None:
+            prepared = normalise(to_cpu(x), recipe(model), np.empty(shape, np.float32))
+            x = beside(prepared, next(model.parameters()).data)
     elif x.dtype != np.float32:
         raise DtypeError(f"plan: x must be float32 (N,C,H,W) or uint8 (N,H,W,C), got {x.dtype}; x.astype('float32')")
     model.check_input(stand_in(shape))
@@ -50,6 +53,7 @@ def table_of(model: AlexNet) -> np.ndarray:
     """(C,256) float32: what a byte becomes in each channel of the network's input."""
     found = recipe(model)
     bytes_ = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (1, 256, len(found.mean)))
+    found = found._replace(mean_image=None)  # of which every place has its own: see `checked`
     return normalise(bytes_, found, np.empty((len(found.mean), 1, 256), np.float32)).reshape(-1, 256)
 
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from alexnet_np.description import Description
+from alexnet_np.errors import ArgumentError
 from alexnet_np.identity import build, find_weights, said_of, wanted_by
 from alexnet_np.initialisation import initialise
-from alexnet_np.layers import Dropout, Linear
+from alexnet_np.layers import Dropout, Linear, MaxPool2d
 from alexnet_np.models import AlexNet
 from alexnet_np.presets import PRESETS
 from alexnet_np.training.config import Config
@@ -56,6 +57,9 @@ def build_model(config: Config, classes: Sequence[str]) -> AlexNet:
         model.load_state_dict(found, strict=not config.new_head)
     for prefix in config.freeze:
         model.freeze(prefix)
+    for layer in model.modules():
+        if isinstance(layer, MaxPool2d):
+            layer.ties = config.ties
     return model.to(config.backend).train()
 
 
@@ -74,18 +78,23 @@ def check_weights(config: Config, model: Description) -> None:
 def build_optimizer(config: Config, model: AlexNet) -> SGD:
     """SGD for whatever is not frozen; biases in a group of their own where `config.biases` says so."""
     pairs = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    for prefix in config.freeze_after:
+        if not any(name.startswith(prefix) for name, _ in model.named_parameters()):
+            raise ArgumentError(f"freeze_after: no parameter's name starts with {prefix!r}; `alexnet summary` has them")
     scaled = behind_dropout(model) if config.dropout_scaling == "testing" else []
-    kinds: dict[str, Any] = {"weights": [], "biases": [], "scaled": []}
+    kinds: dict[tuple[str, int | None], Any] = {}  # also by after how many epochs they are frozen
     for pair in pairs:
         is_apart = config.biases != "same" and pair[0].endswith("bias")
-        kinds["scaled" if pair[0] in scaled else "biases" if is_apart else "weights"].append(pair)
+        kind = "scaled" if pair[0] in scaled else "biases" if is_apart else "weights"
+        kinds.setdefault((kind, frozen_after(config, pair[0])), []).append(pair)
     kept = (1 - config.dropout) ** 2
     options: dict[str, Any] = {
         "weights": {},
         "biases": {"lr": 2 * config.lr, "weight_decay": 0.0},
         "scaled": {"lr": kept * config.lr, "weight_decay": config.weight_decay / kept},
     }
-    groups = [{"params": members, **options[kind]} for kind, members in kinds.items() if members]
+    order = sorted(kinds, key=lambda kind: (list(options).index(kind[0]), kind[1] or 0))
+    groups = [{"params": kinds[kind], **options[kind[0]]} for kind in order]
     return SGD(
         groups,
         config.lr,
@@ -95,6 +104,11 @@ def build_optimizer(config: Config, model: AlexNet) -> SGD:
         rule=config.rule,
         backend=config.backend,
     )
+
+
+def frozen_after(config: Config, name: str) -> int | None:
+    """After how many epochs a parameter has rate 0; None for never."""
+    return min((n for prefix, n in config.freeze_after.items() if name.startswith(prefix)), default=None)
 
 
 def behind_dropout(model: AlexNet) -> list[str]:
@@ -118,6 +132,9 @@ def build_schedule(config: Config, optimizer: SGD, batches: int) -> Schedule | R
     if config.biases == "held":
         groups = optimizer.param_groups
         schedule.hold([i for i, group in enumerate(groups) if group["param_names"][0].endswith("bias")])
+    epochs = [frozen_after(config, group["param_names"][0]) for group in optimizer.param_groups]
+    each = 1 if config.schedule == "plateau" else batches
+    schedule.stop({i: n * each for i, n in enumerate(epochs) if n is not None})
     return schedule
 
 

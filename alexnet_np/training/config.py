@@ -35,6 +35,20 @@ CHOICES = {
         "paper": "crop, mirror and PCA colour noise (folders of colour pictures only)",
         "krizhevsky145": "as paper, 32 images cropped and mirrored alike, all divided by 1.1",
     },
+    "mean": {
+        "channel": "one number a channel, the preset's",
+        "place": "the training set's mean image, where each crop was cut out: the paper's, Caffe's",
+        "centre": "the mean image's centre, for every crop: the authors'",
+    },
+    "resizing": {
+        "bilinear": "antialiased, as torchvision",
+        "area": "by area, cubic where it grows, as OpenCV: the authors'",
+        "linear": "not antialiased, as OpenCV: Caffe's",
+    },
+    "ties": {
+        "first": "of equal maxima in a pooling the first gets the gradient",
+        "all": "each does, as in cuda-convnet",
+    },
     "rule": {"torch": "torch's SGD", "paper": "the 2012 paper's update"},
     "biases": {
         "same": "trained as weights are",
@@ -101,6 +115,15 @@ def _prefixes(where: str, what: str, value: Any) -> tuple[str, ...]:
     return tuple(arguments.text(where, what, name) for name in names)
 
 
+def _freezing(where: str, what: str, value: Any) -> dict[str, int]:
+    given = arguments.mapping(where, what, value, "names and epochs, such as {'features.0': 71}")
+    return {arguments.text(where, what, name): arguments.integer(where, what, n, 1) for name, n in given.items()}
+
+
+def _quality(where: str, what: str, value: Any) -> int:
+    return arguments.integer(where, what, value, 0, 100)
+
+
 def _epochs(where: str, what: str, value: Any) -> tuple[int, ...]:
     given = arguments.items(where, what, value, "a list of epochs, such as [25, 51]")
     return tuple(arguments.integer(where, what, epoch, 1) for epoch in given)
@@ -108,7 +131,8 @@ def _epochs(where: str, what: str, value: Any) -> tuple[int, ...]:
 
 def _input(where: str, what: str, value: Any) -> Mapping[str, Any]:
     given = arguments.mapping(where, what, value, "the fields of a Preprocessing")
-    if set(given) != set(Preprocessing._fields):
+    usual = Preprocessing._field_defaults
+    if not set(Preprocessing._fields) - set(usual) <= set(given) <= set(Preprocessing._fields):
         raise ArgumentError(f"{where}: {what} has the fields {', '.join(Preprocessing._fields)}, got {sorted(given)}")
     return given
 
@@ -126,12 +150,14 @@ _SIZE: Reader = partial(arguments.number, least=0)
 _READERS: dict[str, Reader] = {
     **dict.fromkeys(CHOICES, _chosen),
     **dict.fromkeys(("epochs", "batch_size", "step_epochs"), _COUNT),
-    **dict.fromkeys(("limit", "validation_limit", "image_size"), _or_none(_COUNT)),
+    **dict.fromkeys(("limit", "validation_limit", "image_size", "colour_epochs"), _or_none(_COUNT)),
     **dict.fromkeys(("lr", "momentum", "weight_decay", "gamma"), _SIZE),
     **dict.fromkeys(("dropout", "label_smoothing"), _share),
     **dict.fromkeys(("new_head", "lrn", "nesterov", "strict", "like_torchvision", "raw"), arguments.flag),
     **dict.fromkeys(("data", "weights"), _or_none(_path)),
     "freeze": _prefixes,
+    "freeze_after": _freezing,
+    "jpeg": _quality,
     "milestones": _epochs,
     "recipe": _or_none(arguments.text),
     "patience": partial(arguments.integer, least=0),
@@ -141,6 +167,7 @@ _READERS: dict[str, Reader] = {
     "validation": _held_out,
     "width": arguments.above,
 }
+COLOURED = ("paper", "krizhevsky145")  # augmentations with colour noise
 SMALL_IMAGES = ("fashion-mnist", "synthetic")  # enlarged to image_size; pictures in folders are cropped instead
 
 # What learns on the synthetic images, in a minute or two: Config(dataset="synthetic", **SYNTHETIC).
@@ -176,13 +203,20 @@ class Config:
     weights: str | None = None  # start from these instead of from random numbers: a file or a registry name
     new_head: bool = False  # but the last layer, which starts anew, for other classes
     freeze: tuple[str, ...] = ()  # parameters with these prefixes stay as they are
+    freeze_after: Mapping[str, int] = dataclasses.field(default_factory=dict)  # prefix: their rate is 0 after so many
+    # epochs, as the authors stopped conv 1; by the paper's rule momentum still moves them a little
     activation: str = "own"
     pooling: str = "overlapping"
     lrn: bool = True  # where the preset has it
     dropout: float = 0.5
     dropout_scaling: str = "training"
+    ties: str = "first"
     initialisation: str = "xavier"
     augmentation: str = "none"
+    colour_epochs: int | None = None  # of an augmentation with colour noise: epochs that have it; None: all
+    mean: str = "channel"
+    resizing: str = "bilinear"  # of a folder's pictures
+    jpeg: int = 0  # a folder's pictures, once resized, were stored as JPEG of this quality; 0: they were not
     validation: float = 0.1  # share of a folder's images held out, where it has no train/ and val/
     epochs: int = 10
     batch_size: int = 128
@@ -222,6 +256,13 @@ class Config:
         small = self.dataset in SMALL_IMAGES
         if self.schedule == "milestones" and not self.milestones:
             raise ArgumentError("schedule 'milestones' needs milestones, the epochs after which the rate falls")
+        if small and (self.resizing != "bilinear" or self.jpeg):
+            raise ArgumentError(f"resizing and jpeg are for folders; the images of {self.dataset} are only enlarged")
+        if self.colour_epochs is not None and self.augmentation not in COLOURED:
+            raise ArgumentError(
+                f"colour_epochs is for augmentations with colour noise ({', '.join(COLOURED)}), not for "
+                f"{self.augmentation!r}"
+            )
         if self.raw and not small:
             raise ArgumentError("raw is for small images; a folder's pictures are what the preset takes")
         if self.augmentation in ("crop", "paper", "krizhevsky145") and small:

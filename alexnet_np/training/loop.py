@@ -34,7 +34,7 @@ from alexnet_np.training.lock import locked
 from alexnet_np.training.metrics import Event, MetricsLog, what_looks_broken
 from alexnet_np.training.parallel.group import Alone, Group
 from alexnet_np.training.parallel.launch import check_alike
-from alexnet_np.training.run import Run, Saved, digest, environment, parameters
+from alexnet_np.training.run import Run, Saved, digest, environment, finished
 
 ENDLESS = ("constant", "step", "plateau")  # schedules that do not depend on where the run ends
 SPEEDS = ("images_per_second", "data_wait", "exchange")  # differ from run to run: equal runs end in equal files
@@ -214,7 +214,7 @@ class Trainer:
 
     def _end(self) -> None:
         """The finished network, in a file that says what it is and how it was made."""
-        weights = parameters(self.run.tensors())
+        weights = finished(self.run.tensors())
         if self.folder is not None and self.log is not None:
             state = self.run.state()
             about = {key: state[key] for key in ("network", "config", "data", "environment")}

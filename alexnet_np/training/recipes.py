@@ -11,17 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from alexnet_np import arguments
 from alexnet_np.presets import PRESETS
-from alexnet_np.training.config import SMALL_IMAGES, Config
+from alexnet_np.training.config import COLOURED, SMALL_IMAGES, Config
 
 CHM = "computerhistory/AlexNet-Source-Code: "
+CC2 = "akrizhevsky/cuda-convnet2: "
 CAFFE = "BVLC/caffe: "
 PARAMS = CHM + "layers/layer-params-145.cfg"
 SOLVER = CAFFE + "models/bvlc_alexnet/solver.prototxt"
 NET = CAFFE + "models/bvlc_alexnet/train_val.prototxt"
+
+
+FOR_FOLDERS = ("resizing", "jpeg")  # of pictures larger than the input
 
 
 class Choice(NamedTuple):
@@ -36,11 +41,18 @@ class Recipe:
     notes: tuple[str, ...]  # what differs but is not a choice here, and why
 
     def lines(self) -> list[str]:
-        """Every source, and the notes."""
-        by_source: dict[str, list[str]] = {}
+        """Every source, those of a repository together, and the notes."""
+        found: dict[str, dict[str, list[str]]] = {}
         for field, choice in self.choices.items():
-            by_source.setdefault(choice.source, []).append(field)
-        return [f"{', '.join(fields)}: {source}" for source, fields in by_source.items()] + list(self.notes)
+            repository, _, inside = choice.source.partition(": ")
+            where, what = (repository, inside) if "/" in repository else ("", choice.source)
+            found.setdefault(where, {}).setdefault(what, []).append(field)
+        lines = []
+        for repository, sources in found.items():
+            lines += [repository] if repository else []
+            indent = "  " if repository else ""
+            lines += [f"{indent}{', '.join(fields)}: {source}" for source, fields in sources.items()]
+        return lines + list(self.notes)
 
 
 RECIPES = {
@@ -61,11 +73,9 @@ RECIPES = {
             "dropout": Choice(0.5, "sec. 4.2"),
             "dropout_scaling": Choice("testing", "sec. 4.2: outputs times 0.5 at test time"),
             "augmentation": Choice("paper", "sec. 4.1: crops, mirror, PCA of the RGB values"),
+            "mean": Choice("place", "sec. 2: the mean activity over the training set, from each pixel"),
         },
-        (
-            "the mean of each pixel is subtracted (sec. 2); here that of each channel",
-            "images are scaled by the shorter side to 256, their centre cut out (sec. 2)",
-        ),
+        ("images are scaled by the shorter side to 256, their centre cut out (sec. 2), as here",),
     ),
     "krizhevsky145": Recipe(
         "the authors' run 145, as its files have it",
@@ -87,15 +97,14 @@ RECIPES = {
             "dropout": Choice(0.5, CHM + "layers/layers-145.cfg, layer.py"),
             "dropout_scaling": Choice("testing", CHM + "layers/layers-145.cfg, layer.py"),
             "augmentation": Choice("krizhevsky145", CHM + "convdata_jpeg.py, crop_chunk: 32 images go together"),
+            "colour_epochs": Choice(66, PARAMS + ", comments: colour noise off from epoch 67"),
+            "freeze_after": Choice({"features.0": 71}, PARAMS + ", comments: conv 1's epsW and epsB 0 from epoch 72"),
+            "mean": Choice("centre", CC2 + "convdata.py: data_mean_crop, the centre for every crop"),
+            "resizing": Choice("area", CC2 + "make-data/pyext/src/pyext.cpp: INTER_AREA, INTER_CUBIC to enlarge"),
+            "jpeg": Choice(95, CC2 + "make-data/pyext/include/pyext.h: JPEG_QUALITY"),
+            "ties": Choice("all", CC2 + "cudaconv3/src/conv_util.cu, kLocalMaxUndo"),
         },
-        (
-            "the mean image's centre is subtracted from every crop; here its mean a channel",
-            "colour noise was switched off from epoch 67, conv 1 frozen from 72 (the file's comments); here neither",
-            "images were shrunk by INTER_AREA and stored as JPEG again (akrizhevsky/cuda-convnet2: make-data); "
-            "here they are resized bilinearly, antialiased",
-            "each of equal maxima in a pooling got the gradient (cuda-convnet2: cudaconv3/src/conv_util.cu, "
-            "kLocalMaxUndo), here the first: what is equal is zeros, behind which ReLU passes nothing back",
-        ),
+        ("the rate of conv 1 is 0 from then on, so momentum still moves it for some batches, as there",),
     ),
     "caffe": Recipe(
         "Caffe's bvlc_alexnet",
@@ -115,14 +124,14 @@ RECIPES = {
             "dropout": Choice(0.5, NET),
             "dropout_scaling": Choice("training", CAFFE + "src/caffe/layers/dropout_layer.cpp: times 2 in training"),
             "augmentation": Choice("crop", NET + ": crop and mirror, no colour noise"),
+            "mean": Choice("place", CAFFE + "src/caffe/data_transformer.cpp: the mean file, at the crop's place"),
+            "resizing": Choice("linear", CAFFE + "src/caffe/util/io.cpp: cv::resize as it is by default"),
+            "ties": Choice("first", CAFFE + "src/caffe/layers/pooling_layer.cpp"),
         },
         (
-            "the mean image is subtracted at the crop's place; here its mean a channel",
             f"images are warped to 256x256 ({CAFFE}examples/imagenet/create_imagenet.sh), as here",
             "CaffeNet's biases start at 1 (models/bvlc_reference_caffenet/train_val.prototxt): --preset caffenet "
             "--initialisation caffenet",
-            f"the first of equal maxima in a pooling gets the gradient ({CAFFE}src/caffe/layers/pooling_layer.cpp), "
-            "as here",
         ),
     ),
 }
@@ -135,13 +144,22 @@ def settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     published = chosen["epochs"]
     epochs = given.get("epochs", published)
     if "milestones" in chosen:
-        drawn = (max(1, round(epochs * epoch / published)) for epoch in chosen["milestones"])
+        drawn = (_drawn_in(epoch, epochs, published) for epoch in chosen["milestones"])
         chosen["milestones"] = tuple(sorted({epoch for epoch in drawn if epoch < epochs}) or (epochs,))
-    if "step_epochs" in chosen:
-        chosen["step_epochs"] = max(1, round(epochs * chosen["step_epochs"] / published))
+    drawn_in = partial(_drawn_in, epochs=epochs, published=published)
+    chosen |= {field: drawn_in(chosen[field]) for field in ("step_epochs", "colour_epochs") if field in chosen}
+    if "freeze_after" in chosen:
+        chosen["freeze_after"] = {prefix: drawn_in(epoch) for prefix, epoch in chosen["freeze_after"].items()}
     if given.get("dataset", Config.dataset) in SMALL_IMAGES:
         chosen |= {"augmentation": "mirror", "raw": True}
+        chosen = {field: value for field, value in chosen.items() if field not in FOR_FOLDERS}
+    if given.get("augmentation", chosen["augmentation"]) not in COLOURED:
+        chosen.pop("colour_epochs", None)
     return chosen | dict(given) | {"recipe": name}
+
+
+def _drawn_in(epoch: int, epochs: int, published: int) -> int:
+    return max(1, round(epochs * epoch / published))
 
 
 def configured(name: str, **given: Any) -> Config:
@@ -167,4 +185,6 @@ def _input(recipe: Recipe) -> str:
 def _readable(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {epochs}" for name, epochs in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)

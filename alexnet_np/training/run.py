@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_np.data import mean_image
 from alexnet_np.data.dataset import Dataset
 from alexnet_np.data.loader import Loader
+from alexnet_np.data.mean_image import MeanImage
 from alexnet_np.device import Array, to_cpu
 from alexnet_np.errors import AlexNetError, CheckpointError
 from alexnet_np.layers import Dropout
@@ -36,7 +38,7 @@ from alexnet_np.training.parallel.two_towers import TwoTowers
 from alexnet_np.training.parallel.weird import Weird
 from alexnet_np.training.schedules import ReduceLROnPlateau
 from alexnet_np.training.stepping import PLAN, Stepper
-from alexnet_np.training.task import loaders, open_task
+from alexnet_np.training.task import Task, loaders, open_task, subtracting, with_mean_image
 
 EXPLODED = 1000  # times the loss of guessing: no input makes a network that learns so sure of what is wrong
 SCHEMES: Mapping[str, Callable[..., Shared]] = {"data": Sharded, "weird": Weird, "towers": TwoTowers}
@@ -75,11 +77,12 @@ class Run:
         group: Group | None = None,
     ) -> None:
         self.config, self.group = config, on_gpus(group or Alone(), config.backend)
-        self.task = open_task(config, workers, cache)
+        self.task = self._with_mean_image(open_task(config, workers, cache), workers, saved)
         rows = share_of(config, self.group).rows
         self.train_batches, self.validation_batches = loaders(config, self.task, workers, rows)
         start = config if saved is None else dataclasses.replace(config, weights=None)  # that file may be gone
         self.model = build_model(start, self.task.classes)
+        self.model.said = dataclasses.replace(self.model.described(), preprocessing=self.task.recipe)
         self.optimizer = build_optimizer(config, self.model)
         self.schedule = build_schedule(config, self.optimizer, len(self.train_batches))
         self.at, recipe = Position(), self.task.recipe
@@ -101,6 +104,12 @@ class Run:
             )
         if saved is not None:
             self._restore(*saved)
+
+    def _with_mean_image(self, task: Task, workers: int, saved: Saved | None) -> Task:
+        """The mean image is that of the beginning, even where the data set has changed since."""
+        if saved is not None and mean_image.NAME in saved[0]:
+            return subtracting(task, MeanImage(to_cpu(saved[0][mean_image.NAME]), self.config.mean))
+        return with_mean_image(self.config, task, workers, self.group)
 
     def step(self, x: np.ndarray, target: np.ndarray) -> Event:
         """One batch forward, backward and into the parameters; returns its figures and the epoch's means so far.
@@ -215,6 +224,7 @@ class Run:
     def tensors(self) -> dict[str, Array]:
         """Every array that the rest of the run depends on: whole, where processes have parts of them."""
         found = self.model.state_dict() | {MOMENTUM + name: array for name, array in self.optimizer.velocities.items()}
+        found |= self.model.described().arrays()
         return found if self.parallel is None else self.parallel.gathered(found)
 
     def state(self) -> dict[str, Any]:
@@ -239,7 +249,7 @@ class Run:
                 f"{len(then['classes'])} and {then['images']}, or other labels; bring the old one back, or start anew"
             )
         tensors = tensors if self.parallel is None else self.parallel.cut(tensors)
-        self.model.load_state_dict(parameters(tensors))
+        self.model.load_state_dict({name: a for name, a in finished(tensors).items() if name != mean_image.NAME})
         velocities = {name: array for name, array in tensors.items() if name.startswith(MOMENTUM)}
         buffers = {name.removeprefix(MOMENTUM): {"momentum_buffer": array} for name, array in velocities.items()}
         self.optimizer.load_state_dict({"state": buffers, "param_groups": state["optimizer"]})
@@ -279,6 +289,6 @@ def digest(tensors: Mapping[str, Array]) -> str:
     return found.hexdigest()
 
 
-def parameters(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """The network's part of `Run.tensors()`."""
+def finished(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """What of `Run.tensors()` is still needed when training is over: the network, and its mean image."""
     return {name: array for name, array in tensors.items() if not name.startswith(MOMENTUM)}

@@ -30,6 +30,7 @@ class Schedule:
     """A rate for every group that depends on the number of steps alone. Setting it up sets the first rate."""
 
     held: Collection[int] = ()  # groups whose rate stays what it began as
+    stops: Mapping[int, int] = {}  # groups -> after how many steps their rate is 0
 
     def __init__(self, optimizer: SGD, base_lrs: Sequence[float] | None = None) -> None:
         self.optimizer = _checked(self, optimizer)
@@ -50,9 +51,15 @@ class Schedule:
         self.held = groups
         self._apply()
 
+    def stop(self, groups: Mapping[int, int]) -> None:
+        """The rate of each of these groups is 0 once so many steps are taken."""
+        self.stops = groups
+        self._apply()
+
     def _apply(self) -> None:
         for i, (group, base) in enumerate(zip(self.optimizer.param_groups, self.base_lrs, strict=True)):
-            group["lr"] = base if i in self.held else self.rate(base, self.steps)
+            rate = base if i in self.held else self.rate(base, self.steps)
+            group["lr"] = 0.0 if self.steps >= self.stops.get(i, math.inf) else rate
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "base_lrs": list(self.base_lrs)}
@@ -170,12 +177,17 @@ class ReduceLROnPlateau:
         self.threshold = arguments.number(where, "threshold", threshold, 0)
         self.min_lr = arguments.number(where, "min_lr", min_lr, 0)
         self.best: float | None = None
-        self.bad, self.cooling = 0, 0
+        self.bad, self.cooling, self.steps = 0, 0, 0
         self.held: Collection[int] = ()
+        self.stops: Mapping[int, int] = {}
 
     def hold(self, groups: Collection[int]) -> None:
         """Leave the rates of these groups as they are."""
         self.held = groups
+
+    def stop(self, groups: Mapping[int, int]) -> None:
+        """The rate of each of these groups is 0 after so many measurements."""
+        self.stops = groups
 
     def step(self, value: float) -> None:
         if isinstance(value, str | bytes) or not hasattr(value, "__float__"):  # a loss that is no number is a fault
@@ -190,6 +202,9 @@ class ReduceLROnPlateau:
         if self.bad > self.patience:
             self._reduce()
             self.cooling, self.bad = self.cooldown, 0
+        self.steps += 1
+        for i in (i for i, last in self.stops.items() if self.steps >= last):
+            self.optimizer.param_groups[i]["lr"] = 0.0
 
     def _improves(self, value: float) -> bool:
         if self.best is None:
@@ -206,11 +221,11 @@ class ReduceLROnPlateau:
 
     def state_dict(self) -> dict[str, Any]:
         rates = [group["lr"] for group in self.optimizer.param_groups]
-        return {"best": self.best, "bad": self.bad, "cooling": self.cooling, "lrs": rates}
+        return {"best": self.best, "bad": self.bad, "cooling": self.cooling, "steps": self.steps, "lrs": rates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         saved = _saved(self, state)
-        self.best, self.bad, self.cooling = saved["best"], saved["bad"], saved["cooling"]
+        self.best, self.bad, self.cooling, self.steps = (saved[n] for n in ("best", "bad", "cooling", "steps"))
         for group, lr in zip(self.optimizer.param_groups, saved["lrs"], strict=True):
             group["lr"] = lr
 

@@ -11,7 +11,7 @@ import numpy as np
 from alexnet_np import ops
 from alexnet_np.device import Array, beside, on_gpu
 from alexnet_np.models import AlexNet
-from alexnet_np.plan import compile_training, hooked
+from alexnet_np.plan import compile_training, hooked, shares_ties
 from alexnet_np.training.sgd import SGD
 
 ARRAYS = ("numpy", "cupy")  # backends whose readers want to see what the layers do
@@ -41,8 +41,8 @@ class Stepper:
     @property
     def engine(self) -> str:
         """Who computes the next step. One whole run is computed by one."""
-        planned = self.backend not in ARRAYS and self.model.dtype == np.float32 and not hooked(self.model)
-        return PLAN if planned else EAGER
+        arrays = self.backend in ARRAYS or self.model.dtype != np.float32
+        return EAGER if arrays or hooked(self.model) or shares_ties(self.model) else PLAN
 
     def of(self, part: AlexNet) -> Stepper:
         """The same for a network that is a part of this one's."""

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_np.data.augment import Augment, CenterCrop, ColourNoise, RandomCrop, TenCrop, Upsample
+from alexnet_np.data.augment import Augment, CenterCrop, ColourNoise, RandomCrop, TenCrop, Upsample, upsample
 from alexnet_np.data.dataset import Dataset, Subset, Synthetic, split
 from alexnet_np.data.idx import fashion_mnist
 from alexnet_np.data.image_folder import ImageFolder
 from alexnet_np.data.loader import Loader
+from alexnet_np.data.mean_image import MeanImage, add_up
 from alexnet_np.data.recipe import Preprocessing, adjusted
 from alexnet_np.errors import ArgumentError, DataError
 from alexnet_np.presets import PRESETS
 from alexnet_np.training.config import SMALL_IMAGES, Config
+from alexnet_np.training.parallel.group import Group
 
 SYNTHETIC_IMAGES = 2000
 RAW_MEAN = {"fashion-mnist": 72.94, "synthetic": 127.0}  # of all training images' bytes
@@ -52,7 +55,8 @@ def find_recipe_of(config: Config) -> Preprocessing:
         side = side_of(config)
         recipe = adjusted(PRESETS["d2l"].preprocessing, side, side)
         return recipe._replace(scale=1, mean=(RAW_MEAN[config.dataset],)) if config.raw else recipe
-    return PRESETS[config.preset].preprocessing._replace(like_torchvision=config.like_torchvision)
+    own = PRESETS[config.preset].preprocessing._replace(like_torchvision=config.like_torchvision)
+    return own._replace(resizing=config.resizing, jpeg=config.jpeg)
 
 
 def side_of(config: Config) -> int:
@@ -139,6 +143,28 @@ def first_images(dataset: Dataset, count: int) -> Dataset:
     return dataset if count >= have else Subset(dataset, np.arange(count) * have // count)
 
 
+def with_mean_image(config: Config, task: Task, workers: int, group: Group) -> Task:
+    """`task`, its mean image computed where the configuration wants one; every process adds up a part of the images."""
+    if config.mean == "channel":
+        return task
+    images = len(task.train.targets)
+    mine = add_up(task.train, partial(begun, config, task.recipe), range(images)[group.rank :: group.size], workers)
+    total = sum(group.collect(mine))
+    return subtracting(task, MeanImage((total / images).astype(np.float32), config.mean))
+
+
+def subtracting(task: Task, image: MeanImage) -> Task:
+    """`task` with this mean image."""
+    recipe, channels = task.recipe, image.channels
+    mean = tuple(channels[c] / recipe.scale for c in recipe.order)
+    return task._replace(recipe=recipe._replace(mean=mean, mean_image=image))
+
+
+def begun(config: Config, recipe: Preprocessing, pixels: np.ndarray) -> np.ndarray:
+    """An image as augmentations cut crops from it: small ones are enlarged."""
+    return upsample(pixels, recipe.crop) if config.dataset in SMALL_IMAGES else pixels
+
+
 def training_augment(config: Config, task: Task) -> Augment:
     """What is done to every training image."""
     if config.dataset in SMALL_IMAGES:
@@ -152,9 +178,8 @@ def training_augment(config: Config, task: Task) -> Augment:
             f"augmentation {config.augmentation!r} shifts colours, but {config.preset!r} takes grey images; use crop"
         )
     noise = ColourNoise.of(task.train, seed=config.seed)
-    if config.augmentation == "krizhevsky145":
-        return RandomCrop(task.recipe, colour=noise, together=32, divisor=1.1)
-    return RandomCrop(task.recipe, colour=noise)
+    shared: dict[str, Any] = {"together": 32, "divisor": 1.1} if config.augmentation == "krizhevsky145" else {}
+    return RandomCrop(task.recipe, colour=noise, colour_epochs=config.colour_epochs, **shared)
 
 
 def evaluation_augment(config: Config | None, recipe: Preprocessing, ten_crop: bool = False) -> Augment:

@@ -26,9 +26,10 @@ from alexnet_np.weights.leaves import Contents, Holder, Inert, Leaf, Shape
 # What torch's wrappers put among the names: DataParallel and its kin, torch.compile, FSDP, Fabric.
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
 MODULE = ("_parameters", "_buffers", "_modules")  # where a pickled torch.nn.Module keeps what is in it
-# Whose arrays have the weights' shapes and are none: optimizers, of torch, of this package and of cuda-convnet.
+# Whose arrays have the weights' shapes and are none: optimizers, of torch, of this package and of cuda-convnet; and a
+# mean image, beside the weights of a run.
 OTHERS = re.compile(
-    r"optim|optimizers?(_\w+)?|momentum(_\w+)?|(max_)?exp_avg\w*|square_avg|acc_delta|history|\w+Inc|grad"
+    r"mean_image|optim|optimizers?(_\w+)?|momentum(_\w+)?|(max_)?exp_avg\w*|square_avg|acc_delta|history|\w+Inc|grad"
 )
 MAX_DEPTH = 60  # containers in containers
 MAX_NAME = 500  # characters; torch's longest have some hundred

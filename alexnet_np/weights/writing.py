@@ -20,6 +20,7 @@ from alexnet_np.weights.steps import Network
 
 ARRAYS = {".safetensors": "safetensors_file", ".npz": "npz_file", ".pth": "torch_write", ".pt": "torch_write"}
 NETWORKS = (".onnx", ".caffemodel")
+SEALED = (".safetensors", ".npz")  # in which other arrays may lie beside the weights
 
 
 def write(
@@ -66,7 +67,8 @@ def _arrays(path: Path, weights: Any, metadata: Mapping[str, str] | None) -> tup
     if isinstance(weights, Mapping):
         return weights, metadata
     if hasattr(weights, "state_dict") and hasattr(weights, "described"):
-        return weights.state_dict(), seal.pack({"network": weights.described().to_json()})
+        said = weights.described() if path.suffix in SEALED else weights.described().without_arrays()
+        return {**weights.state_dict(), **said.arrays()}, seal.pack({"network": said.to_json()})
     raise WeightsError(f"{path}: a model or a mapping name -> array is written, not {type(weights).__name__}")
 
 
