@@ -1,7 +1,7 @@
 """The Typer application: its commands, and how it ends.
 
 Exit codes: 0; 1 for whatever went wrong; 2 for a wrong command line; 130 after Ctrl-C. All but 0 say why, in one line
-on standard error.
+on standard error. Under mpirun a run that was stopped and has saved is 0: launchers make an alarm of any other code.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from alexnet_np.cli import (
     weights,
 )
 from alexnet_np.errors import AlexNetError, one_line
+from alexnet_np.training.parallel.group import speaks
 
 ClickException: Any = typer.BadParameter.__mro__[2]  # click's, or of the copy of click that Typer brings
 
@@ -62,7 +63,7 @@ class OneLineErrors(TyperGroup):
         try:
             sys.exit(super().main(*args, **extra | {"standalone_mode": False}))
         except ClickException as error:
-            if said := usage(error):
+            if (said := usage(error)) and speaks():
                 show.note(said)
             sys.exit(error.exit_code)
 

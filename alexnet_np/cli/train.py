@@ -13,7 +13,7 @@ from alexnet_np.cli import evaluate, show
 from alexnet_np.cli import training_options as options
 from alexnet_np.cli.options import Json, MaxPixels
 from alexnet_np.cli.training_progress import ProgressBar
-from alexnet_np.errors import ArgumentError, CheckpointError, DataError, MissingPackageError, WeightsError
+from alexnet_np.errors import AlexNetError, ArgumentError, CheckpointError, DataError, MissingPackageError, WeightsError
 from alexnet_np.files import picture_format
 from alexnet_np.identity import identify
 from alexnet_np.presets import PRESETS
@@ -24,7 +24,7 @@ from alexnet_np.training.config import SYNTHETIC, Config
 from alexnet_np.training.interrupt import Stopped
 from alexnet_np.training.loop import Listener, Trainer
 from alexnet_np.training.metrics import Event, read_events
-from alexnet_np.training.parallel.group import Group, world
+from alexnet_np.training.parallel.group import Group, speaks, world
 from alexnet_np.training.parallel.launch import Watchdog, share_cores, together
 from alexnet_np.training.pictures import draw_curves
 from alexnet_np.training.tensorboard import TensorBoard
@@ -171,6 +171,47 @@ def finetune(
 
 def start(context: typer.Context, **fixed: Any) -> None:
     """Begin or resume the run that the command's options describe, and see it to its end."""
+    params, group = context.params, processes()
+    out, as_json = params["out"], params["as_json"]
+    files = {name: params[name] for name in ("workers", "cache", "keep", "save_every")}
+    try:
+        with together(group), Watchdog(group, params["timeout"], out) as watchdog:
+            share_cores(group)
+            settings, given = settings_of(context, fixed)
+            if out.exists() and not out.is_dir():
+                raise CheckpointError(f"{out}: is a file, where a run needs a folder; choose another --out")
+            if params["resume"]:
+                asked = {name: settings[name] for name in settings if name in given}
+                trainer = Trainer.resume(out, asked, group=group, **files)
+            else:
+                trainer = begun(settings, out, group, files)
+            if group.rank:
+                trainer.fit([watchdog])
+                return
+            if group.size > 1 and not as_json:
+                show.note(f"alexnet: {group.size} processes; to stop and save: touch {out / 'stop'}")
+            for notice in trainer.notices:
+                show.note(f"alexnet: {notice}")
+            result = fit(trainer, out, [watchdog], params["tensorboard"], as_json)
+    except Stopped as stopped:
+        if not group.rank:
+            show.note(f"alexnet: {stopped}")
+        raise typer.Exit(130 if group.size == 1 else 0) from None
+    finish(result, out, as_json)
+
+
+def processes() -> Group:
+    """Those that were started together. What keeps all of them from meeting, the first one says."""
+    try:
+        return world()
+    except AlexNetError:
+        if speaks():
+            raise
+        raise typer.Exit(1) from None
+
+
+def settings_of(context: typer.Context, fixed: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """What a new run is configured with, and which options were given."""
     params = context.params
     names = [field.name for field in dataclasses.fields(Config)]
     settings = {name: params[name] for name in names if name in params} | fixed
@@ -188,30 +229,7 @@ def start(context: typer.Context, **fixed: Any) -> None:
         settings |= recipes.settings(params["recipe"], {name: settings[name] for name in settings if name in given})
     elif settings["dataset"] == "synthetic":
         settings |= {name: value for name, value in SYNTHETIC.items() if name not in given}
-    out, as_json = params["out"], params["as_json"]
-    files = {name: params[name] for name in ("workers", "cache", "keep", "save_every")}
-    group = world()
-    try:
-        with together(group), Watchdog(group, params["timeout"], out) as watchdog:
-            share_cores(group)
-            if out.exists() and not out.is_dir():
-                raise CheckpointError(f"{out}: is a file, where a run needs a folder; choose another --out")
-            if params["resume"]:
-                asked = {name: settings[name] for name in settings if name in given}
-                trainer = Trainer.resume(out, asked, group=group, **files)
-            else:
-                trainer = begun(settings, out, group, files)
-            if group.rank:
-                trainer.fit([watchdog])
-                return
-            for notice in trainer.notices:
-                show.note(f"alexnet: {notice}")
-            result = fit(trainer, out, [watchdog], params["tensorboard"], as_json)
-    except Stopped as stopped:
-        if not group.rank:
-            show.note(f"alexnet: {stopped}")
-        raise typer.Exit(130) from None
-    finish(result, out, as_json)
+    return settings, given
 
 
 def freezing(given: str) -> tuple[str, int]:
@@ -237,10 +255,11 @@ def augmentation_for(freeze: tuple[str, ...]) -> str:
     """Random crops; none where the features are frozen, which are then computed once instead of in every epoch."""
     if not any("features".startswith(prefix) for prefix in freeze):
         return "crop"
-    show.note(
-        "alexnet: the features are frozen, so they are computed once and pictures are taken as they are; "
-        "--augmentation crop crops at random and computes them every time"
-    )
+    if speaks():
+        show.note(
+            "alexnet: the features are frozen, so they are computed once and pictures are taken as they are; "
+            "--augmentation crop crops at random and computes them every time"
+        )
     return "none"
 
 

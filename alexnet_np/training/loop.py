@@ -244,6 +244,7 @@ class Trainer:
         if self.folder is None:
             raise Stopped(f"{where}; nothing is saved, because no folder was given")
         self.save()
+        self.run.group.collect(None)  # nobody leaves before it is written: launchers end all when one has left
         raise Stopped(f"{where}, saved; to go on: alexnet train --resume --out {self.folder}")
 
     def save(self) -> None:

@@ -7,6 +7,8 @@ number of processes and on the size of the message.
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -18,6 +20,8 @@ from alexnet_np.errors import ArgumentError, MissingPackageError
 
 # What a launcher of MPI says to its processes: Open MPI, MPICH and Intel MPI, MPICH under its own launcher, SLURM's PMI
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+HEARD = 0.5  # seconds: what a process said just before it ended all, a launcher that hears of the end first drops
 UNDER_SLURM = ("PMIX_RANK", "PMI_RANK")  # srun gives the size as SLURM_NTASKS, and one of these where MPI can start
 
 
@@ -116,7 +120,12 @@ class Mpi:
         self._world.Allreduce(self._mpi.IN_PLACE, numbers)
 
     def end(self, code: int) -> None:
-        self._world.Abort(code)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        time.sleep(HEARD)
+        if "PRTE_LAUNCHED" not in os.environ:  # Open MPI's mpirun ends all where one leaves so, and says less about it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Abort says in many words that it was called
+            self._world.Abort(code)
         os._exit(code)  # under some launchers Abort ends the others and returns
 
 
@@ -128,6 +137,11 @@ def processes() -> int:
     if any(name in os.environ for name in UNDER_SLURM) and os.environ.get("SLURM_NTASKS", "").isdigit():
         return int(os.environ["SLURM_NTASKS"])
     return 1
+
+
+def speaks() -> bool:
+    """Whether this process is the one to say what all have to say: rank 0, as the launcher's environment has it."""
+    return processes() == 1 or next((os.environ[name] for name in RANKS if name in os.environ), "0") == "0"
 
 
 @cache

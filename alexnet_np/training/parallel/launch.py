@@ -24,14 +24,16 @@ from alexnet_np.training.metrics import Event
 from alexnet_np.training.parallel.group import Group
 
 SILENT = 75  # exit code: EX_TEMPFAIL, try again later
-PATIENCE = 1.0  # seconds that the other ranks wait before they say what rank 0 may be saying already
+PATIENCE = 2.0  # seconds that rank 1 waits before it says what rank 0 may be saying already; rank 2 twice as long
+MOST_PATIENCE = 10.0
+BEGINNING = 3600.0  # seconds that a large data set may take to be looked through before anything happens
 
 
 @contextmanager
 def together(group: Group) -> Iterator[None]:
     """Inside the `with`, an error of ours, of the system or of the keyboard is said in one line and ends every process.
 
-    An error that all have alike (a misspelt option) is said by rank 0 alone, because the others wait a moment.
+    An error that all have alike (a misspelt file) is said by rank 0 alone, because the others wait a moment.
     """
     if group.size == 1:
         yield
@@ -40,28 +42,43 @@ def together(group: Group) -> Iterator[None]:
         yield
     except Stopped:  # all agreed on it
         raise
-    except (AlexNetError, OSError, MemoryError, KeyboardInterrupt) as error:
-        if group.rank:
-            time.sleep(PATIENCE)
-        said = one_line(error) or type(error).__name__
-        print(f"alexnet: rank {group.rank} of {group.size}: {said}", file=sys.stderr, flush=True)
+    except (AlexNetError, OSError, MemoryError) as error:
+        time.sleep(patience(group))
+        say(group, one_line(error))
         group.end(1)
-    except Exception:  # a fault of ours: whole, and nobody waits for it
+    except KeyboardInterrupt:  # the second one: the first only asks
+        time.sleep(patience(group))
+        say(group, "interrupted before it could save")
+        group.end(130)
+    except Exception as error:  # a fault of ours: whole, for whoever will mend it
         traceback.print_exc()
-        sys.stderr.flush()
+        say(group, f"{type(error).__name__}: {one_line(error)}; this should not happen, and ends all processes")
         group.end(1)
+
+
+def say(group: Group, what: str) -> None:
+    """In one line on standard error."""
+    print(f"alexnet: rank {group.rank} of {group.size}: {what}", file=sys.stderr, flush=True)
+
+
+def patience(group: Group) -> float:
+    """Seconds that this process lets those of lower rank speak first."""
+    return min(PATIENCE * group.rank, MOST_PATIENCE)
 
 
 class Watchdog:
-    """Ends every process where no step has ended for `timeout` seconds. A listener of a Trainer, and a `with`."""
+    """Ends every process where no step has ended for `timeout` seconds. A listener of a Trainer, and a `with`.
+
+    Before the first event an hour is allowed.
+    """
 
     def __init__(self, group: Group, timeout: float, folder: Path) -> None:
         self.group, self.timeout, self.folder = group, timeout, folder
-        self.step, self._beat = 0, time.monotonic()
+        self.step, self._beat, self._limit = 0, time.monotonic(), max(timeout, BEGINNING)
         self._ended = threading.Event()
 
     def __call__(self, event: Event) -> None:
-        self.step, self._beat = event.get("step", self.step), time.monotonic()
+        self.step, self._beat, self._limit = event.get("step", self.step), time.monotonic(), self.timeout
 
     def __enter__(self) -> Watchdog:
         if self.group.size > 1:
@@ -73,12 +90,12 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._ended.wait(min(1.0, self.timeout / 4)):
-            if time.monotonic() - self._beat > self.timeout:
-                print(
-                    f"alexnet: rank {self.group.rank} of {self.group.size}: no answer for {self.timeout:g} s in step "
-                    f"{self.step + 1}; ended. To go on: alexnet train --resume --out {self.folder}",
-                    file=sys.stderr,
-                    flush=True,
+            limit = self._limit
+            if time.monotonic() - self._beat > limit + patience(self.group):
+                say(
+                    self.group,
+                    f"no answer for {limit:g} s in step {self.step + 1}; ended. To go on: "
+                    f"alexnet train --resume --out {self.folder}",
                 )
                 self.group.end(SILENT)
 
