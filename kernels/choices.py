@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from alexnet_np.errors import BackendError
 from alexnet_np.kernels import tuning
-from alexnet_np.kernels.conv2d_winograd_transforms import FAMILIES
+from alexnet_np.kernels.conv2d_winograd_transforms import FAMILIES, multiplications
 from alexnet_np.kernels.problems import AS_IT_IS, DENSE, FILLED, LIMITS, MANY, STRIDES, Problem, can, formed
 from alexnet_np.kernels.rows import Row, facts_of, rows_of
 
@@ -259,12 +259,7 @@ def _way(row: Row, problem: Problem) -> tuple[str, int, int] | None:
         return row.algorithm, 0, 0
     r = -(-problem.kernel // problem.stride)
     tiles = [m for m in row.says.get("tiles", ()) if (m, r) in FAMILIES]
-    return (row.algorithm, min(tiles, key=lambda m: multiplications(problem.output, m, r)), r) if tiles else None
-
-
-def multiplications(output: tuple[int, int], m: int, r: int) -> int:
-    """Of F(m,r) for one pair of channels: n² for every tile, whole or cut off."""
-    return -(-output[0] // m) * -(-output[1] // m) * (m + r - 1) ** 2
+    return (row.algorithm, min(tiles, key=lambda m: (multiplications(problem.output, m, r), m)), r) if tiles else None
 
 
 def ways(problem: Problem) -> list[Choice]:

@@ -44,8 +44,19 @@ from alexnet_np.kernels.conv2d_winograd_tiles_numba import (
     filter_adjoint_tile,
     input_adjoint_tile,
     output_adjoint_tile,
+    variant,
 )
-from alexnet_np.kernels.conv2d_winograd_tiling_numba import Tiles, copy_patch, corner, inside_of, tiling
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import (
+    Images,
+    Tiles,
+    copy_patch,
+    corner,
+    having,
+    inside_of,
+    order,
+    place,
+    tiling,
+)
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.image import Image, Step
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
@@ -69,33 +80,35 @@ column_sums = vector_function("column_sums", (POINTER, INTEGER, INTEGER, POINTER
 
 
 @kernel
-def adjoint_tiles(dy, yi, tiles, F, first, last, work, s, patch_at):
-    """The output tiles first..last of dy into S, a Points; beyond the edge dy is zero."""
+def adjoint_tiles(dy, yi, tiles, F, images, first, last, work, s, patch_at):
+    """The output tiles first..last of `images` of dy into S, a Points; beyond the edge dy is zero."""
     m, step = tiles.m, Step(yi.row, yi.col)
-    for t in range(first, last):
-        image, i, j = corner(tiles, t)
+    for k in range(first, last):
+        image, i, j, low, narrow, _ = place(tiles, images, k)
         at = yi.at + image * yi.image + i * yi.row + j * yi.col
-        into = s.at + (t - first) * s.step
-        if i + m <= yi.H and j + m <= yi.W:
-            output_adjoint_tile(tiles.family, dy, at, step, work, into, s.point, F)
+        into, kind = s.at + (k - first) * s.step, variant(tiles.family, low, narrow)
+        if i + m - low <= yi.H and j + m - narrow <= yi.W:
+            output_adjoint_tile(kind, dy, at, step, work, into, s.point, F)
         else:
             copy_patch(dy, at, step, inside_of(yi, i, j), m, F, work, patch_at)
-            output_adjoint_tile(tiles.family, work, patch_at, Step(m * F, F), work, into, s.point, F)
+            output_adjoint_tile(kind, work, patch_at, Step(m * F, F), work, into, s.point, F)
 
 
 @kernel
-def spread_tiles(work, v, tiles, dx, xi, image, low, high):
-    """dx = sum of B·dV·Bᵀ over the tiles of an image of xi, whose dV is v, a Points; the channels low..high."""
-    step, begin = Step(xi.row, xi.col), xi.at + image * xi.image + low
+def spread_tiles(work, v, tiles, dx, xi, images, image, low, high):
+    """dx = sum of B·dV·Bᵀ over the tiles of an image of xi, for `images` dV is v, a Points; the channels low..high."""
+    step, begin = Step(xi.row, xi.col), xi.at + (images.first + image) * xi.image + low
     for i in range(xi.H):
         for j in range(xi.W):
             for c in range(high - low):
                 dx[begin + i * xi.row + j * xi.col + c] = 0
     for tile in range(tiles.rows * tiles.cols):
-        _, h, w = corner(tiles, tile)
+        row, col = tile // tiles.cols, tile % tiles.cols
+        _, h, w, _, _ = corner(tiles, tile)
         i, j = h - tiles.top, w - tiles.left
-        source, at = v.at + tile * v.step + low, begin + i * xi.row + j * xi.col
-        input_adjoint_tile(tiles.n, work, source, v.point, dx, at, step, inside_of(xi, i, j), high - low)
+        source = v.at + order(tiles, images.size, image, row, col) * v.step + low
+        at, kind = begin + i * xi.row + j * xi.col, variant(tiles.n, int(row >= tiles.tall), int(col >= tiles.wide))
+        input_adjoint_tile(kind, work, source, v.point, dx, at, step, inside_of(xi, i, j), high - low)
 
 
 class Part(NamedTuple):
@@ -149,29 +162,30 @@ def adjoint_blocks(x, xi, dy, yi, du, u, dx, di, part, tiles, shared, work):
     of_image = tiles.rows * tiles.cols
     point_u = (C + WIDTH - 1) // WIDTH * WIDTH * F
     for start in range(0, part.images, shared.block):
-        here = min(shared.block, part.images - start)
-        first, count = start * of_image, here * of_image
+        images = Images(start, min(shared.block, part.images - start))
+        here, count = images.size, images.size * of_image
         for worker in prange(workers):
             w = np.int64(worker)
             low, high = w * count // workers, (w + 1) * count // workers
             mine = shared.patch_at + w * shared.patch
             v = Points(low * shared.v_step, shared.v_point, shared.v_step)
             if part.dweight:
-                transform_tiles(x, xi, tiles, C, first + low, first + high, work, v, mine)
+                transform_tiles(x, xi, tiles, C, images, low, high, work, v, mine)
+                clear(work, shared.strays_at, tiles, images, low, high, v, C)
             s = Points(shared.s_at + low * shared.s_step, shared.s_point, shared.s_step)
-            adjoint_tiles(dy, yi, tiles, F, first + low, first + high, work, s, mine)
-            if part.dweight:
-                clear(work, shared.strays_at, first + low, first + high, points, v, C)
-            clear(work, shared.strays_at, first + low, first + high, points, s, F)
+            adjoint_tiles(dy, yi, tiles, F, images, low, high, work, s, mine)
+            clear(work, shared.strays_at, tiles, images, low, high, s, F)
         for point in prange(points):
             p = np.int64(point)
-            v_at, s_at = p * shared.v_point, shared.s_at + p * shared.s_point
+            low, high = having(tiles, here, p)
+            v_at = p * shared.v_point + low * shared.v_step
+            s_at = shared.s_at + p * shared.s_point + low * shared.s_step
             if part.dweight:
                 more = 1 if start else part.add
-                sums = Product(C, F, count, shared.v_step, shared.s_step, shared.s_step, more, 1, 0)
+                sums = Product(C, F, high - low, shared.v_step, shared.s_step, shared.s_step, more, 1, 0)
                 gemm_transposed(work, v_at, work, s_at, du, p * C * shared.s_step, sums)
             if part.channels:  # V of this point has done its work: dV takes its place
-                product = packed_product(count, C, F, shared.s_step, shared.v_step, 0)
+                product = packed_product(high - low, C, F, shared.s_step, shared.v_step, 0)
                 gemm(work, s_at, u, p * point_u, work, v_at, product)
         if part.channels:
             vectors = part.channels // LANES
@@ -179,8 +193,7 @@ def adjoint_blocks(x, xi, dy, yi, du, u, dx, di, part, tiles, shared, work):
             for unit in prange(here * pieces):
                 image, piece = np.int64(unit) // pieces, np.int64(unit) % pieces
                 low, high = piece * vectors // pieces * LANES, (piece + 1) * vectors // pieces * LANES
-                v = Points(image * of_image * shared.v_step, shared.v_point, shared.v_step)
-                spread_tiles(work, v, tiles, dx, di, start + image, low, high)
+                spread_tiles(work, Points(0, shared.v_point, shared.v_step), tiles, dx, di, images, image, low, high)
 
 
 @parallel_kernel

@@ -6,8 +6,9 @@
    in its cache, and bias and ReLU cost nothing. Blocks run in parallel.
 3. A stride S: S x S pixels become channels (space-to-depth), and an 11x11/4 filter a dense 3x3 of 48 channels.
 
-One family of 7x7 tiles, F(5,3) and F(3,5), fits AlexNet: 55 = 11·5, 27 = 9·3, 13 < 3·5. Channels are the vector lanes,
-so images lie channels-last (N,H,W,C). A frame of zeros around the input saves the copying of tiles at the border.
+One family of 7x7 tiles, F(5,3) and F(3,5), fits AlexNet: 55 = 11·5, 27 = 9·3, and 13 = 5 + 4 + 4, two tiles of three
+being an output shorter (conv2d_winograd_tiling_numba.py): 361 products an image instead of 441. Channels are the vector
+lanes, so images lie channels-last (N,H,W,C). A frame of zeros around the input saves copying tiles at the border.
 Tiles whose values are not ordinary are computed as the definition says: conv2d_winograd_strays_numba.py.
 
 Blocks of tiles run in parallel. Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015),
@@ -27,8 +28,15 @@ from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels.conv2d_layer import Layer, each_group
 from alexnet_np.kernels.conv2d_winograd_strays_numba import SPREAD, Exact, map_room, mark, redo
-from alexnet_np.kernels.conv2d_winograd_tiles_numba import Filters, family, input_tile, output_tile, transform_filters
-from alexnet_np.kernels.conv2d_winograd_tiling_numba import Tiles, copy_patch, corner, inside_of
+from alexnet_np.kernels.conv2d_winograd_tiles_numba import (
+    Filters,
+    family,
+    input_tile,
+    output_tile,
+    transform_filters,
+    variant,
+)
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import Images, Tiles, copy_patch, having, inside_of, place
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.image import Image, Step
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
@@ -60,23 +68,31 @@ class Scratch(NamedTuple):
     map_at: int
     strays_at: int  # from the beginning of the workspace
     tiles: int  # in all
-    blocks: int  # that they are cut into
+    groups: int  # of images
+    pieces: int  # of the tiles of a group: a block
     workers: int
+
+    @property
+    def blocks(self) -> int:
+        return self.groups * self.pieces
 
 
 def plan_scratch(layer: Layer, tiles: Tiles, block: int, workers: int) -> Scratch:
-    """For blocks of at most `block` tiles, as many for every thread."""
-    count, points = layer.images * tiles.rows * tiles.cols, tiles.n**2
-    needed = -(-count // block)
-    blocks = min(count, -(-needed // workers) * workers)
-    most = -(-count // blocks)
+    """For blocks of about `block` tiles, as many for every thread: of whole images, or of parts of one."""
+    N, of_image, points = layer.images, tiles.rows * tiles.cols, tiles.n**2
+    needed = -(-N * of_image // block)
+    groups = min(N, -(-needed // workers) * workers)
+    pieces = max(1, needed // groups)
+    if groups * pieces % workers:
+        pieces = min(of_image, -(-pieces // workers) * workers)
+    most = -(-(-(-N // groups) * of_image) // pieces)
     v, products = points_of(most, layer.C), points_of(most, layer.F)
     products_at = points * v.point
     patch_at = products_at + points * products.point
     map_at = patch_at + points * layer.C
     share = map_at + map_room(tiles)
     room = (products_at, products.point, products.step, patch_at, map_at, share * workers)
-    return Scratch(share, v.point, v.step, *room, count, blocks, workers)
+    return Scratch(share, v.point, v.step, *room, N * of_image, groups, pieces, workers)
 
 
 def points_of(tiles: int, channels: int) -> Points:
@@ -86,45 +102,57 @@ def points_of(tiles: int, channels: int) -> Points:
 
 
 @kernel
-def transform_tiles(x, xi, tiles, C, first, last, work, v, patch_at):
-    """The input tiles first..last into V, a Points; one that leaves the frame is copied first."""
+def transform_tiles(x, xi, tiles, C, images, first, last, work, v, patch_at):
+    """The input tiles first..last of `images` into V, a Points; one that leaves the frame is copied first."""
     n, step = tiles.n, Step(xi.row, xi.col)
-    for t in range(first, last):
-        image, h, w = corner(tiles, t)
+    for k in range(first, last):
+        image, h, w, low, narrow, _ = place(tiles, images, k)
         i, j = h - tiles.top, w - tiles.left
         at = xi.at + image * xi.image + i * xi.row + j * xi.col
-        into = v.at + (t - first) * v.step
-        if i >= -xi.before and i + n <= xi.H + xi.after and j >= -xi.before and j + n <= xi.W + xi.after:
-            input_tile(n, x, at, step, work, into, v.point, C)
+        into, kind = v.at + (k - first) * v.step, variant(n, low, narrow)
+        bottom, right = i + n - low - xi.H, j + n - narrow - xi.W
+        if i >= -xi.before and bottom <= xi.after and j >= -xi.before and right <= xi.after:
+            input_tile(kind, x, at, step, work, into, v.point, C)
         else:
             copy_patch(x, at, step, inside_of(xi, i, j), n, C, work, patch_at)
-            input_tile(n, work, patch_at, Step(n * C, C), work, into, v.point, C)
+            input_tile(kind, work, patch_at, Step(n * C, C), work, into, v.point, C)
+
+
+@kernel
+def share_of(block, s, count, of_image):
+    """The images of a block out of `count`, and which of their tiles are its own: the first, and the one after them."""
+    group, piece = block // s.pieces, block % s.pieces
+    first, end = group * count // s.groups, (group + 1) * count // s.groups
+    size = (end - first) * of_image
+    return Images(first, end - first), piece * size // s.pieces, (piece + 1) * size // s.pieces
 
 
 @parallel_kernel
 def forward_blocks(x, xi, u, bias, y, yi, group, tiles, limit, s, work):
     """y = act(conv(x, U) + bias), tile block by tile block; u is packed by transform_filters. Strays are marked."""
     C, F, shift, relu, kind = group.C, group.F, group.bias_at, group.relu, tiles.family
-    count, points = s.tiles, tiles.n * tiles.n
-    point_u = (F + WIDTH - 1) // WIDTH * WIDTH * C
+    of_image, point_u = tiles.rows * tiles.cols, (F + WIDTH - 1) // WIDTH * WIDTH * C
     step = Step(yi.row, yi.col)
     for worker in prange(s.workers):
         w = np.int64(worker)
         v = Points(w * s.share, s.v_point, s.v_step)
         products = Points(w * s.share + s.products_at, s.products_point, s.products_step)
-        for block in range(w * s.blocks // s.workers, (w + 1) * s.blocks // s.workers):
-            first, last = block * count // s.blocks, (block + 1) * count // s.blocks
-            mark(x, xi, tiles, C, first, last, limit, SPREAD, kind, work, w * s.share + s.map_at, s.strays_at)
-            transform_tiles(x, xi, tiles, C, first, last, work, v, w * s.share + s.patch_at)
-            product = packed_product(last - first, F, C, v.step, products.step, 0)
-            for p in range(points):
-                into = products.at + p * products.point
-                gemm(work, v.at + p * v.point, u, group.filters_at + p * point_u, work, into, product)
-            for t in range(first, last):
-                image, i, j = corner(tiles, t)
-                tile_at = products.at + (t - first) * products.step
+        for block in range(w * s.groups * s.pieces // s.workers, (w + 1) * s.groups * s.pieces // s.workers):
+            images, first, last = share_of(block, s, group.images, of_image)
+            begin, map_at = images.first * of_image, w * s.share + s.map_at
+            mark(x, xi, tiles, C, begin + first, begin + last, limit, SPREAD, kind, work, map_at, s.strays_at)
+            transform_tiles(x, xi, tiles, C, images, first, last, work, v, w * s.share + s.patch_at)
+            for p in range(tiles.n * tiles.n):
+                low, high = having(tiles, images.size, p)
+                low, high = max(low, first), min(high, last)
+                product = packed_product(max(0, high - low), F, C, v.step, products.step, 0)
+                a, c = p * v.point + (low - first) * v.step, p * products.point + (low - first) * products.step
+                gemm(work, v.at + a, u, group.filters_at + p * point_u, work, products.at + c, product)
+            for k in range(first, last):
+                image, i, j, low, narrow, _ = place(tiles, images, k)
+                tile_at, shape = products.at + (k - first) * products.step, variant(kind, low, narrow)
                 at, inside = yi.at + image * yi.image + i * yi.row + j * yi.col, inside_of(yi, i, j)
-                output_tile(kind, work, tile_at, products.point, y, at, step, inside, bias, shift, relu, F)
+                output_tile(shape, work, tile_at, products.point, y, at, step, inside, bias, shift, relu, F)
 
 
 def forward(

@@ -18,7 +18,7 @@ from numba import prange
 from alexnet_np.device import Array
 from alexnet_np.kernels.conv2d_winograd_strays_numba import GRADIENT_SPREAD, SPREAD, mark
 from alexnet_np.kernels.conv2d_winograd_tiles_numba import family
-from alexnet_np.kernels.conv2d_winograd_tiling_numba import Tiles, corner
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import Tiles, corner, place
 from alexnet_np.kernels.cpu.image import Image
 from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
 
@@ -61,12 +61,12 @@ def mark_tiles(x, xi, tiles, C, limit, spread, seen, marks, work):
 
 
 @kernel
-def clear(work, strays_at, first, last, points, v, channels):
-    """Zeros for the strays among the tiles first..last in v, a Points."""
-    for t in range(first, last):
-        if work[strays_at + t] != 0:
-            for p in range(points):
-                at = v.at + p * v.point + (t - first) * v.step
+def clear(work, strays_at, tiles, images, first, last, v, channels):
+    """Zeros for the strays among the tiles first..last of `images` in v, a Points."""
+    for k in range(first, last):
+        if work[strays_at + place(tiles, images, k).number] != 0:
+            for p in range(tiles.n * tiles.n):
+                at = v.at + p * v.point + (k - first) * v.step
                 for c in range(channels):
                     work[at + c] = 0
 
@@ -79,9 +79,9 @@ def add_to_input(dy, yi, taps, used, real, tiles, strays, dx, di):
         n = np.int64(image)
         for t in strays:
             if t // of_image == n:
-                _, h, w = corner(tiles, t)
-                for i in range(h, min(h + tiles.m, yi.H)):
-                    for j in range(w, min(w + tiles.m, yi.W)):
+                _, h, w, high, wide = corner(tiles, t)
+                for i in range(h, h + high):
+                    for j in range(w, w + wide):
                         given = yi.at + n * yi.image + i * yi.row + j * yi.col
                         for k in range(r * r):
                             a, b = i + k // r - tiles.top, j + k % r - tiles.left
@@ -102,9 +102,9 @@ def add_to_weight(x, xi, dy, yi, part, tiles, strays, total):
     for filter_ in prange(part.F):
         f = np.int64(filter_)
         for t in strays:
-            n, h, w = corner(tiles, t)
-            for i in range(h, min(h + tiles.m, yi.H)):
-                for j in range(w, min(w + tiles.m, yi.W)):
+            n, h, w, high, wide = corner(tiles, t)
+            for i in range(h, h + high):
+                for j in range(w, w + wide):
                     factor = dy[yi.at + n * yi.image + i * yi.row + j * yi.col + f]
                     for k in range(r * r):
                         a, b = i + k // r - tiles.top, j + k % r - tiles.left

@@ -147,17 +147,18 @@ def least_window(work, map_at, row, rows, columns, height, width):
 
 
 @kernel
-def least_at_border(tiles, seen, h, w, work, map_at, row, least):
-    """The smallest window of the tile at (h,w), where `least` is it without what the border cuts off."""
+def least_at_border(tiles, seen, h, w, own, work, map_at, row, least):
+    """The smallest window of the tile at (h,w), where `least` is it as if it had all m x m outputs; `own`: how many it
+    has."""
     m, count, size = tiles.m, seen // 10, seen % 10
     if tiles.first_row >= 0:  # beyond the border there are no inputs
         rows = max(0, tiles.first_row - h), min(count, tiles.H - h)
         columns = max(0, tiles.first_col - w), min(count, tiles.W - w)
         if rows[0] > 0 or columns[0] > 0 or rows[1] < count or columns[1] < count:
             return least_window(work, map_at, row, rows, columns, size, size)
-    elif seen != tiles.family and (h + m > tiles.H or w + m > tiles.W):  # and no outputs: a weight sees fewer pixels
+    elif seen != tiles.family and min(own[0], own[1]) < m:  # and no outputs: a weight sees fewer pixels
         every = 0, tiles.r
-        return least_window(work, map_at, row, every, every, min(m, tiles.H - h), min(m, tiles.W - w))
+        return least_window(work, map_at, row, every, every, own[0], own[1])
     return least
 
 
@@ -169,21 +170,21 @@ def mark(x, xi, tiles, C, first, last, limit, spread, seen, work, map_at, strays
     `seen`: the windows, a key of windows_of_rows: family(m, r), what each output sees; family(r, m), what each weight
     does; and of dy family(n, r), what each input does.
     """
-    n, m, left = tiles.n, tiles.m, tiles.left
+    n, left = tiles.n, tiles.left
     columns = columns_of(tiles)
     row = columns + LANES
     high = map_at + n * row
     low = high + columns
     image_there, top_there = np.int64(-1), np.int64(0)
     for t in range(first, last):
-        image, h, w = corner(tiles, t)
+        image, h, w, tall, wide = corner(tiles, t)
         top = h - tiles.top
         if image != image_there or top != top_there:
             known = 0
-            if image == image_there and top == top_there + m:  # the next row of tiles: they overlap
-                known = n - m
+            if image == image_there and 0 < top - top_there < n:  # the next row of tiles: they overlap
+                known = n - (top - top_there)
                 for k in range(known * row):
-                    work[map_at + k] = work[map_at + m * row + k]
+                    work[map_at + k] = work[map_at + (top - top_there) * row + k]
             for q in range(known, n):
                 at = map_at + q * row
                 for k in range(row):
@@ -200,7 +201,7 @@ def mark(x, xi, tiles, C, first, last, limit, spread, seen, work, map_at, strays
             most = max(most, work[high + k])
             if work[low + k] < least:
                 least = work[low + k]
-        least = least_at_border(tiles, seen, h, w, work, map_at + w, row, least)
+        least = least_at_border(tiles, seen, h, w, (tall, wide), work, map_at + w, row, least)
         if not ordinary or most > spread * least:
             work[strays_at + t] = 1
 
@@ -282,9 +283,8 @@ def redo_tiles(x, xi, filters, used, bias, y, yi, group, tiles, strays, lanes, w
         k = np.int64(worker)
         c, product = k * share, packed_product(m, WIDTH, window, window, WIDTH, 0)
         for t in strays[k * len(strays) // workers : (k + 1) * len(strays) // workers]:
-            image, h, w = corner(tiles, t)
-            wide = min(m, yi.W - w)
-            for i in range(h, min(h + m, yi.H)):
+            image, h, w, high, wide = corner(tiles, t)
+            for i in range(h, h + high):
                 for b in range(wide):
                     a, j = i - tiles.top, w + b - tiles.left
                     at = xi.at + image * xi.image + a * xi.row + j * xi.col

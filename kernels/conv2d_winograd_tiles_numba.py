@@ -1,41 +1,44 @@
 """The transforms of one Winograd tile in straight-line vector code, channels in the lanes.
 
-1. `apply`: a matrix times a column of vectors, term by term. Serves the adjoint of the filter transform, once a step.
-2. `interpolate`, `combine`, `evaluate`: products with B^T, A^T and A that use where the matrices come from. All rows of
-   B^T but one share the factor (x - s) of a point s that has no mirror image, and the rows of a pair ±p are an even and
-   an odd part, added and subtracted: 20 operations where the 7x7 matrix has 37 non-zeros.
+A tile's points lie apart in memory, `point` floats from one to the next. What a column is multiplied by:
+conv2d_winograd_columns_numba.py.
 
 Nothing here is parallel: each function transforms one tile, vector by vector over its channels.
-Source: Lavin and Gray (2015), sec. 4; the factors: Winograd (1980), ch. 3. Points and matrices: winograd_transforms.py.
+Source: Lavin and Gray (2015), sec. 4.
 Measured: in conv2d_winograd_numba.py, whose time is ~10% transforms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from fractions import Fraction
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import prange
 
+from alexnet_np.kernels.conv2d_winograd_columns_numba import (
+    Axis,
+    Transform,
+    Vectors,
+    apply,
+    combine,
+    evaluate,
+    interpolate,
+    interpolate_adjoint,
+)
 from alexnet_np.kernels.conv2d_winograd_transforms import (
     FAMILIES,
     POINTS,
-    Matrix,
-    finite_points,
-    polynomial,
+    SHORTER,
     transforms,
 )
 from alexnet_np.kernels.cpu.image import Inside, Step
-from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.kernels.gemm_numba import WIDTH
-
-Vectors = list[ir.Value]
-Transform = Callable[[Emitter, Vectors], Vectors]  # of a column
 
 
 def family(m: int, r: int) -> int:
@@ -43,122 +46,22 @@ def family(m: int, r: int) -> int:
     return 10 * m + r
 
 
-def dot(e: Emitter, coefficients: list[Fraction] | tuple[Fraction, ...], values: Vectors) -> ir.Value:
-    """Sum of coefficient * value over the non-zero coefficients; 1 and -1 cost an addition."""
-    total = None
-    for c, v in sorted(zip(coefficients, values, strict=True), key=lambda term: term[0] != 1):
-        if c == 0:
-            continue
-        if total is None:
-            total = v if c == 1 else e.times(v, float(c))
-        elif abs(c) == 1:
-            total = e.plus(total, v) if c == 1 else e.minus(total, v)
-        else:
-            total = e.fma(v, e.constant(float(c)), total)
-    return e.constant(0.0) if total is None else total
+@kernel
+def variant(number, low, narrow):
+    """Of a family, or of an n, the number of what serves its tiles that are short along rows, or along columns."""
+    return number + 100 * low + 200 * narrow
 
 
-def apply(e: Emitter, matrix: Matrix, values: Vectors) -> Vectors:
-    return [dot(e, row, values) for row in matrix]
-
-
-def interpolate(e: Emitter, points: list[Fraction], d: Vectors) -> Vectors:
-    """B^T · d, in the order of `points`, infinity last."""
-    rows = _interpolate(e, points, d)
-    return [rows[p] for p in points] + [rows[None]]
-
-
-def _interpolate(e: Emitter, points: list[Fraction], d: Vectors) -> dict[Fraction | None, ir.Value]:
-    """Row p is the polynomial with the other points for roots, applied to d; row None (infinity) has them all."""
-    single = next((p for p in points if p and -p not in points), None)
-    if single is not None:  # every row but its own has the factor (x - single)
-        others = [p for p in points if p != single]
-        reduced = [dot(e, (-single, Fraction(1)), [d[j], d[j + 1]]) for j in range(len(d) - 1)]
-        rows = _interpolate(e, others, reduced)
-        rows[single] = dot(e, polynomial(others), d[: len(others) + 1])
-        return rows
-    even = polynomial([p * p for p in points if p > 0])  # in x²
-    rows = {Fraction(0): dot(e, even, d[0 : 2 * len(even) : 2]), None: dot(e, even, d[1 : 2 * len(even) : 2])}
-    for p in (p for p in points if p > 0):
-        rest = polynomial([q * q for q in points if q > 0 and q != p])
-        u, w = dot(e, rest, d[2 : 2 * len(rest) + 2 : 2]), dot(e, rest, d[1 : 2 * len(rest) + 1 : 2])
-        rows[p], rows[-p] = mirror(e, u, w, p)
-    return rows
-
-
-def interpolate_adjoint(e: Emitter, points: list[Fraction], values: Vectors) -> Vectors:
-    """B · values, the adjoint of `interpolate`, by the same factors backwards."""
-    return _interpolate_adjoint(e, points, dict(zip([*points, None], values, strict=True)))
-
-
-def _interpolate_adjoint(e: Emitter, points: list[Fraction], rows: dict[Fraction | None, ir.Value]) -> Vectors:
-    single = next((p for p in points if p and -p not in points), None)
-    if single is not None:
-        others = [p for p in points if p != single]
-        inner = _interpolate_adjoint(e, others, rows)
-        own = polynomial(others)
-        d = []
-        for j in range(len(inner) + 1):
-            terms = [(-single, inner[j])] if j < len(inner) else []
-            terms += [(Fraction(1), inner[j - 1])] if j else []
-            terms += [(own[j], rows[single])] if j < len(own) else []
-            d.append(dot(e, [c for c, _ in terms], [v for _, v in terms]))
-        return d
-    even = polynomial([p * p for p in points if p > 0])
-    terms_of: list[list[tuple[Fraction, ir.Value]]] = [[] for _ in range(len(points) + 1)]
-    for i, c in enumerate(even):
-        terms_of[2 * i].append((c, rows[Fraction(0)]))
-        terms_of[2 * i + 1].append((c, rows[None]))
-    for p in (p for p in points if p > 0):
-        rest = polynomial([q * q for q in points if q > 0 and q != p])
-        u, w = e.plus(rows[p], rows[-p]), e.minus(rows[p], rows[-p])
-        for i, c in enumerate(rest):
-            terms_of[2 * i + 2].append((c, u))
-            terms_of[2 * i + 1].append((c * p, w))
-    return [dot(e, [c for c, _ in terms], [v for _, v in terms]) for terms in terms_of]
-
-
-def mirror(e: Emitter, u: ir.Value, w: ir.Value, factor: Fraction) -> tuple[ir.Value, ir.Value]:
-    """u + factor*w and u - factor*w."""
-    if factor == 1:
-        return e.plus(u, w), e.minus(u, w)
-    return e.fma(w, e.constant(float(factor)), u), e.fma(w, e.constant(-float(factor)), u)
-
-
-def combine(e: Emitter, points: list[Fraction], m: int, products: Vectors) -> Vectors:
-    """A^T · products: y[i] = sum over points of p^i * products[p], and infinity's product in the last."""
-    at = dict(zip([*points, None], products, strict=True))
-    pairs = [p for p in points if p > 0 and -p in points]
-    sums = {p: (e.plus(at[p], at[-p]), e.minus(at[p], at[-p])) for p in pairs}  # for even and for odd powers
-    alone = [p for p in points if p and -p not in points]
-    y = []
-    for i in range(m):
-        terms = [(p**i, sums[p][i % 2]) for p in pairs] + [(p**i, at[p]) for p in alone]
-        terms += [(Fraction(1), at[Fraction(0)])] if i == 0 else []
-        terms += [(Fraction(1), at[None])] if i == m - 1 else []
-        y.append(dot(e, [c for c, _ in terms], [v for _, v in terms]))
-    return y
-
-
-def evaluate(e: Emitter, points: list[Fraction], dy: Vectors) -> Vectors:
-    """A · dy, the adjoint of `combine`: the polynomial with coefficients dy at every point, and its last one."""
-    values: dict[Fraction, ir.Value] = {}
-    for p in points:
-        powers = [p**i for i in range(len(dy))]
-        if p > 0 and -p in points:
-            u, w = dot(e, powers[::2], dy[::2]), dot(e, powers[1::2], dy[1::2])
-            values[p], values[-p] = e.plus(u, w), e.minus(u, w)
-        elif p not in values:
-            values[p] = dot(e, powers, dy)
-    return [*(values[p] for p in points), dy[-1]]
+Shape = tuple[Axis, Axis]
+OfColumn = Callable[[Vectors], Vectors]
 
 
 def both_sides(
-    transform: Callable[[Vectors], Vectors], load: Callable[[int, int], ir.Value], rows: int, cols: int
+    down: OfColumn, across: OfColumn, load: Callable[[int, int], ir.Value], rows: Iterable[int], cols: Iterable[int]
 ) -> list[Vectors]:
-    """L · X · L^T for X[i][j] = load(i, j): the columns first, then the rows of what that gives."""
-    columns = [transform([load(i, j) for i in range(rows)]) for j in range(cols)]
-    return [transform([column[i] for column in columns]) for i in range(len(columns[0]))]
+    """L · X · R^T for X[i][j] = load(i, j): L (`down`) on the columns first, then R (`across`) on what that gives."""
+    columns = [down([load(i, j) for i in rows]) for j in cols]
+    return [across([column[i] for column in columns]) for i in range(len(columns[0]))]
 
 
 def emit_to_points(
@@ -169,17 +72,21 @@ def emit_to_points(
     point: ir.Value,
     channels: ir.Value,
     *,
-    side: int,
+    shape: Shape,
     transform: Transform,
+    size: Callable[[Axis], int],
 ) -> None:
-    """v[p*point + c] = (L · X · L^T)[p] for the side x side tile X at x; `transform` multiplies a column by L."""
+    """v[p*point + c] = (L · X · R^T)[p] for the tile X at x, of `size` rows and columns; `transform` multiplies a
+    column by L or by R."""
+    down, across = shape
 
     def body(c: ir.Value) -> None:
-        result = both_sides(partial(transform, e), lambda i, j: e.load(x, pixel(e, step, i, j, c)), side, side)
-        n = len(result)
-        for i in range(n):
-            for j in range(n):
-                e.store(result[i][j], v, e.add(e.mul(point, n * i + j), c))
+        left, right = (partial(transform, e, axis) for axis in shape)
+        given = range(size(down)), range(size(across))
+        result = both_sides(left, right, lambda i, j: e.load(x, pixel(e, step, i, j, c)), *given)
+        for i, values in zip(down.slots, result, strict=True):
+            for j, value in zip(across.slots, values, strict=True):
+                e.store(value, v, e.add(e.mul(point, down.n * i + j), c))
 
     e.vectors(channels, body)
 
@@ -189,10 +96,13 @@ def pixel(e: Emitter, step: Step, i: int, j: int, c: ir.Value) -> ir.Value:
 
 
 def from_points(
-    e: Emitter, v: ir.Value, point: ir.Value, n: int, transform: Callable[[Vectors], Vectors], c: ir.Value
+    e: Emitter, v: ir.Value, point: ir.Value, shape: Shape, transform: Transform, c: ir.Value
 ) -> list[Vectors]:
-    """L · V · L^T for the n x n points of v, which lie as `emit_to_points` left them."""
-    return both_sides(transform, lambda i, j: e.load(v, e.add(e.mul(point, n * i + j), c)), n, n)
+    """L · V · R^T for the points of v, which lie as `emit_to_points` left them."""
+    down, across = shape
+    left, right = (partial(transform, e, axis) for axis in shape)
+    load = lambda i, j: e.load(v, e.add(e.mul(point, down.n * i + j), c))  # noqa: E731
+    return both_sides(left, right, load, down.slots, across.slots)
 
 
 def emit_output(
@@ -206,19 +116,18 @@ def emit_output(
     relu: ir.Value,
     filters: ir.Value,
     *,
-    m: int,
-    r: int,
+    shape: Shape,
 ) -> None:
     """y[i*row + j*col + f] = act((A^T · products · A)[i,j] + bias[f]) for i < bottom, j < right; act: ReLU or none."""
-    n = m + r - 1
+    down, across = shape
     no_floor = e.builder.icmp_signed("==", relu, e.int(0))
 
     def body(f: ir.Value) -> None:
-        tile = from_points(e, products, point, n, partial(combine, e, finite_points(n), m), f)
+        tile = from_points(e, products, point, shape, combine, f)
         shift = e.load(bias, f)
-        for i in range(m):
+        for i in range(down.outputs):
             with e.when(e.less(i, inside.bottom)):
-                for j in range(m):
+                for j in range(across.outputs):
                     with e.when(e.less(j, inside.right)):
                         value = e.plus(tile[i][j], shift)
                         value = e.builder.select(no_floor, value, e.relu(value))
@@ -236,21 +145,23 @@ def emit_input_adjoint(
     inside: Inside,
     channels: ir.Value,
     *,
-    n: int,
+    shape: Shape,
 ) -> None:
     """dx[i*row + j*col + c] += (B · v · B^T)[i,j] for the pixels inside; v lies as `emit_to_points` left it.
 
     `channels` is a multiple of LANES: nothing may be added twice.
     """
 
+    down, across = shape
+
     def between(low: ir.Value, i: int, high: ir.Value) -> ir.Value:
         return e.builder.and_(e.less(e.sub(low, 1), i), e.less(i, high))
 
     def body(c: ir.Value) -> None:
-        tile = from_points(e, v, point, n, partial(interpolate_adjoint, e, finite_points(n)), c)
-        for i in range(n):
+        tile = from_points(e, v, point, shape, interpolate_adjoint, c)
+        for i in range(down.inputs):
             with e.when(between(inside.top, i, inside.bottom)):
-                for j in range(n):
+                for j in range(across.inputs):
                     with e.when(between(inside.left, j, inside.right)):
                         at = pixel(e, step, i, j, c)
                         e.store(e.plus(e.load(dx, at), tile[i][j]), dx, at)
@@ -262,10 +173,11 @@ def emit_filter_adjoint(
     e: Emitter, du: ir.Value, point: ir.Value, dw: ir.Value, tap: ir.Value, filters: ir.Value, *, m: int, r: int
 ) -> None:
     """dw[k*tap + f] = (G^T · du · G)[k] for the r x r taps k of one channel."""
-    matrix = tuple(zip(*transforms(m, r).G, strict=True))
+    matrix, n = tuple(zip(*transforms(m, r).G, strict=True)), m + r - 1
+    full = Axis(n, m, False)
 
     def body(f: ir.Value) -> None:
-        result = from_points(e, du, point, m + r - 1, partial(apply, e, matrix), f)
+        result = from_points(e, du, point, (full, full), lambda e, _, column: apply(e, matrix, column), f)
         for i in range(r):
             for j in range(r):
                 e.store(result[i][j], dw, e.add(e.mul(tap, r * i + j), f))
@@ -281,14 +193,11 @@ def emit_filter(single: Emitter, taps: ir.Value, u: ir.Value, point: ir.Value, *
         def tap(i: int, j: int, first: int = first) -> ir.Value:
             return e.load(taps, (r * i + j) * WIDTH + first)
 
-        result = both_sides(partial(apply, e, transforms(m, r).G), tap, r, r)
+        transform = partial(apply, e, transforms(m, r).G)
+        result = both_sides(transform, transform, tap, range(r), range(r))
         for i in range(n):
             for j in range(n):
                 e.store(result[i][j], u, e.add(e.mul(point, n * i + j), first))
-
-
-def _transform(function: Callable[..., Vectors], n: int) -> Transform:
-    return lambda e, column: function(e, finite_points(n), column)
 
 
 def _by_family(emit: Callable[..., Callable[..., None]]) -> dict[int, Callable[..., None]]:
@@ -296,24 +205,34 @@ def _by_family(emit: Callable[..., Callable[..., None]]) -> dict[int, Callable[.
     return {family(m, r): emit(m=m, r=r) for m, r in FAMILIES}
 
 
+def _by_shape(numbers: dict[int, tuple[int, int]], shorter: set[int], emit: Callable[..., None]) -> dict[int, Any]:
+    """`emit` for every shape of tiles of the (n, m) that `numbers` names; short ones of the numbers in `shorter`."""
+    found = {}
+    for number, (n, m) in numbers.items():
+        for low, narrow in product((False, True), repeat=2) if number in shorter else ((False, False),):
+            shape = Axis(n, m, low), Axis(n, m, narrow)
+            found[number + 100 * low + 200 * narrow] = partial(emit, shape=shape)
+    return found
+
+
 P, I = POINTER, INTEGER  # noqa: E741
 TO_POINTS = (P, Step, P, I, I)
+BY_FAMILY = {family(m, r): (m + r - 1, m) for m, r in FAMILIES}, {family(m, r) for m, r in SHORTER}
+BY_SIZE = {n: (n, 0) for n in POINTS}, {m + r - 1 for m, r in SHORTER}  # where m does not matter
 input_tile = vector_function(
     "winograd_input",
     TO_POINTS,
-    {n: partial(emit_to_points, side=n, transform=_transform(interpolate, n)) for n in POINTS},
+    _by_shape(*BY_SIZE, partial(emit_to_points, transform=interpolate, size=lambda axis: axis.inputs)),
 )
 output_adjoint_tile = vector_function(
     "winograd_output_adjoint",
     TO_POINTS,
-    _by_family(lambda m, r: partial(emit_to_points, side=m, transform=_transform(evaluate, m + r - 1))),
+    _by_shape(*BY_FAMILY, partial(emit_to_points, transform=evaluate, size=lambda axis: axis.outputs)),
 )
 input_adjoint_tile = vector_function(
-    "winograd_input_adjoint", (P, I, P, Step, Inside, I), {n: partial(emit_input_adjoint, n=n) for n in POINTS}
+    "winograd_input_adjoint", (P, I, P, Step, Inside, I), _by_shape(*BY_SIZE, emit_input_adjoint)
 )
-output_tile = vector_function(
-    "winograd_output", (P, I, P, Step, Inside, P, I, I), _by_family(partial(partial, emit_output))
-)
+output_tile = vector_function("winograd_output", (P, I, P, Step, Inside, P, I, I), _by_shape(*BY_FAMILY, emit_output))
 filter_tile = vector_function("winograd_filter", (P, P, I), _by_family(partial(partial, emit_filter)))
 filter_adjoint_tile = vector_function(
     "winograd_filter_adjoint", (P, I, P, I, I), _by_family(partial(partial, emit_filter_adjoint))

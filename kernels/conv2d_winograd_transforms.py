@@ -35,6 +35,11 @@ POINTS = {
 
 FAMILIES = ((5, 3), (3, 5), (4, 3), (6, 3), (4, 5))  # the F(m,r) that there is code for
 
+# Those whose tiles may be one output shorter, along rows, columns or both: 13 outputs are 5 + 4 + 4. A short tile has
+# all points but the last finite one, p'. Its own row of B^T for a point p, times (p - p'), goes with the row of G that
+# the full tile has for p: short and full tiles share the transformed filters.
+SHORTER = ((5, 3),)
+
 
 class Transforms(NamedTuple):
     """F(m,r): AT is (m,n), G is (n,r), BT is (n,n)."""
@@ -53,6 +58,29 @@ def finite_points(n: int) -> list[Fraction]:
 def transforms(m: int, r: int) -> Transforms:
     """The matrices of F(m,r); m + r - 1 must be a key of POINTS."""
     return from_points(finite_points(m + r - 1), m, r)
+
+
+class Cut(NamedTuple):
+    """Outputs along rows or columns in `tiles` tiles, the first `full` of m outputs, the others of m - 1."""
+
+    tiles: int
+    full: int
+
+    def reach(self, m: int, r: int) -> int:
+        """How many inputs the tiles see from the first one's corner on."""
+        return self.full * m + (self.tiles - self.full) * (m - 1) + r - 1
+
+
+def cut(outputs: int, m: int, r: int) -> Cut:
+    """As few tiles of F(m,r) as there can be, and as many of them short as leave nothing out."""
+    tiles = -(-outputs // m)
+    return Cut(tiles, max(0, outputs - tiles * (m - 1)) if (m, r) in SHORTER else tiles)
+
+
+def multiplications(outputs: tuple[int, int], m: int, r: int) -> int:
+    """Of F(m,r) for one pair of channels: as many for a tile as it has points, also where it is cut off."""
+    n, (down, across) = m + r - 1, (cut(size, m, r) for size in outputs)
+    return (down.tiles * (n - 1) + down.full) * (across.tiles * (n - 1) + across.full)
 
 
 def from_points(points: list[Fraction], m: int, r: int) -> Transforms:

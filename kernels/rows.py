@@ -11,7 +11,7 @@ from alexnet_np.kernels.problems import LIMITS, MANY, QUANTITIES, Problem, meets
 
 SIZES = {  # what a row may say beside the algorithm
     "form": "what a convolution is computed as (problems.py)",
-    "tiles": "Winograd: the output tile sizes m to consider; the least multiplications win",
+    "tiles": "Winograd: the output tile sizes m to consider; the least multiplications win, then the smallest",
     "block_tiles": "Winograd tiles that one thread takes through all three steps",
     "gradient_tiles": "Winograd tiles whose V and S are held at once for the gradient of the weights",
     "stage_bytes": "of the largest array between two poolings, for the images that are in work at a time",

@@ -10,10 +10,11 @@ from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
 from alexnet_np.kernels.conv2d_layer import Layer
 from alexnet_np.kernels.conv2d_winograd_strays_numba import Exact
-from alexnet_np.kernels.conv2d_winograd_tiling_numba import tiling
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import Images, corner, having, order, place, tiling
 from alexnet_np.kernels.conv2d_winograd_transforms import (
     FAMILIES,
     POINTS,
+    SHORTER,
     finite_points,
     from_points,
     polynomial,
@@ -55,6 +56,41 @@ def test_polynomial_has_its_roots():
 def test_points_must_be_distinct_and_as_many_as_the_tile_needs(points):
     with pytest.raises(ValueError, match="distinct finite points"):
         from_points([Fraction(p) for p in points], 5, 3)
+
+
+@pytest.mark.parametrize(("m", "r"), SHORTER)
+def test_short_tiles_share_the_filters_of_full_ones(m, r):
+    """Without the last finite point, in exact arithmetic: B^T's rows times (p - p'), A^T's and G's as they are."""
+    AT, G, _ = transforms(m, r)
+    points, kept = finite_points(m + r - 1), [*range(m + r - 3), m + r - 2]
+    short = from_points(points[:-1], m - 1, r)
+    scales = [p - points[-1] for p in points[:-1]] + [1]
+    for k in range(r):
+        for j in range(m + r - 2):
+            g, d = [Fraction(i == k) for i in range(r)], [Fraction(i == j) for i in range(m + r - 2)]
+            there = [product(G, g)[i] for i in kept]
+            products = [a * b * s for a, b, s in zip(there, product(short.BT, d), scales, strict=True)]
+            assert product(short.AT, products) == [sum(g[t] * d[i + t] for t in range(r)) for i in range(m - 1)]
+        assert [[row[i] for i in kept[:-1]] for row in AT[: m - 1]] == [list(row[:-1]) for row in short.AT]
+
+
+@pytest.mark.parametrize(("H", "W"), [(13, 13), (13, 11), (11, 13), (5, 4), (15, 13), (3, 3), (26, 9)])
+def test_tiles_that_have_a_point_lie_side_by_side(H, W):
+    images, tiles = Images(2, 3), tiling(5, 3, (1, 1), framed(16, H, W))
+    ordered = [place(tiles, images, k) for k in range(images.size * tiles.rows * tiles.cols)]
+    first = images.first * tiles.rows * tiles.cols
+    assert sorted(tile.number for tile in ordered) == [first + k for k in range(len(ordered))]
+    covered = np.zeros((images.size, H, W), int)
+    for k, tile in enumerate(ordered):
+        image, h, w, high, wide = corner(tiles, tile.number)
+        assert (image, h, w) == tile[:3] and high <= 5 - tile.low and wide <= 5 - tile.narrow
+        covered[image - images.first, h : h + high, w : w + wide] += 1
+        row, col = tile.number // tiles.cols % tiles.rows, tile.number % tiles.cols
+        assert order(tiles, images.size, image - images.first, row, col) == k
+    assert (covered == 1).all()
+    for p in range(tiles.n**2):
+        missing = [(tile.low and p // tiles.n == 5) or (tile.narrow and p % tiles.n == 5) for tile in ordered]
+        assert [*range(*having(tiles, images.size, p))] == [k for k, gone in enumerate(missing) if not gone]
 
 
 def test_every_family_has_points():

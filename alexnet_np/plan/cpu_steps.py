@@ -28,6 +28,7 @@ from alexnet_np.kernels.array_version import array_version
 from alexnet_np.kernels.conv2d_layer import Layer
 from alexnet_np.kernels.conv2d_winograd_strays_numba import Exact
 from alexnet_np.kernels.conv2d_winograd_tiling_numba import tiling
+from alexnet_np.kernels.conv2d_winograd_transforms import cut
 from alexnet_np.kernels.cpu.image import framed
 from alexnet_np.kernels.cpu.simd import MACHINE
 from alexnet_np.kernels.gemm_numba import WIDTH
@@ -105,7 +106,7 @@ class Convolution(steps.Convolution, Step):
             top = bottom = left = right = 0
         after = (bottom, right)
         if winograd_:
-            reach = [-(-out // m) * m + r - 1 for out in output]  # of the last tile, from the first one's corner
+            reach = [cut(out, m, r).reach(m, r) for out in output]  # of the last tile, from the first one's corner
             after = (reach[0] - top - x.H, reach[1] - left - x.W)
         x.need(max(top, left), max(0, *after), whole_vectors=winograd_)
         self.corner = (top, left)

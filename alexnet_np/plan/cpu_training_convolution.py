@@ -18,6 +18,7 @@ from alexnet_np.kernels import conv2d_winograd_training_numba as filters
 from alexnet_np.kernels.conv2d_layer import Layer
 from alexnet_np.kernels.conv2d_winograd_strays_numba import Exact
 from alexnet_np.kernels.conv2d_winograd_tiling_numba import tiling
+from alexnet_np.kernels.conv2d_winograd_transforms import cut
 from alexnet_np.kernels.cpu.simd import LANES, MACHINE
 from alexnet_np.kernels.gemm_numba import WIDTH
 from alexnet_np.kernels.problems import of_convolution
@@ -85,7 +86,7 @@ class Winograd:
         if S > 1:
             x.fold(S, (output[0] + r - 1, output[1] + r - 1), (top, left))
             top = left = 0
-        reach = [-(-out // m) * m + r - 1 for out in output]  # of the last tile, from the first one's corner
+        reach = [cut(out, m, r).reach(m, r) for out in output]  # of the last tile, from the first one's corner
         x.need(max(top, left), max(0, reach[0] - top - x.H, reach[1] - left - x.W))
         self.corner = (top, left)
         F, CG = step.layer.weight.shape[:2]
