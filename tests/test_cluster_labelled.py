@@ -95,7 +95,7 @@ def test_labels_below_an_address_are_those_of_the_folder(photographs):
     assert classes == wanted == CLASSES and there.targets == here.targets
     assert [file.split("/val/")[1] for file in there.files] == [file.split("/val/")[1] for file in here.files]
     assert list_labelled("memory://labelled", ["emu", "dog", "cat"])[0].targets == [2] * 7 + [1] * 7 + [0] * 7
-    with pytest.raises(anp.DataError, match="labelled/cat: not one of the 1 classes expected: dog"):
+    with pytest.raises(anp.DataError, match="labelled: cat is not one of the 1 classes expected: dog"):
         list_labelled("memory://labelled", ["dog"])
     with pytest.raises(anp.DataError, match="holds no class folders"):
         list_labelled("memory://labelled/val/cat", None)

@@ -4,9 +4,11 @@ import itertools
 import threading
 import time
 
+import numpy as np
 import pytest
 
-from alexnet_np import threads
+import alexnet_np as anp
+from alexnet_np import jobs, threads
 from alexnet_np.jobs.workers import in_order
 
 
@@ -64,3 +66,16 @@ def test_kernels_run_on_one_thread_inside_alone():
             assert workers == 1
         assert threads.get_num_threads() == 1
     assert threads.get_num_threads() == before
+
+
+@pytest.mark.parametrize("preset", ["torchvision", "d2l"])
+def test_a_row_does_not_depend_on_the_chunk_that_it_is_computed_in(preset, rng):
+    """However a job is cut, on one machine or many, its rows are the same; dense layers are where it could differ."""
+    model = anp.alexnet(preset, width=1 / 8, seed=0).eval()
+    engine = jobs.open_engine(model, jobs.embedding_name(model), images=64, backend="numba")
+    recipe, compute = engine.recipe, engine.workers[0]
+    pixels = rng.integers(0, 256, (32, recipe.crop, recipe.crop, recipe.channels), np.uint8)
+    whole = compute(pixels)
+    for size in (1, 5, 24, 25):
+        cut = [compute(pixels[first : first + size]) for first in range(0, 32, size)]
+        np.testing.assert_array_equal(np.concatenate(cut), whole)

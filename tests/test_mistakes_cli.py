@@ -32,7 +32,7 @@ MISTAKES = [
     ("nonsense", "see alexnet --help", "--help"),
     ("--nonsense", "no such option: --nonsense; see alexnet --help", "--help"),
     # options
-    ("classify", "missing argument 'IMAGE'", SEEN),
+    ("classify", "no IMAGE: name files, folders, or a list", SEEN),
     ("classify cat.jpg --topk 3", "did you mean --top?", f"{SEEN} --top 3"),
     ("classify cat.jpg --top 0", "'--top' / '-k': must be greater than or equal to 1", f"{SEEN} --top 1"),
     ("classify cat.jpg --top three", "must be a valid integer", f"{SEEN} --top 3"),

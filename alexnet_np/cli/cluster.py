@@ -16,11 +16,12 @@ from alexnet_np.identity import labels_of
 from alexnet_np.jobs import cluster
 from alexnet_np.jobs.cluster import Cluster, Done
 from alexnet_np.jobs.dataset import Job
-from alexnet_np.jobs.labelled import evenly, list_labelled, of_dataset
-from alexnet_np.jobs.listing import Listed, list_images
+from alexnet_np.jobs.labelled import evenly, list_labelled, list_named, of_dataset
+from alexnet_np.jobs.listing import Listed, list_images, read_list
 from alexnet_np.jobs.nearest import Similar
 from alexnet_np.jobs.searching import NAME
 from alexnet_np.jobs.searching import similar as find_similar
+from alexnet_np.jobs.store import names_in
 from alexnet_np.models import AlexNet
 from alexnet_np.text import counted
 from alexnet_np.training.trained import Trained, images_to_evaluate
@@ -41,6 +42,16 @@ Scheduler = Annotated[
 SchedulerFile = Annotated[
     Path | None,
     typer.Option("--scheduler-file", help="What dask scheduler --scheduler-file wrote.", rich_help_panel=PANEL),
+]
+FilesFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--files-from",
+        metavar="LIST",
+        help="More images: a text file, a path or an address a line (- for standard input), or the column file of a "
+        ".parquet.",
+        show_default=False,
+    ),
 ]
 PartSize = Annotated[int, typer.Option("--part-size", help="Images a file.", min=1, rich_help_panel=PANEL)]
 
@@ -69,29 +80,33 @@ class Asked(NamedTuple):
         return Cluster(self.scheduler, self.scheduler_file, self.workers, lambda said: show.note(f"alexnet: {said}"))
 
 
-def run(kind: str, network: Network, images: list[str], out: str | None, asked: Asked, **options: Any) -> Done:
+def run(kind: str, network: Network, images: Images, out: str | None, asked: Asked, **options: Any) -> Done:
     """The job, with a bar; `options` are cluster.describe's. Raises ArgumentError, DataError; Exit after Ctrl-C."""
-    check(out, images)
+    check(out, images.paths)
     with stoppable(str(out)):
         job = cluster.describe(kind, network.model, str(out), **options)
-        return carried_out(job, network.model, list_images(images), asked)
+        return carried_out(job, network.model, list_images(images.paths, images.named), asked)
 
 
 def evaluate(
-    trained: Trained, data: str | None, limit: int | None, out: str | None, asked: Asked, **options: Any
+    trained: Trained, images: Labelled, limit: int | None, out: str | None, asked: Asked, **options: Any
 ) -> Done:
     """The evaluation of labelled images into parts, with a bar. Raises as `run` does."""
     check(out, [])
+    data = images.data
     wanted = len(labels_of(trained.model))
     with stoppable(str(out)):
         small = trained.config is not None and trained.config.dataset != "folder"
-        if data is None or small:
-            images = images_to_evaluate(trained, None if data is None else Path(data))
-            listed, classes = of_dataset(images), list(images.classes)
+        if images.files_from is not None:
+            listed, classes = list_named(read_list(images.files_from), trained.classes)
+        elif data is None or small:
+            found = images_to_evaluate(trained, None if data is None else Path(data))
+            listed, classes = of_dataset(found), list(found.classes)
         else:
             listed, classes = list_labelled(data, trained.classes)
         if len(classes) != wanted:
-            raise DataError(f"{data}: {counted(len(classes), 'class')}, where the network has {wanted}")
+            named = images.files_from or data
+            raise DataError(f"{named}: {counted(len(classes), 'class')}, where the network has {wanted}")
         listed = listed if limit is None else evenly(listed, limit)
         job = cluster.describe("evaluate", trained.model, str(out), **options)
         return carried_out(job, trained.model, listed, asked)
@@ -115,6 +130,27 @@ def similar(
     return found, place
 
 
+class Images(NamedTuple):
+    """Which images: files, folders and addresses, and what a list names one by one."""
+
+    paths: list[str]
+    named: list[str]
+
+    @classmethod
+    def of(cls, paths: list[str] | None, files_from: str | None) -> Images:
+        """Raises DataError; BadParameter where there are none."""
+        if not paths and files_from is None:
+            raise typer.BadParameter("no IMAGE: name files, folders, or a list by --files-from")
+        return cls(paths or [], [] if files_from is None else read_list(files_from))
+
+
+class Labelled(NamedTuple):
+    """Which images with a class: a folder's or address's, a list's, or without either the run's own."""
+
+    data: str | None
+    files_from: str | None
+
+
 def check(out: str | None, read: list[str]) -> None:
     """What can be said before any work. Raises ArgumentError, MissingPackageError."""
     if out is None:
@@ -131,7 +167,7 @@ def carried_out(job: Job, model: AlexNet, listed: Listed, asked: Asked) -> Done:
 
 @contextmanager
 def stoppable(out: str) -> Iterator[None]:
-    with show.stoppable(lambda: f"the parts that are done stand in {out}; the same command goes on"):
+    with show.stoppable(lambda: f"{counted(len(names_in(out)), 'part')} stand in {out}; the same command goes on"):
         yield
 
 

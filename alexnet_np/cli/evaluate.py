@@ -11,7 +11,7 @@ import typer
 
 from alexnet_np import jobs
 from alexnet_np.cli import cluster, show
-from alexnet_np.cli.cluster import Asked, Engine, PartSize, Scheduler, SchedulerFile
+from alexnet_np.cli.cluster import Asked, Engine, FilesFrom, Labelled, PartSize, Scheduler, SchedulerFile
 from alexnet_np.cli.images import listed, report
 from alexnet_np.cli.options import BatchSize, JobBackend, Json, MaxPixels, Preset
 from alexnet_np.data.augment import Augment
@@ -42,6 +42,7 @@ def evaluate(
         str | None,
         typer.Option("--data", "-d", help="Folder of images, a folder a class.", show_default="the run's validation"),
     ] = None,
+    files_from: FilesFrom = None,
     limit: Annotated[
         int | None, typer.Option("--limit", help="Evaluate so many images only, evenly spaced.", min=1)
     ] = None,
@@ -79,13 +80,15 @@ def evaluate(
     asked = Asked(engine, scheduler, scheduler_file, part_size, workers)
     if not asked.on_dask() and out is not None:
         raise ArgumentError("--out is for --engine dask; of this one --json is the file: alexnet evaluate ... > x.json")
+    if files_from is not None and (asked.engine != "dask" or data is not None):
+        raise ArgumentError("--files-from is for --engine dask, without --data: each file's folder is its class")
     if confusion is not None:
         picture_format(confusion)
     trained = open_trained(network, None if backend == AUTO else backend, preset)
     labels = labels_of(trained.model)
     if asked.on_dask():
         options: dict[str, Any] = {"ten_crop": ten_crop, "backend": backend, "batch_size": batch_size}
-        done = cluster.evaluate(trained, data, limit, out, asked, **options)
+        done = cluster.evaluate(trained, Labelled(data, files_from), limit, out, asked, **options)
         result, failures = evaluation_in(str(out), done.parts, len(labels)), done.failures
         parts = {"out": out, "parts": done.parts, "computed": done.computed, "failures": listed(failures)}
         by: dict[str, Any] = {**parts, "engine": {"engine": "dask", "job": "evaluate"}}

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from alexnet_np import jobs
 from alexnet_np.cli import cluster, show
-from alexnet_np.cli.cluster import Asked, PartSize, Scheduler, SchedulerFile
+from alexnet_np.cli.cluster import Asked, FilesFrom, Images, PartSize, Scheduler, SchedulerFile
 from alexnet_np.cli.cluster import Engine as EngineOption
 from alexnet_np.cli.options import (
     BatchSize,
@@ -35,7 +35,10 @@ from alexnet_np.ops import softmax
 from alexnet_np.text import counted
 
 Paths = Annotated[
-    list[str], typer.Argument(metavar="IMAGE", help="Image files, folders, or - for one image on standard input.")
+    list[str] | None,
+    typer.Argument(
+        metavar="IMAGE", help="Image files, folders, or - for one image on standard input.", show_default=False
+    ),
 ]
 
 
@@ -53,7 +56,8 @@ def register(app: typer.Typer) -> None:
 
 
 def classify(
-    images: Paths,
+    images: Paths = None,
+    files_from: FilesFrom = None,
     top: Annotated[int, typer.Option("--top", "-k", help="How many labels for each image.", min=1)] = 5,
     preset: Preset = None,
     weights: Weights = None,
@@ -80,6 +84,7 @@ def classify(
       alexnet classify cat.jpg
       alexnet classify holiday/ --top 1 --json > labels.json
       curl -s https://example.org/cat.jpg | alexnet classify -
+      find . -name '*.jpg' | alexnet classify --files-from - --top 1
       alexnet classify s3://photographs/2026 --engine dask --out labels/ --scheduler tcp://10.0.0.1:8786
     """
     asked = Asked(engine, scheduler, scheduler_file, part_size)
@@ -87,16 +92,17 @@ def classify(
         raise ArgumentError(
             "--out is for --engine dask; of this one --json is the file: alexnet classify ... > labels.json"
         )
+    wanted = Images.of(images, files_from)
     network = load_network(preset, weights, None, seed, trained=True, clip=like_torchvision)
     if asked.on_dask():
         warn_if_random(network)
         options = {"top": top, "backend": backend, "batch_size": batch_size}
-        done_there = cluster.run("classify", network, images, out, asked, **options)
+        done_there = cluster.run("classify", network, wanted, out, asked, **options)
         cluster.tell(done_there, str(out), "classify", network, as_json)
         report(done_there.failures)
         return
     labels = network.labels()
-    files, failures = jobs.find(images)
+    files, failures = found(wanted)
     ready = jobs.open_engine(network.model, images=len(files), backend=backend, batch_size=batch_size, forget=True)
     warn_if_random(network)
     results: list[dict[str, Any]] = []
@@ -121,8 +127,9 @@ def classify(
 
 
 def embed(
-    images: Paths,
     out: Annotated[str, typer.Option("--out", "-o", help="The file to write: .npy, .npz or .parquet.")],
+    images: Paths = None,
+    files_from: FilesFrom = None,
     preset: Preset = None,
     weights: Weights = None,
     backend: JobBackend = None,
@@ -156,14 +163,15 @@ def embed(
     asked = Asked(engine, scheduler, scheduler_file, part_size)
     if not asked.on_dask():
         jobs.check_output(Path(out))
+    wanted = Images.of(images, files_from)
     network = load_network(preset, weights, None, seed, trained=True, clip=like_torchvision)
     warn_if_random(network)
     if asked.on_dask():
-        done_there = cluster.run("embed", network, images, out, asked, backend=backend, batch_size=batch_size)
+        done_there = cluster.run("embed", network, wanted, out, asked, backend=backend, batch_size=batch_size)
         cluster.tell(done_there, out, "embed", network, as_json)
         report(done_there.failures)
         return
-    files, failures = jobs.find(images)
+    files, failures = found(wanted)
     try:
         with show.progress("images", len(files), rate=True) as advance:
             done = jobs.embed(
@@ -186,6 +194,11 @@ def embed(
     elif done.files:
         show.tell(f"{out}: {counted(len(done.files), 'vector')} of {counted(done.features, 'number')}")
     report(failures)
+
+
+def found(images: Images) -> tuple[list[str], list[Failure]]:
+    files, failures = jobs.find(images.paths)
+    return files + images.named, failures
 
 
 def about(network: Network, engine: dict[str, Any]) -> dict[str, Any]:

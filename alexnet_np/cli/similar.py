@@ -15,6 +15,7 @@ from alexnet_np.cli.images import about, report, warn_if_random
 from alexnet_np.cli.options import BatchSize, JobBackend, Json, MaxPixels, Network, Preset, Seed, Weights, load_network
 from alexnet_np.errors import ArgumentError, ImageError
 from alexnet_np.files import PAINTED, picture, picture_format
+from alexnet_np.jobs.listing import opened
 from alexnet_np.jobs.nearest import NAME, Similar, to_json
 from alexnet_np.jobs.nearest import similar as find_similar
 from alexnet_np.study.contact_sheet import Picture, picture_sheet
@@ -79,10 +80,10 @@ def similar(
     else:
         found, place = here(network, query, Path(folder), index, **options)
     if out is not None:
-        nearest = [Picture(match.file, f"{match.cosine:.3f}") for match in found.matches]
+        nearest = [Picture(m.file, f"{m.cosine:.3f}", opened(".", m.file)) for m in found.matches]
         title = f"like {Path(query).name}: {found.images:,} pictures, {network.model.preset}, {network.weights}"
         with picture(out, PAINTED) as (temporary, _):
-            picture_sheet([Picture(query, "the query"), *nearest], title).save(temporary, form)
+            picture_sheet([Picture(query, "the query", opened(".", query)), *nearest], title).save(temporary, form)
     if as_json:
         written = {"query": query, "out": None if out is None else str(out), "index": place}
         show.print_json({**about(network, found.engine), **written, **to_json(found)})

@@ -9,12 +9,14 @@ missing. Source for what is measured and how such jobs fail: docs/clusters.md.
 from __future__ import annotations
 
 import importlib.util
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -33,6 +35,7 @@ from alexnet_np.jobs.parts import identity_of
 from alexnet_np.models import AlexNet
 
 AHEAD = 3  # parts in flight for each thread of the cluster: one in work, and the next ones at hand
+READERS = 8  # threads that look at footers, which a store gives one a journey
 RETRIES = 2  # of a task that raises; Dask itself repeats those whose worker died
 
 Progress = Callable[[int], None]
@@ -64,13 +67,14 @@ class Cluster:
             if self.scheduler is not None:
                 return keep.enter_context(distributed.Client(self.scheduler, timeout="30s"))
             count = self.workers or threads.get_num_threads()
-            local = distributed.LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                dashboard_address="127.0.0.1:0",
-                host="127.0.0.1",
-                silence_logs=50,
-            )
+            with without_ctrl_c():
+                local = distributed.LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    dashboard_address="127.0.0.1:0",
+                    host="127.0.0.1",
+                    silence_logs=50,
+                )
             if importlib.util.find_spec("bokeh"):
                 self.notice(f"Dask's dashboard: {local.dashboard_link}")
             return keep.enter_context(distributed.Client(keep.enter_context(local)))
@@ -79,6 +83,23 @@ class Cluster:
                 raise
             where = self.scheduler or self.scheduler_file or "a cluster on this machine"
             raise DataError(f"{where}: no scheduler answers: {one_line(error)}") from None
+
+
+@contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """Processes that are started within get no Ctrl-C, which a terminal sends to all: the driver ends them, silently.
+
+    One that comes meanwhile is raised afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # whose start lifts the block of whoever starts it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def import_distributed() -> Any:
@@ -132,17 +153,20 @@ def run(
         return Done(0, 0, failures=list(listed.failures))
     count = -(-len(listed.files) // size)
     done = Done(count, 0, failures=list(listed.failures))
+    there = store.names_in(job.out)
+    with ThreadPoolExecutor(READERS) as pool:
+        abouts = dict(zip(there, pool.map(partial(store.about, job.out), there), strict=True))
     todo = []
     for part in parts_of(job, listed, size):
-        said = store.about(job.out, part.name)
+        said = abouts.get(part.name, {})
         if said.get("identity") == part.identity:
             bad = [Failure(**failure) for failure in said["failures"]]
             add(done, Written(part.number, said["files"] - len(bad), bad), progress)
             done.kept = done.images
         else:
             todo.append(part.number)
-    for name in store.names_in(job.out):
-        if name > store.part_name(count - 1) and store.about(job.out, name):
+    for name in there:
+        if name > store.part_name(count - 1) and abouts[name]:
             store.drop(job.out, name)
     if todo:
         with ExitStack() as keep:
@@ -153,6 +177,7 @@ def run(
             for written in through(client, job, task, wanted):
                 done.computed += 1
                 add(done, written, progress)
+    store.sweep(job.out)
     return done
 
 

@@ -2,6 +2,7 @@
 
 On the CPU a worker is a plan that runs on one thread: plans share the packed weights and wait for nobody, where a team
 of threads waits for its slowest at every step. The array operations, and a GPU, are one worker that others feed.
+An image's row is the same to the bit in whatever chunk a plan computes it.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from alexnet_np.device import Array, beside, to_cpu
 from alexnet_np.errors import AlexNetError, ArgumentError, one_line
 from alexnet_np.identity import recipe_of
 from alexnet_np.jobs.choosing import AUTO, Choice, choose, workers_at_once
+from alexnet_np.kernels.choices import Row, overriding
 from alexnet_np.layers import no_grad, stand_in
 from alexnet_np.models import AlexNet
 from alexnet_np.plan import compile as compile_plan
 
 LOGITS = "logits"
+ONE_ORDER = Row(op="linear", device="cpu", planned=True, block_k=256)  # of a dense layer's sums, however many images there are
 FEEDERS = 3  # threads that decode for one worker, while it computes another's chunk
 
 Compute = Callable[[np.ndarray], np.ndarray]  # uint8 (N,H,W,C), or float (N,C,H,W) -> a row an image
@@ -102,7 +105,7 @@ def fed(compute: Compute, choice: Choice, recipe: Preprocessing, chunk: int, wor
 
 def with_plan(plan: Any, output: str, setting: Callable[[], AbstractContextManager]) -> Compute:
     def compute(x: np.ndarray) -> np.ndarray:
-        with setting():
+        with setting(), overriding(ONE_ORDER):
             return to_cpu(plan(x)[output])
 
     return compute

@@ -13,10 +13,9 @@ import numpy as np
 
 from alexnet_np.data.dataset import Dataset, Subset
 from alexnet_np.data.image_folder import ImageFolder, list_classes
-from alexnet_np.data.loading import SUFFIXES
 from alexnet_np.errors import ArgumentError, DataError
 from alexnet_np.jobs import store
-from alexnet_np.jobs.listing import Listed, files_below, is_url
+from alexnet_np.jobs.listing import Listed, files_below, inside, is_url, list_images, shown
 from alexnet_np.jobs.parts import stamp
 from alexnet_np.training.evaluation import Evaluation, Judged, evaluation_of
 from alexnet_np.training.task import VALIDATION_FOLDERS, held_out_below
@@ -27,43 +26,45 @@ def list_labelled(root: str, classes: Sequence[str] | None) -> tuple[Listed, lis
 
     Raises DataError; ImageError where an address cannot be listed.
     """
-    if is_url(root):
-        return _below_url(root, classes)
-    known, files, targets, _ = list_classes(held_out_below(Path(root)), classes)
-    return Listed(files, [stamp(file) for file in files], [], targets), known
-
-
-def _below_url(url: str, classes: Sequence[str] | None) -> tuple[Listed, list[str]]:
-    names, stamps = files_below(url)
-    inside = [name.removeprefix(names[0][: _root(names[0], url)]).split("/") for name in names]
-    held_out = {path[0].lower(): path[0] for path in inside if len(path) > 1}
+    if not is_url(root):
+        known, files, targets, _ = list_classes(held_out_below(Path(root)), classes)
+        return Listed(files, [stamp(file) for file in files], [], targets), known
+    names, stamps = files_below(root)
+    below = [inside(name, root) for name in names]
+    held_out = {path[0].lower(): path[0] for path in below if len(path) > 1}
     val = next((held_out[name] for name in VALIDATION_FOLDERS if name in held_out), None)
-    skip = 0 if val is None else 1
-    chosen = [
-        i
-        for i, path in enumerate(inside)
-        if (val is None or path[0] == val)
-        and len(path) > skip + 1
-        and not any(part.startswith(".") for part in path)
-        and PurePosixPath(path[-1]).suffix.lower() in SUFFIXES
-    ]
-    found = sorted({inside[i][skip] for i in chosen})
-    if not found:
-        raise DataError(f"{url}: holds no class folders; images are expected as {url}/CLASS/IMAGE")
+    first = 0 if val is None else 1  # of the folders the one that is the class
+    of = {i: path[first] for i, path in enumerate(below) if len(path) > first + 1 and shown(path)}
+    if val is not None:
+        of = {i: name for i, name in of.items() if below[i][0] == val}
+    if not of:
+        raise DataError(f"{root}: holds no class folders; images are expected as {root.rstrip('/')}/CLASS/IMAGE")
+    return _labelled(root, Listed(names, stamps, []), of, classes)
+
+
+def list_named(named: Sequence[str], classes: Sequence[str] | None) -> tuple[Listed, list[str]]:
+    """The images of a list, in its order, each of the class that its folder is called. Raises DataError."""
+    listed = list_images([], named)
+    of = {i: PurePosixPath(name).parent.name for i, name in enumerate(named)}
+    return _labelled("the list", listed, of, classes, in_order=True)
+
+
+def _labelled(
+    where: str, listed: Listed, of: dict[int, str], classes: Sequence[str] | None, in_order: bool = False
+) -> tuple[Listed, list[str]]:
+    """Those of the images that have a class: sorted by it, or in their order."""
+    found = sorted(set(of.values()))
+    if "" in found:
+        bare = next(listed.files[i] for i, name in of.items() if not name)
+        raise DataError(f"{where}: {bare} lies in no folder, whose name would be its class")
     known = found if classes is None else list(classes)
     for name in found:
         if name not in known:
-            raise DataError(f"{url}/{name}: not one of the {len(known)} classes expected: {', '.join(known[:9])}")
+            raise DataError(f"{where}: {name} is not one of the {len(known)} classes expected: {', '.join(known[:9])}")
     number = {name: i for i, name in enumerate(known)}
-    chosen.sort(key=lambda i: (inside[i][skip], names[i]))
-    targets = [number[inside[i][skip]] for i in chosen]
-    return Listed([names[i] for i in chosen], [stamps[i] for i in chosen], [], targets), known
-
-
-def _root(name: str, url: str) -> int:
-    """How much of an address below `url` stands for `url`: systems write theirs with or without a slash more."""
-    path = url.split("://", 1)[1].strip("/")
-    return name.index(path) + len(path) + 1
+    chosen = list(of) if in_order else sorted(of, key=lambda i: (of[i], listed.files[i]))
+    files, stamps = [listed.files[i] for i in chosen], [listed.stamps[i] for i in chosen]
+    return Listed(files, stamps, listed.failures, [number[of[i]] for i in chosen]), known
 
 
 def of_dataset(dataset: Dataset) -> Listed:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alexnet_np.errors import DataError, one_line
+from alexnet_np.errors import AlexNetError, DataError, one_line
 from alexnet_np.files import replacing
 from alexnet_np.identity import alexnet
 from alexnet_np.jobs.listing import file_system, is_url
@@ -28,19 +28,21 @@ def below(out: str, name: str) -> str:
 
 
 @contextmanager
-def writing(out: str, name: str) -> Iterator[None]:
-    """Whatever keeps a file from being written is one line. Raises DataError."""
+def reaching(out: str, what: str) -> Iterator[None]:
+    """Whatever keeps a file from being written, or OUT from being seen, is one line. Raises DataError."""
     try:
         yield
-    except OSError as error:
-        if isinstance(error, DataError):
+    except AlexNetError:
+        raise
+    except Exception as error:  # each file system has errors of its own
+        if not (is_url(out) or isinstance(error, OSError)):
             raise
-        raise DataError(f"{out}: {name} cannot be written: {error.strerror or one_line(error)}") from None
+        raise DataError(f"{out}: {what}: {getattr(error, 'strerror', None) or one_line(error)}") from None
 
 
 def put(out: str, name: str, content: bytes) -> None:
     """Whole or not at all: by renaming, or as stores of objects do it by themselves. Raises DataError."""
-    with writing(out, name):
+    with reaching(out, f"{name} cannot be written"):
         if is_url(out):
             system, path = file_system(below(out, name))
             system.pipe_file(path, content)
@@ -52,7 +54,7 @@ def put(out: str, name: str, content: bytes) -> None:
 
 def put_network(out: str, name: str, model: AlexNet) -> None:
     """Where every worker can read it. Raises DataError."""
-    with writing(out, name):
+    with reaching(out, f"{name} cannot be written"):
         if is_url(out):
             with tempfile.TemporaryDirectory() as folder:
                 write(Path(folder) / name, model)
@@ -74,7 +76,7 @@ def get_network(out: str, name: str, dtype: str) -> AlexNet:
 
 
 def about(out: str, name: str) -> dict[str, Any]:
-    """What a part's footer says; nothing for what is missing, broken or not ours."""
+    """What a part's footer says; nothing for what is broken or not ours."""
     from pyarrow import ArrowException, parquet
 
     try:
@@ -112,11 +114,22 @@ def drop(out: str, name: str) -> None:
         (Path(out) / name).unlink(missing_ok=True)
 
 
+def sweep(out: str) -> None:
+    """Drop what processes that were killed while they wrote have left. Stores of objects are left nothing."""
+    if not is_url(out):
+        for abandoned in Path(out).glob(".part-*.parquet.*.part"):
+            abandoned.unlink(missing_ok=True)
+
+
 def names_in(out: str) -> list[str]:
-    """Of the parts that are there, whoever wrote them."""
+    """Of the parts that are there, whoever wrote them. Raises DataError."""
     if is_url(out):
-        system, path = file_system(out)
-        system.invalidate_cache(path)  # what others have written since
-        found = system.ls(path, detail=False) if system.exists(path) else []
+        with reaching(out, "cannot be listed"):
+            system, path = file_system(out)
+            system.invalidate_cache(path)  # what others have written since
+            try:
+                found = system.ls(path, detail=False)
+            except FileNotFoundError:
+                return []
         return sorted(n for f in found if (n := f.rsplit("/", 1)[-1]).startswith("part-") and n.endswith(".parquet"))
     return sorted(file.name for file in Path(out).glob("part-*.parquet"))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from alexnet_np.data.preprocess import read_image
+from alexnet_np.data.preprocess import ImageSource, read_image
 
 SIDE, GAP, LINE, FONT = 128, 16, 19, 14  # pixels
 RIGHT, WRONG = "#2a7f3f", "#c62828"
@@ -50,6 +50,7 @@ class Picture(NamedTuple):
 
     file: str
     said: str
+    source: ImageSource | None = None  # where it is to be had, if that is not a file of this name
 
 
 def picture_sheet(pictures: Sequence[Picture], title: str) -> Image.Image:
@@ -61,7 +62,7 @@ def picture_sheet(pictures: Sequence[Picture], title: str) -> Image.Image:
     draw.text((GAP, GAP), shortened(title, sheet.width - 2 * GAP, FONT + 3), INK, ImageFont.load_default(FONT + 3))
     for i, picture in enumerate(pictures):
         x, y = GAP + i % columns * width, top + i // columns * height
-        small = read_image(picture.file)
+        small = read_image(picture.source or picture.file)
         small.thumbnail((SIDE, SIDE))
         sheet.paste(small, (x + (SIDE - small.width) // 2, y + (SIDE - small.height) // 2))
         if not i:
