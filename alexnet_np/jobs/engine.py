@@ -28,7 +28,7 @@ from alexnet_np.models import AlexNet
 from alexnet_np.plan import compile as compile_plan
 
 LOGITS = "logits"
-ONE_ORDER = Row(op="linear", device="cpu", planned=True, block_k=256)  # of a dense layer's sums, however many images there are
+ONE_ORDER = Row(op="linear", device="cpu", planned=True, block_k=256)  # of sums, however many images
 FEEDERS = 3  # threads that decode for one worker, while it computes another's chunk
 
 Compute = Callable[[np.ndarray], np.ndarray]  # uint8 (N,H,W,C), or float (N,C,H,W) -> a row an image
