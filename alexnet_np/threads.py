@@ -1,23 +1,22 @@
-"""How many threads the kernels use: one setting for Numba's parallel loops and NumPy's BLAS.
+"""How many threads the kernels use: one setting for the Numba kernels and NumPy's BLAS.
 
 The Numba kernels have their own matrix product (kernels/gemm_numba.py); BLAS serves `np.matmul`, which the array
 operations go through, whatever NumPy was built with.
 
 The default is ALEXNET_NP_NUM_THREADS where it is set, else every core this process may run on. Numba's own
-NUMBA_NUM_THREADS stays the upper limit, because Numba starts that many threads once.
+NUMBA_NUM_THREADS, the number of cores unless it is set, is the upper limit.
 
-A process forked from one that has used the kernels inherits no threads. GNU's OpenMP would end it at the next parallel
-loop, so `forked` is set there, and every kernel runs on the one thread that there is. Numba's other layers start anew.
+The kernels' threads are this package's own (kernels/cpu/team.py), not Numba's, and start when a kernel first needs
+them; a forked child starts its own.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -28,8 +27,6 @@ from alexnet_np import arguments
 from alexnet_np.errors import ArgumentError
 
 VARIABLE = "ALEXNET_NP_NUM_THREADS"
-
-forked = False  # whether Numba's threads had started, in a way that no child inherits, before this process was forked
 
 
 class Turn:
@@ -53,17 +50,10 @@ class Turn:
             turn._lock = threading.Lock()
 
 
-def _find_out_what_was_inherited() -> None:
-    global forked
-    Turn.open_all()
-    forked = forked or (sys.platform == "linux" and _layer() == "omp")
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_find_out_what_was_inherited)
+    os.register_at_fork(after_in_child=Turn.open_all)
 
 _chosen: int | None = None
-_one_at_a_time = Turn()
 _own = threading.local()
 
 
@@ -83,7 +73,12 @@ def set_num_threads(count: int) -> None:
 
 def get_num_threads() -> int:
     """How many threads the next kernel that this thread calls will use."""
-    return 1 if forked or getattr(_own, "alone", False) else _chosen or _default()
+    return 1 if getattr(_own, "alone", False) else _chosen or _default()
+
+
+def workers() -> int:
+    """How many threads a kernel may use now: those that `parallel` has given, where this thread is inside of it."""
+    return getattr(_own, "workers", None) or get_num_threads()
 
 
 @contextmanager
@@ -98,7 +93,7 @@ def alone() -> Iterator[None]:
 
 
 def limit() -> int:
-    """The most threads Numba can use in this process."""
+    """The most threads that kernels may use in this process."""
     import numba
 
     return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
@@ -117,38 +112,13 @@ def _default() -> int:
 
 @contextmanager
 def parallel() -> Iterator[int]:
-    """Run parallel kernels inside the `with`; gives the number of threads to divide the work among.
-
-    Numba keeps its count per calling thread, so it is set on every entry. OpenMP and TBB take kernels from several
-    threads at once; Numba's own work queue aborts the process then, so there callers take turns.
-    """
-    if forked:
-        yield 1
-        return
-    import numba
-
-    with nullcontext() if concurrent() else _one_at_a_time:
-        count = get_num_threads()
-        numba.set_num_threads(count)
-        yield count
-
-
-@cache
-def concurrent() -> bool:
-    """Whether several threads may run parallel kernels at once: not on Numba's own work queue."""
-    import numba
-
-    numba.get_num_threads()  # starts the threads and so chooses the layer, which else the first parallel kernel does
-    return _layer() != "workqueue"
-
-
-def _layer() -> str | None:
-    """Numba's threading layer: omp, tbb or workqueue; None before its threads have started."""
-    numba = sys.modules.get("numba")
+    """Kernels inside the `with` are computed by as many threads as this gives, which is what a workspace is cut for."""
+    before, count = getattr(_own, "workers", None), get_num_threads()
+    _own.workers = count
     try:
-        return None if numba is None else numba.threading_layer()
-    except ValueError:
-        return None
+        yield count
+    finally:
+        _own.workers = before
 
 
 def scratch(floats: int) -> np.ndarray:

@@ -8,24 +8,22 @@ Rows of pixels run in parallel. Source: alexnet_np/ops/adaptive_avg_pool2d.py.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
 
 
-@parallel_kernel
-def pool(x, xi, y, yi, N, C):
+@block_kernel
+def pool(task, _, x, xi, y, yi, C):
     """From Image to Image, whose sizes say the windows."""
-    for task in prange(N * yi.H):
-        n, i = np.int64(task) // yi.H, np.int64(task) % yi.H
-        h0, h1 = i * xi.H // yi.H, ((i + 1) * xi.H + yi.H - 1) // yi.H
-        for j in range(yi.W):
-            w0, w1 = j * xi.W // yi.W, ((j + 1) * xi.W + yi.W - 1) // yi.W
-            target = yi.at + n * yi.image + i * yi.row + j * yi.col
-            scale = np.float32(1) / np.float32((h1 - h0) * (w1 - w0))
-            for c in range(C):
-                total = np.float32(0)
-                for h in range(h0, h1):
-                    for w in range(w0, w1):
-                        total += x[xi.at + n * xi.image + h * xi.row + w * xi.col + c]
-                y[target + c] = total * scale
+    n, i = task // yi.H, task % yi.H
+    h0, h1 = i * xi.H // yi.H, ((i + 1) * xi.H + yi.H - 1) // yi.H
+    for j in range(yi.W):
+        w0, w1 = j * xi.W // yi.W, ((j + 1) * xi.W + yi.W - 1) // yi.W
+        target = yi.at + n * yi.image + i * yi.row + j * yi.col
+        scale = np.float32(1) / np.float32((h1 - h0) * (w1 - w0))
+        for c in range(C):
+            total = np.float32(0)
+            for h in range(h0, h1):
+                for w in range(w0, w1):
+                    total += x[xi.at + n * xi.image + h * xi.row + w * xi.col + c]
+            y[target + c] = total * scale

@@ -12,11 +12,11 @@ Source: LeCun, Bottou, Bengio, Haffner (1998), sec. II.A.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
-from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.memory import plain
 from alexnet_np.ops.avg_pool2d import Geometry, divisors
 
@@ -66,7 +66,7 @@ def compute(x: Array, geometry: Geometry) -> Array:
     N, C, H, W = x.shape
     y = np.empty((N * C, *geometry.output), x.dtype)
     with threads.parallel():
-        _forward(plain(x).reshape(N * C, H, W), flat(geometry), divisors(geometry, x.shape), y)
+        _forward[N * C](plain(x).reshape(N * C, H, W), flat(geometry), divisors(geometry, x.shape), y)
     return y.reshape(N, C, *geometry.output)
 
 
@@ -74,7 +74,7 @@ def gradients(dy: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
     N, C, H, W = shape
     dx = np.zeros((N * C, H, W), dy.dtype)
     with threads.parallel():
-        _backward(plain(dy).reshape(N * C, *geometry.output), flat(geometry), divisors(geometry, shape), dx)
+        _backward[N * C](plain(dy).reshape(N * C, *geometry.output), flat(geometry), divisors(geometry, shape), dx)
     return dx.reshape(shape)
 
 
@@ -83,34 +83,32 @@ def flat(geometry: Geometry) -> tuple[int, ...]:
     return (*geometry.kernel, *geometry.stride, *geometry.padding)
 
 
-@parallel_kernel
-def _forward(x: Array, window: tuple[int, ...], divisors: Array, y: Array) -> None:
+@block_kernel
+def _forward(plane: int, _: int, x: Array, window: tuple[int, ...], divisors: Array, y: Array) -> None:
     """x (N*C,H,W) -> y (N*C,OH,OW)."""
     KH, KW, SH, SW, PH, PW = window
-    planes, H, W = x.shape
+    _, H, W = x.shape
     OH, OW = divisors.shape
-    for plane in prange(planes):
-        for i in range(OH):
-            h0, h1 = max(0, i * SH - PH), min(H, i * SH - PH + KH)
-            for j in range(OW):
-                total = 0.0
-                for h in range(h0, h1):
-                    for w in range(max(0, j * SW - PW), min(W, j * SW - PW + KW)):
-                        total += x[plane, h, w]
-                y[plane, i, j] = total / divisors[i, j]
+    for i in range(OH):
+        h0, h1 = max(0, i * SH - PH), min(H, i * SH - PH + KH)
+        for j in range(OW):
+            total = 0.0
+            for h in range(h0, h1):
+                for w in range(max(0, j * SW - PW), min(W, j * SW - PW + KW)):
+                    total += x[plane, h, w]
+            y[plane, i, j] = total / divisors[i, j]
 
 
-@parallel_kernel
-def _backward(dy: Array, window: tuple[int, ...], divisors: Array, dx: Array) -> None:
+@block_kernel
+def _backward(plane: int, _: int, dy: Array, window: tuple[int, ...], divisors: Array, dx: Array) -> None:
     """dx (N*C,H,W) += dy (N*C,OH,OW) / divisors, over each window."""
     KH, KW, SH, SW, PH, PW = window
-    planes, H, W = dx.shape
+    _, H, W = dx.shape
     OH, OW = divisors.shape
-    for plane in prange(planes):
-        for i in range(OH):
-            h0, h1 = max(0, i * SH - PH), min(H, i * SH - PH + KH)
-            for j in range(OW):
-                share = dy[plane, i, j] / divisors[i, j]
-                for h in range(h0, h1):
-                    for w in range(max(0, j * SW - PW), min(W, j * SW - PW + KW)):
-                        dx[plane, h, w] += share
+    for i in range(OH):
+        h0, h1 = max(0, i * SH - PH), min(H, i * SH - PH + KH)
+        for j in range(OW):
+            share = dy[plane, i, j] / divisors[i, j]
+            for h in range(h0, h1):
+                for w in range(max(0, j * SW - PW), min(W, j * SW - PW + KW)):
+                    dx[plane, h, w] += share

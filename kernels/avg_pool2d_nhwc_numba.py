@@ -14,13 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.image import channels_last, framed
-from alexnet_np.kernels.cpu.jit import parallel_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, POINTER, Emitter, vector_function
 from alexnet_np.kernels.max_pool2d_nhwc_numba import Window
 from alexnet_np.ops.avg_pool2d import Geometry, divisors
@@ -68,34 +67,32 @@ mean = vector_function("avg_window", (P, Block, P, P, I), {0: emit_mean})
 shares = vector_function("avg_shares", (P, P, Block, P, I), {0: emit_shares})
 
 
-@parallel_kernel
-def pool(x, xi, y, yi, divisors, N, C, window):
+@block_kernel
+def pool(task, _, x, xi, y, yi, divisors, C, window):
     """The mean of every window of the images xi into yi; C >= LANES. divisors: (OH,OW), flat."""
-    for task in prange(N * yi.H):
-        n, i = np.int64(task) // yi.H, np.int64(task) % yi.H
-        top = i * window.SH - window.top
-        h0, h1 = max(top, 0), min(top + window.KH, xi.H)
-        for j in range(yi.W):
-            left = j * window.SW - window.left
-            w0, w1 = max(left, 0), min(left + window.KW, xi.W)
-            seen = Block(xi.row, xi.col, h1 - h0, w1 - w0, yi.W)
-            pixel = xi.at + n * xi.image + h0 * xi.row + w0 * xi.col
-            target = yi.at + n * yi.image + i * yi.row + j * yi.col
-            mean(0, x, pixel, seen, y, target, divisors, i * yi.W + j, C)
+    n, i = task // yi.H, task % yi.H
+    top = i * window.SH - window.top
+    h0, h1 = max(top, 0), min(top + window.KH, xi.H)
+    for j in range(yi.W):
+        left = j * window.SW - window.left
+        w0, w1 = max(left, 0), min(left + window.KW, xi.W)
+        seen = Block(xi.row, xi.col, h1 - h0, w1 - w0, yi.W)
+        pixel = xi.at + n * xi.image + h0 * xi.row + w0 * xi.col
+        target = yi.at + n * yi.image + i * yi.row + j * yi.col
+        mean(0, x, pixel, seen, y, target, divisors, i * yi.W + j, C)
 
 
-@parallel_kernel
-def unpool(dy, yi, divisors, dx, xi, N, C, window):
+@block_kernel
+def unpool(task, _, dy, yi, divisors, dx, xi, C, window):
     """dx, images as xi has them, from dy, images as yi has them; none with a frame."""
-    for task in prange(N * xi.H):
-        n, h = np.int64(task) // xi.H, np.int64(task) % xi.H + window.top
-        i0, i1 = max(0, (h - window.KH + window.SH) // window.SH), min(yi.H, h // window.SH + 1)
-        for w in range(window.left, xi.W + window.left):
-            j0, j1 = max(0, (w - window.KW + window.SW) // window.SW), min(yi.W, w // window.SW + 1)
-            seers = Block(yi.row, yi.col, max(0, i1 - i0), max(0, j1 - j0), yi.W)
-            source = n * yi.image + i0 * yi.row + j0 * yi.col
-            pixel = np.int64(task) * xi.row + (w - window.left) * xi.col
-            shares(0, dy, source, divisors, i0 * yi.W + j0, seers, dx, pixel, C)
+    n, h = task // xi.H, task % xi.H + window.top
+    i0, i1 = max(0, (h - window.KH + window.SH) // window.SH), min(yi.H, h // window.SH + 1)
+    for w in range(window.left, xi.W + window.left):
+        j0, j1 = max(0, (w - window.KW + window.SW) // window.SW), min(yi.W, w // window.SW + 1)
+        seers = Block(yi.row, yi.col, max(0, i1 - i0), max(0, j1 - j0), yi.W)
+        source = n * yi.image + i0 * yi.row + j0 * yi.col
+        pixel = task * xi.row + (w - window.left) * xi.col
+        shares(0, dy, source, divisors, i0 * yi.W + j0, seers, dx, pixel, C)
 
 
 def window_of(geometry: Geometry) -> Window:
@@ -114,7 +111,7 @@ def compute(x: Array, geometry: Geometry) -> Array:
     flat, xi = channels_last(x)
     with threads.parallel():
         yi, over = framed(C, *geometry.output), flat_divisors(geometry, x.shape)
-        pool(flat, xi, y.reshape(-1), yi, over, N, C, window_of(geometry))
+        pool[N * yi.H](flat, xi, y.reshape(-1), yi, over, C, window_of(geometry))
     return y.transpose(0, 3, 1, 2)
 
 
@@ -125,5 +122,5 @@ def gradients(dy: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
     flat, yi = channels_last(dy)
     with threads.parallel():
         xi, over = framed(C, H, W), flat_divisors(geometry, shape)
-        unpool(flat, yi, over, dx.reshape(-1), xi, N, C, window_of(geometry))
+        unpool[N * H](flat, yi, over, dx.reshape(-1), xi, C, window_of(geometry))
     return dx.transpose(0, 3, 1, 2)

@@ -17,17 +17,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels.conv2d_layer import Layer, each_group
 from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.image import Image, framed
-from alexnet_np.kernels.cpu.jit import parallel_kernel
 from alexnet_np.kernels.cpu.simd import LANES
 from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, Product, pack, padded_bias, tile
 from alexnet_np.ops.conv2d import Geometry
+
+SHARES = 4  # tasks a thread, at least: one that loses its core should not hold up the others for long
 
 
 class Windows(NamedTuple):
@@ -47,38 +48,34 @@ class Work(NamedTuple):
 
     band: int
     share: int
-    workers: int
 
 
-@parallel_kernel
-def forward_rows(x, xi, packed, bias, y, yi, group, windows, work, tiles):
+@block_kernel
+def forward_rows(task, worker, x, xi, packed, bias, y, yi, group, windows, work, tiles):
     """y[h,w] = act(bias + sum of x[h*down + w*across + o*outer_step + t*tap_step + k] * packed[o,t,k])."""
     panels, bands = (group.F + WIDTH - 1) // WIDTH, (yi.H + work.band - 1) // work.band
     panel_size, pieces = windows.taps * windows.K * WIDTH, (yi.W + ROWS - 1) // ROWS
-    for worker in prange(work.workers):
-        w = np.int64(worker)
-        c, tasks = w * work.share, group.images * bands
-        once = Product(ROWS, WIDTH, windows.K, windows.across, WIDTH, WIDTH, 0, windows.taps, windows.tap_step)
-        more = Product(ROWS, WIDTH, windows.K, windows.across, WIDTH, WIDTH, 1, windows.taps, windows.tap_step)
-        for task in range(w * tasks // work.workers, (w + 1) * tasks // work.workers):
-            n, first = task // bands, task % bands * work.band
-            for p in range(panels):
-                width, shift = min(WIDTH, group.F - p * WIDTH), group.bias_at + p * WIDTH
-                for h in range(first, min(first + work.band, yi.H)):
-                    source = xi.at + n * xi.image + h * windows.down
-                    target = yi.at + n * yi.image + h * yi.row + p * WIDTH
-                    for piece in range(pieces):
-                        j, end = piece * yi.W // pieces, (piece + 1) * yi.W // pieces
-                        for o in range(windows.outer):
-                            window = source + j * windows.across + o * windows.outer_step
-                            panel = group.filters_at + (p * windows.outer + o) * panel_size
-                            tile(end - j, x, window, packed, panel, tiles, c, more if o else once)
-                        for pixel in range(end - j):
-                            for f in range(width):
-                                value = tiles[c + pixel * WIDTH + f] + bias[shift + f]
-                                if group.relu and value < 0:
-                                    value = np.float32(0)
-                                y[target + (j + pixel) * yi.col + f] = value
+    c = worker * work.share
+    once = Product(ROWS, WIDTH, windows.K, windows.across, WIDTH, WIDTH, 0, windows.taps, windows.tap_step)
+    more = Product(ROWS, WIDTH, windows.K, windows.across, WIDTH, WIDTH, 1, windows.taps, windows.tap_step)
+    n, first = task // bands, task % bands * work.band
+    for p in range(panels):
+        width, shift = min(WIDTH, group.F - p * WIDTH), group.bias_at + p * WIDTH
+        for h in range(first, min(first + work.band, yi.H)):
+            source = xi.at + n * xi.image + h * windows.down
+            target = yi.at + n * yi.image + h * yi.row + p * WIDTH
+            for piece in range(pieces):
+                j, end = piece * yi.W // pieces, (piece + 1) * yi.W // pieces
+                for o in range(windows.outer):
+                    window = source + j * windows.across + o * windows.outer_step
+                    panel = group.filters_at + (p * windows.outer + o) * panel_size
+                    tile(end - j, x, window, packed, panel, tiles, c, more if o else once)
+                for pixel in range(end - j):
+                    for f in range(width):
+                        value = tiles[c + pixel * WIDTH + f] + bias[shift + f]
+                        if group.relu and value < 0:
+                            value = np.float32(0)
+                        y[target + (j + pixel) * yi.col + f] = value
 
 
 def forward(
@@ -90,11 +87,13 @@ def forward(
     windows, (top, _, left, _) = windows_of(xi, layer, geometry), geometry.padding
     origin = xi._replace(at=xi.at - top * xi.row - left * xi.col)
     with threads.parallel() as workers:
-        band = yi.H if workers <= layer.images else -(-yi.H * layer.images // workers)
-        work = Work(band, ROWS * WIDTH + LANES, workers)
+        band = -(-yi.H // max(1, -(-SHARES * workers // layer.images)))
+        work = Work(band, ROWS * WIDTH + LANES)
         tiles = threads.scratch(work.share * workers)
         for group, source, target in each_group(layer, origin, yi, packed.size):
-            forward_rows(x, source, packed, bias, y, target, group, windows, work, tiles)
+            forward_rows[layer.images * -(-yi.H // band)](
+                x, source, packed, bias, y, target, group, windows, work, tiles
+            )
 
 
 def windows_of(xi: Image, layer: Layer, geometry: Geometry) -> Windows:

@@ -19,12 +19,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import choices
-from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.memory import plain
 from alexnet_np.kernels.cpu.openblas import gemm
 from alexnet_np.ops.conv2d import TERMS, Geometry, Gradients, Needs
@@ -92,7 +92,9 @@ def compute(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> 
         blocks = -(-workers // max(1, len(x) * geometry.groups))  # of one image and group, so that no thread idles
         rows = min(rows_in_cache(depth, geometry, x.itemsize), -(-OH // blocks))
         scratch = np.empty((workers, depth * rows * OW), x.dtype)
-        _forward(x, filters, bias, windows_of(geometry), depth, rows, scratch, y)
+        _forward[len(x) * geometry.groups * -(-OH // rows)](
+            x, filters, bias, windows_of(geometry), depth, rows, scratch, y
+        )
     return y.reshape(len(x), len(weight), OH, OW)
 
 
@@ -111,7 +113,9 @@ def input_gradient(dy: Array, shape: tuple[int, ...], filters: Array, geometry: 
         channels = max(1, -(-C // G // -(-workers // max(1, N * G))))
         rows = rows_in_cache(channels * taps, geometry, dy.itemsize)
         scratch = np.empty((workers, channels * taps * rows * geometry.output[1]), dy.dtype)
-        _input_gradient(dy, filters, windows_of(geometry), channels, rows, scratch, dx)
+        _input_gradient[N * G * -(-(C // G) // channels)](
+            dy, filters, windows_of(geometry), channels, rows, scratch, dx
+        )
     return dx
 
 
@@ -121,7 +125,9 @@ def weight_gradient(dy: Array, x: Array, shape: tuple[int, ...], geometry: Geome
         size = max(1, -(-shape[1] // PIECES))
         rows = rows_in_cache(size, geometry, x.itemsize)
         scratch = np.empty((workers, size * rows * geometry.output[1]), x.dtype)
-        _weight_gradient(dy, x, windows_of(geometry), size, rows, scratch, dfilters)
+        _weight_gradient[geometry.groups * -(-shape[1] // size)](
+            dy, x, windows_of(geometry), size, rows, scratch, dfilters
+        )
     return dfilters
 
 
@@ -153,66 +159,77 @@ def rows_in_cache(size: int, geometry: Geometry, itemsize: int) -> int:
     return -(-OH // -(-OH // most))
 
 
-@parallel_kernel
+@block_kernel
 def _forward(
-    x: Array, filters: Array, bias: Array, windows: Windows, depth: int, rows: int, scratch: Array, y: Array
+    task: int,
+    worker: int,
+    x: Array,
+    filters: Array,
+    bias: Array,
+    windows: Windows,
+    depth: int,
+    rows: int,
+    scratch: Array,
+    y: Array,
 ) -> None:
     """y (N, F, OH*OW) = bias + filters · columns, `depth` of them at a time. A task: image, group, `rows` of OH."""
     G, OH, OW = windows.groups, windows.OH, windows.OW
     (F, K), CG = filters.shape, x.shape[1] // G
-    FG, blocks, workers = F // G, -(-OH // rows), len(scratch)
-    for worker in prange(workers):
-        for task in range(worker, len(x) * G * blocks, workers):
-            n, g, block = task // (G * blocks), task // blocks % G, task % blocks
-            first, last = block * rows, min(OH, (block + 1) * rows)
-            out = y[n, g * FG : (g + 1) * FG, first * OW : last * OW]
-            for f in range(FG):
-                out[f] = bias[g * FG + f]
-            for low in range(0, K, depth):
-                high = min(K, low + depth)
-                columns = matrix(scratch[worker], high - low, (last - first) * OW)
-                im2col(x[n, g * CG : (g + 1) * CG], windows, low, first, last, columns)
-                gemm(filters[g * FG : (g + 1) * FG, low:high], columns, out, 1, TERMS)
+    FG, blocks = F // G, -(-OH // rows)
+    n, g, block = task // (G * blocks), task // blocks % G, task % blocks
+    first, last = block * rows, min(OH, (block + 1) * rows)
+    out = y[n, g * FG : (g + 1) * FG, first * OW : last * OW]
+    for f in range(FG):
+        out[f] = bias[g * FG + f]
+    for low in range(0, K, depth):
+        high = min(K, low + depth)
+        columns = matrix(scratch[worker], high - low, (last - first) * OW)
+        im2col(x[n, g * CG : (g + 1) * CG], windows, low, first, last, columns)
+        gemm(filters[g * FG : (g + 1) * FG, low:high], columns, out, 1, TERMS)
 
 
-@parallel_kernel
+@block_kernel
 def _input_gradient(
-    dy: Array, filters: Array, windows: Windows, channels: int, rows: int, scratch: Array, dx: Array
+    task: int,
+    worker: int,
+    dy: Array,
+    filters: Array,
+    windows: Windows,
+    channels: int,
+    rows: int,
+    scratch: Array,
+    dx: Array,
 ) -> None:
     """dx += col2im(filtersᵀ · dy), dy (N, F, OH*OW). A task: one image, one group, `channels` of its channels."""
     G, OH, OW = windows.groups, windows.OH, windows.OW
-    N, CG, taps = len(dx), dx.shape[1] // G, windows.KH * windows.KW
-    FG, blocks, workers = len(filters) // G, -(-CG // channels), len(scratch)
-    for worker in prange(workers):
-        for task in range(worker, N * G * blocks, workers):
-            n, g, block = task // (G * blocks), task // blocks % G, task % blocks
-            low, high = block * channels, min(CG, (block + 1) * channels)
-            weights = filters[g * FG : (g + 1) * FG, low * taps : high * taps].T
-            for first in range(0, OH, rows):
-                last = min(OH, first + rows)
-                columns = matrix(scratch[worker], (high - low) * taps, (last - first) * OW)
-                gemm(weights, dy[n, g * FG : (g + 1) * FG, first * OW : last * OW], columns, 0, TERMS)
-                col2im(columns, windows, first, last, dx[n, g * CG + low : g * CG + high])
+    CG, taps = dx.shape[1] // G, windows.KH * windows.KW
+    FG, blocks = len(filters) // G, -(-CG // channels)
+    n, g, block = task // (G * blocks), task // blocks % G, task % blocks
+    low, high = block * channels, min(CG, (block + 1) * channels)
+    weights = filters[g * FG : (g + 1) * FG, low * taps : high * taps].T
+    for first in range(0, OH, rows):
+        last = min(OH, first + rows)
+        columns = matrix(scratch[worker], (high - low) * taps, (last - first) * OW)
+        gemm(weights, dy[n, g * FG : (g + 1) * FG, first * OW : last * OW], columns, 0, TERMS)
+        col2im(columns, windows, first, last, dx[n, g * CG + low : g * CG + high])
 
 
-@parallel_kernel
+@block_kernel
 def _weight_gradient(
-    dy: Array, x: Array, windows: Windows, size: int, rows: int, scratch: Array, dfilters: Array
+    task: int, worker: int, dy: Array, x: Array, windows: Windows, size: int, rows: int, scratch: Array, dfilters: Array
 ) -> None:
     """dfilters += sum over n of dy · columnsᵀ. A task: one group, `size` rows of the column matrix."""
     G, OH, OW = windows.groups, windows.OH, windows.OW
     (F, K), CG = dfilters.shape, x.shape[1] // G
-    FG, blocks, workers = F // G, -(-K // size), len(scratch)
-    for worker in prange(workers):
-        for task in range(worker, G * blocks, workers):
-            g, low, high = task // blocks, task % blocks * size, min(K, (task % blocks + 1) * size)
-            out = dfilters[g * FG : (g + 1) * FG, low:high]
-            for n in range(len(x)):
-                for first in range(0, OH, rows):
-                    last = min(OH, first + rows)
-                    columns = matrix(scratch[worker], high - low, (last - first) * OW)
-                    im2col(x[n, g * CG : (g + 1) * CG], windows, low, first, last, columns)
-                    gemm(dy[n, g * FG : (g + 1) * FG, first * OW : last * OW], columns.T, out, 1, TERMS)
+    FG, blocks = F // G, -(-K // size)
+    g, low, high = task // blocks, task % blocks * size, min(K, (task % blocks + 1) * size)
+    out = dfilters[g * FG : (g + 1) * FG, low:high]
+    for n in range(len(x)):
+        for first in range(0, OH, rows):
+            last = min(OH, first + rows)
+            columns = matrix(scratch[worker], high - low, (last - first) * OW)
+            im2col(x[n, g * CG : (g + 1) * CG], windows, low, first, last, columns)
+            gemm(dy[n, g * FG : (g + 1) * FG, first * OW : last * OW], columns.T, out, 1, TERMS)
 
 
 @kernel

@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
 
-from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, POINTER, Emitter, vector_function
 from alexnet_np.kernels.problems import STRIDES
 
@@ -45,45 +44,43 @@ class Folding(NamedTuple):
     left: int
 
 
-@parallel_kernel
-def space_to_depth(x, first, N, f, d, di, CD):
-    """Images first..first+N of x (N,C,H,W), flat, into di (channels CD >= C*S*S, the rest zeros); S in STRIDES."""
+@block_kernel
+def space_to_depth(task, _, x, first, f, d, di, CD):
+    """Images from `first` on of x (N,C,H,W), flat, into di (channels CD >= C*S*S, the rest zeros); S in STRIDES."""
     C, H, W, S = f.C, f.H, f.W, f.S
     j0 = (f.left + S - 1) // S  # blocks j0..j1 lie inside x from left to right
     j1 = max(j0, min(di.W, (W + f.left) // S))
-    for task in prange(N * di.H):
-        n, i = np.int64(task) // di.H, np.int64(task) % di.H
-        row = di.at + n * di.image + i * di.row
-        if CD > C * S * S:
-            for e in range(di.W * CD):
-                d[row + e] = 0
-        for c in range(C):
-            for a in range(S):
-                y = i * S + a - f.top
-                inside = 0 <= y < H
-                source = (((first + n) * C + c) * H + y) * W - f.left
-                target = row + (c * S + a) * S
-                if inside:
-                    copy_row(S, x, source + j0 * S, d, target + j0 * CD, j1 - j0, CD)
-                for j in range(di.W):
-                    if not inside or j < j0 or j >= j1:
-                        for b in range(S):
-                            within = inside and f.left <= j * S + b < W + f.left
-                            d[target + j * CD + b] = x[source + j * S + b] if within else np.float32(0)
+    n, i = task // di.H, task % di.H
+    row = di.at + n * di.image + i * di.row
+    if CD > C * S * S:
+        for e in range(di.W * CD):
+            d[row + e] = 0
+    for c in range(C):
+        for a in range(S):
+            y = i * S + a - f.top
+            inside = 0 <= y < H
+            source = (((first + n) * C + c) * H + y) * W - f.left
+            target = row + (c * S + a) * S
+            if inside:
+                copy_row(S, x, source + j0 * S, d, target + j0 * CD, j1 - j0, CD)
+            for j in range(di.W):
+                if not inside or j < j0 or j >= j1:
+                    for b in range(S):
+                        within = inside and f.left <= j * S + b < W + f.left
+                        d[target + j * CD + b] = x[source + j * S + b] if within else np.float32(0)
 
 
-@parallel_kernel
-def depth_to_space(d, di, N, f, x):
+@block_kernel
+def depth_to_space(task, _, d, di, f, x):
     """The adjoint: x (N,C,H,W), flat, from the images di; pixels outside are dropped."""
     C, H, W, S = f.C, f.H, f.W, f.S
-    for task in prange(N * C * H):
-        y, c, n = np.int64(task) % H, np.int64(task) // H % C, np.int64(task) // (H * C)
-        i, a = (y + f.top) // S, (y + f.top) % S
-        source = di.at + n * di.image + i * di.row + (c * S + a) * S
-        for pixel in range(W):
-            j, b = (pixel + f.left) // S, (pixel + f.left) % S
-            inside = i < di.H and j < di.W
-            x[np.int64(task) * W + pixel] = d[source + j * di.col + b] if inside else np.float32(0)
+    y, c, n = task % H, task // H % C, task // (H * C)
+    i, a = (y + f.top) // S, (y + f.top) % S
+    source = di.at + n * di.image + i * di.row + (c * S + a) * S
+    for pixel in range(W):
+        j, b = (pixel + f.left) // S, (pixel + f.left) % S
+        inside = i < di.H and j < di.W
+        x[task * W + pixel] = d[source + j * di.col + b] if inside else np.float32(0)
 
 
 def filters_to_depth(weight: np.ndarray, S: int) -> np.ndarray:

@@ -143,7 +143,9 @@ class Source:
         count = images.stop - images.start
         folded = memory.empty((count * self.image.image,))
         with threads.parallel():
-            depth.space_to_depth(self.flat, images.start, count, self.folding, folded, self.image, self.fast.C)
+            depth.space_to_depth[count * self.image.H](
+                self.flat, images.start, self.folding, folded, self.image, self.fast.C
+            )
         return folded, self.image
 
 
@@ -173,7 +175,7 @@ class Backward:
         N, fast = images.stop - images.start, self.fast
         if self.needs[2]:
             with threads.parallel():
-                adjoint.sum_pixels(dy, yi, images.start, N, len(self.weight), self.sums)
+                adjoint.sum_pixels[N](dy, yi, images.start, len(self.weight), self.sums)
         if not (self.needs[0] or self.needs[1]):
             return
         x, xi = self.source.take(images)
@@ -187,7 +189,8 @@ class Backward:
             group.add(x, source, dy, given, dx, into, N, fast.tiles, self.exact[g])
         if self.needs[0] and fast.S > 1:
             with threads.parallel():
-                depth.depth_to_space(dx, di, N, self.source.folding, self.dx[images].reshape(-1))
+                folding, into = self.source.folding, self.dx[images].reshape(-1)
+                depth.depth_to_space[N * folding.C * folding.H](dx, di, folding, into)
 
     def gradients(self) -> Gradients:
         return (

@@ -23,7 +23,6 @@ from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
@@ -58,8 +57,9 @@ from alexnet_np.kernels.conv2d_winograd_tiling_numba import (
     tiling,
 )
 from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.image import Image, Step
-from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.kernels.gemm_numba import WIDTH, Product, gemm, gemm_transposed, packed_product, padded_width
 
@@ -122,6 +122,8 @@ class Part(NamedTuple):
     channels: int  # of dx, filled up to whole vectors; 0: it is not wanted
 
 
+SHARES = 4  # tasks a thread, at least
+SOME = 16  # tiles that are transformed at a time
 EVEN = 2  # images of a block are a multiple of it: as many for each of two threads
 
 
@@ -137,7 +139,6 @@ class Shared(NamedTuple):
     patch_at: int
     patch: int
     strays_at: int
-    workers: int
 
 
 def plan_shared(part: Part, tiles: Tiles, most: int, workers: int) -> Shared:
@@ -149,77 +150,67 @@ def plan_shared(part: Part, tiles: Tiles, most: int, workers: int) -> Shared:
     s_at = points * v.point
     patch_at, patch = s_at + points * s.point, max(points * part.C, tiles.m**2 * part.F)
     strays_at = patch_at + workers * patch
-    return Shared(block, v.point, v.step, s_at, s.point, s.step, patch_at, patch, strays_at, workers)
+    return Shared(block, v.point, v.step, s_at, s.point, s.step, patch_at, patch, strays_at)
 
 
-@parallel_kernel
-def adjoint_blocks(x, xi, dy, yi, du, u, dx, di, part, tiles, shared, work):
-    """Both gradients' share of some images.
-
-    dU (points, C, s_step) (+)= sum over tiles of Vᵀ·S; dx, images as `di` has it, is overwritten.
-    """
-    C, F, workers, points = part.C, part.F, shared.workers, tiles.n * tiles.n
-    of_image = tiles.rows * tiles.cols
-    point_u = (C + WIDTH - 1) // WIDTH * WIDTH * F
-    for start in range(0, part.images, shared.block):
-        images = Images(start, min(shared.block, part.images - start))
-        here, count = images.size, images.size * of_image
-        for worker in prange(workers):
-            w = np.int64(worker)
-            low, high = w * count // workers, (w + 1) * count // workers
-            mine = shared.patch_at + w * shared.patch
-            v = Points(low * shared.v_step, shared.v_point, shared.v_step)
-            if part.dweight:
-                transform_tiles(x, xi, tiles, C, images, low, high, work, v, mine)
-                clear(work, shared.strays_at, tiles, images, low, high, v, C)
-            s = Points(shared.s_at + low * shared.s_step, shared.s_point, shared.s_step)
-            adjoint_tiles(dy, yi, tiles, F, images, low, high, work, s, mine)
-            clear(work, shared.strays_at, tiles, images, low, high, s, F)
-        for point in prange(points):
-            p = np.int64(point)
-            low, high = having(tiles, here, p)
-            v_at = p * shared.v_point + low * shared.v_step
-            s_at = shared.s_at + p * shared.s_point + low * shared.s_step
-            if part.dweight:
-                more = 1 if start else part.add
-                sums = Product(C, F, high - low, shared.v_step, shared.s_step, shared.s_step, more, 1, 0)
-                gemm_transposed(work, v_at, work, s_at, du, p * C * shared.s_step, sums)
-            if part.channels:  # V of this point has done its work: dV takes its place
-                product = packed_product(high - low, C, F, shared.s_step, shared.v_step, 0)
-                gemm(work, s_at, u, p * point_u, work, v_at, product)
-        if part.channels:
-            vectors = part.channels // LANES
-            pieces = min(vectors, (workers + here - 1) // here)  # of the channels, where the threads outnumber images
-            for unit in prange(here * pieces):
-                image, piece = np.int64(unit) // pieces, np.int64(unit) % pieces
-                low, high = piece * vectors // pieces * LANES, (piece + 1) * vectors // pieces * LANES
-                spread_tiles(work, Points(0, shared.v_point, shared.v_step), tiles, dx, di, images, image, low, high)
+@block_kernel
+def to_points(task, worker, x, xi, dy, yi, part, tiles, shared, images, work):
+    """V and S of SOME of the tiles of `images`, zeros for strays."""
+    low, mine = task * SOME, shared.patch_at + worker * shared.patch
+    high = min(low + SOME, images.size * tiles.rows * tiles.cols)
+    if part.dweight:
+        v = Points(low * shared.v_step, shared.v_point, shared.v_step)
+        transform_tiles(x, xi, tiles, part.C, images, low, high, work, v, mine)
+        clear(work, shared.strays_at, tiles, images, low, high, v, part.C)
+    s = Points(shared.s_at + low * shared.s_step, shared.s_point, shared.s_step)
+    adjoint_tiles(dy, yi, tiles, part.F, images, low, high, work, s, mine)
+    clear(work, shared.strays_at, tiles, images, low, high, s, part.F)
 
 
-@parallel_kernel
-def untransform_filters(du, ldu, filters, dw):
+@block_kernel
+def multiply(p, _, du, u, part, tiles, shared, images, work):
+    """At point p, dU (points, C, s_step) (+)= sum over the tiles of `images` of Vᵀ·S, and dV = S·Uᵀ."""
+    C, F = part.C, part.F
+    low, high = having(tiles, images.size, p)
+    v_at = p * shared.v_point + low * shared.v_step
+    s_at = shared.s_at + p * shared.s_point + low * shared.s_step
+    if part.dweight:
+        more = 1 if images.first else part.add
+        sums = Product(C, F, high - low, shared.v_step, shared.s_step, shared.s_step, more, 1, 0)
+        gemm_transposed(work, v_at, work, s_at, du, p * C * shared.s_step, sums)
+    if part.channels:  # V of this point has done its work: dV takes its place
+        product = packed_product(high - low, C, F, shared.s_step, shared.v_step, 0)
+        gemm(work, s_at, u, p * ((C + WIDTH - 1) // WIDTH * WIDTH * F), work, v_at, product)
+
+
+@block_kernel
+def from_tiles(unit, _, dx, di, part, tiles, shared, images, pieces, work):
+    """dx of one of `images`, in one of `pieces` of its channels; images as `di` has it, which are overwritten."""
+    vectors, image, piece = part.channels // LANES, unit // pieces, unit % pieces
+    low, high = piece * vectors // pieces * LANES, (piece + 1) * vectors // pieces * LANES
+    spread_tiles(work, Points(0, shared.v_point, shared.v_step), tiles, dx, di, images, image, low, high)
+
+
+@block_kernel
+def untransform_filters(c, _, du, ldu, filters, dw):
     """dw (F, C, r*r) = Gᵀ·dU·G; the filters are as `dw` has them."""
     F, C, taps_of_one = filters.F, filters.C, filters.r * filters.r
-    for channel in prange(C):
-        c = np.int64(channel)
-        taps = np.empty(taps_of_one * F, np.float32)
-        filter_adjoint_tile(filters.family, du, c * ldu, C * ldu, taps, 0, F, F)
-        for f in range(F):
-            for k in range(taps_of_one):
-                dw[f * filters.step_f + c * filters.step_c + k] = taps[k * F + f]
+    taps = np.empty(taps_of_one * F, np.float32)
+    filter_adjoint_tile(filters.family, du, c * ldu, C * ldu, taps, 0, F, F)
+    for f in range(F):
+        for k in range(taps_of_one):
+            dw[f * filters.step_f + c * filters.step_c + k] = taps[k * F + f]
 
 
-@parallel_kernel
-def sum_pixels(dy, yi, first, N, F, sums):
+@block_kernel
+def sum_pixels(n, _, dy, yi, first, F, sums):
     """sums (images,F) from image `first` on: each of N images' pixels added up, row by row."""
-    for image in prange(N):
-        n = np.int64(image)
-        row = np.empty(F, np.float32)
-        sums[first + n] = 0
-        for i in range(yi.H):
-            column_sums(0, dy, yi.at + n * yi.image + i * yi.row, yi.col, yi.W, row, 0, F)
-            for f in range(F):
-                sums[first + n, f] += row[f]
+    row = np.empty(F, np.float32)
+    sums[first + n] = 0
+    for i in range(yi.H):
+        column_sums(0, dy, yi.at + n * yi.image + i * yi.row, yi.col, yi.W, row, 0, F)
+        for f in range(F):
+            sums[first + n, f] += row[f]
 
 
 class Adjoint:
@@ -252,16 +243,24 @@ class Adjoint:
         du, u = (nothing if array is None else array for array in (self.du, self.u))
         with threads.parallel() as workers:
             shared, count = plan_shared(part, tiles, most, workers), images * tiles.rows * tiles.cols
-            marks = Marks(count, shared.strays_at, shared.strays_at + count, map_room(outputs_of(tiles, xi)), workers)
+            marks = Marks(count, shared.strays_at, shared.strays_at + count, map_room(outputs_of(tiles, xi)))
             work = threads.scratch(marks.map_at + workers * marks.map_share)
             strays = find(x if part.dweight else None, xi, dy, yi, part, tiles, exact.limit, marks, work)
             if part.channels and exact.limit < 0:  # a filter is not finite, and zero times that is no zero
                 u = np.zeros_like(u)
-            adjoint_blocks(x, xi, dy, yi, du, u, dx, di, part, tiles, shared, work)
+            for first in range(0, images, shared.block):
+                here = Images(first, min(shared.block, images - first))
+                to_points[-(-here.size * tiles.rows * tiles.cols // SOME)](
+                    x, xi, dy, yi, part, tiles, shared, here, work
+                )
+                multiply[tiles.n**2](du, u, part, tiles, shared, here, work)
+                if part.channels:
+                    pieces = min(part.channels // LANES, -(-SHARES * workers // here.size))
+                    from_tiles[here.size * pieces](dx, di, part, tiles, shared, here, pieces, work)
             if strays.size and part.channels:
                 F, C = exact.weight.shape[:2]
                 real = Real(images, F, C, F // exact.groups)
-                add_to_input(dy, yi, exact.taps, exact.used, real, tiles, strays, dx, di)
+                add_to_input[images](dy, yi, exact.taps, exact.used, real, tiles, strays, dx, di)
             if strays.size and part.dweight:
                 self._add_to_weight(x, xi, dy, yi, part, tiles, strays)
         self.begun = True
@@ -271,14 +270,14 @@ class Adjoint:
     ) -> None:
         if self.direct is None:
             self.direct = np.zeros(self.F * self.r**2 * self.C, np.float32)
-        add_to_weight(x, xi, dy, yi, part, tiles, strays, self.direct)
+        add_to_weight[part.F](x, xi, dy, yi, part, tiles, strays, self.direct)
 
     def write(self, dweight: Array) -> None:
         """Into dweight (F,C,r,r)."""
         taps = self.r**2
         filters = Filters(self.F, self.C, self.C * taps, taps, self.r, family(self.m, self.r))
         with threads.parallel():
-            untransform_filters(self.du, padded_width(self.F), filters, dweight.reshape(-1))
+            untransform_filters[self.C](self.du, padded_width(self.F), filters, dweight.reshape(-1))
         if self.direct is not None:
             dweight += self.direct.reshape(self.F, self.r, self.r, self.C).transpose(0, 3, 1, 2)
             self.direct = None

@@ -22,7 +22,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
@@ -38,8 +37,9 @@ from alexnet_np.kernels.conv2d_winograd_tiles_numba import (
 )
 from alexnet_np.kernels.conv2d_winograd_tiling_numba import Images, Tiles, copy_patch, having, inside_of, place
 from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.image import Image, Step
-from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.simd import LANES
 from alexnet_np.kernels.gemm_numba import WIDTH, gemm, packed_product, padded_width
 
@@ -70,7 +70,6 @@ class Scratch(NamedTuple):
     tiles: int  # in all
     groups: int  # of images
     pieces: int  # of the tiles of a group: a block
-    workers: int
 
     @property
     def blocks(self) -> int:
@@ -92,7 +91,7 @@ def plan_scratch(layer: Layer, tiles: Tiles, block: int, workers: int) -> Scratc
     map_at = patch_at + points * layer.C
     share = map_at + map_room(tiles)
     room = (products_at, products.point, products.step, patch_at, map_at, share * workers)
-    return Scratch(share, v.point, v.step, *room, N * of_image, groups, pieces, workers)
+    return Scratch(share, v.point, v.step, *room, N * of_image, groups, pieces)
 
 
 def points_of(tiles: int, channels: int) -> Points:
@@ -127,32 +126,28 @@ def share_of(block, s, count, of_image):
     return Images(first, end - first), piece * size // s.pieces, (piece + 1) * size // s.pieces
 
 
-@parallel_kernel
-def forward_blocks(x, xi, u, bias, y, yi, group, tiles, limit, s, work):
-    """y = act(conv(x, U) + bias), tile block by tile block; u is packed by transform_filters. Strays are marked."""
+@block_kernel
+def forward_blocks(block, worker, x, xi, u, bias, y, yi, group, tiles, limit, s, work):
+    """Some tiles of y = act(conv(x, U) + bias); u is packed by transform_filters. Strays are marked."""
     C, F, shift, relu, kind = group.C, group.F, group.bias_at, group.relu, tiles.family
     of_image, point_u = tiles.rows * tiles.cols, (F + WIDTH - 1) // WIDTH * WIDTH * C
-    step = Step(yi.row, yi.col)
-    for worker in prange(s.workers):
-        w = np.int64(worker)
-        v = Points(w * s.share, s.v_point, s.v_step)
-        products = Points(w * s.share + s.products_at, s.products_point, s.products_step)
-        for block in range(w * s.groups * s.pieces // s.workers, (w + 1) * s.groups * s.pieces // s.workers):
-            images, first, last = share_of(block, s, group.images, of_image)
-            begin, map_at = images.first * of_image, w * s.share + s.map_at
-            mark(x, xi, tiles, C, begin + first, begin + last, limit, SPREAD, kind, work, map_at, s.strays_at)
-            transform_tiles(x, xi, tiles, C, images, first, last, work, v, w * s.share + s.patch_at)
-            for p in range(tiles.n * tiles.n):
-                low, high = having(tiles, images.size, p)
-                low, high = max(low, first), min(high, last)
-                product = packed_product(max(0, high - low), F, C, v.step, products.step, 0)
-                a, c = p * v.point + (low - first) * v.step, p * products.point + (low - first) * products.step
-                gemm(work, v.at + a, u, group.filters_at + p * point_u, work, products.at + c, product)
-            for k in range(first, last):
-                image, i, j, low, narrow, _ = place(tiles, images, k)
-                tile_at, shape = products.at + (k - first) * products.step, variant(kind, low, narrow)
-                at, inside = yi.at + image * yi.image + i * yi.row + j * yi.col, inside_of(yi, i, j)
-                output_tile(shape, work, tile_at, products.point, y, at, step, inside, bias, shift, relu, F)
+    step, mine = Step(yi.row, yi.col), worker * s.share
+    v, products = Points(mine, s.v_point, s.v_step), Points(mine + s.products_at, s.products_point, s.products_step)
+    images, first, last = share_of(block, s, group.images, of_image)
+    begin, map_at = images.first * of_image, mine + s.map_at
+    mark(x, xi, tiles, C, begin + first, begin + last, limit, SPREAD, kind, work, map_at, s.strays_at)
+    transform_tiles(x, xi, tiles, C, images, first, last, work, v, mine + s.patch_at)
+    for p in range(tiles.n * tiles.n):
+        low, high = having(tiles, images.size, p)
+        low, high = max(low, first), min(high, last)
+        product = packed_product(max(0, high - low), F, C, v.step, products.step, 0)
+        a, c = p * v.point + (low - first) * v.step, p * products.point + (low - first) * products.step
+        gemm(work, v.at + a, u, group.filters_at + p * point_u, work, products.at + c, product)
+    for k in range(first, last):
+        image, i, j, low, narrow, _ = place(tiles, images, k)
+        tile_at, shape = products.at + (k - first) * products.step, variant(kind, low, narrow)
+        at, inside = yi.at + image * yi.image + i * yi.row + j * yi.col, inside_of(yi, i, j)
+        output_tile(shape, work, tile_at, products.point, y, at, step, inside, bias, shift, relu, F)
 
 
 def forward(
@@ -176,7 +171,7 @@ def forward(
         marks = work[s.strays_at : s.strays_at + s.tiles]
         marks[:] = 0
         for group, source, target in each_group(layer, xi, yi, u.size):
-            forward_blocks(x, source, u, bias, y, target, group, tiles, exact.limit, s, work)
+            forward_blocks[s.blocks](x, source, u, bias, y, target, group, tiles, exact.limit, s, work)
     if marks.any():
         redo(x, xi, exact, bias, y, yi, layer, tiles, np.flatnonzero(marks))
 
@@ -197,5 +192,5 @@ def packed_filters(weight: np.ndarray, m: int, groups: int = 1, adjoint: bool = 
     with threads.parallel():
         for g in range(groups):
             flat = weight[g * of_group : (g + 1) * of_group].reshape(-1)
-            transform_filters(flat, filters, u[g * size : (g + 1) * size])
+            transform_filters[-(-filters.F // WIDTH)](flat, filters, u[g * size : (g + 1) * size])
     return u

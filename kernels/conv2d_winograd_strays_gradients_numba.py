@@ -13,14 +13,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 
 from alexnet_np.device import Array
 from alexnet_np.kernels.conv2d_winograd_strays_numba import GRADIENT_SPREAD, SPREAD, mark
 from alexnet_np.kernels.conv2d_winograd_tiles_numba import family
 from alexnet_np.kernels.conv2d_winograd_tiling_numba import Tiles, corner, place
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.image import Image
-from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.jit import kernel
 
 
 class Marks(NamedTuple):
@@ -30,7 +30,6 @@ class Marks(NamedTuple):
     strays_at: int
     map_at: int
     map_share: int
-    workers: int
 
 
 class Real(NamedTuple):
@@ -49,15 +48,12 @@ def outputs_of(tiles: Tiles, xi: Image) -> Tiles:
     return wide._replace(H=tiles.top + xi.H, W=tiles.left + xi.W)
 
 
-@parallel_kernel
-def mark_tiles(x, xi, tiles, C, limit, spread, seen, marks, work):
-    """1 in work for each stray of the tiles; the others stay as they are."""
-    for worker in prange(marks.workers):
-        w = np.int64(worker)
-        first, last = w * marks.tiles // marks.workers, (w + 1) * marks.tiles // marks.workers
-        mark(
-            x, xi, tiles, C, first, last, limit, spread, seen, work, marks.map_at + w * marks.map_share, marks.strays_at
-        )
+@block_kernel
+def mark_tiles(block, worker, x, xi, tiles, C, limit, spread, seen, marks, work):
+    """1 in work for each stray of the tiles of an image; the others stay as they are."""
+    of_image, map_at = tiles.rows * tiles.cols, marks.map_at + worker * marks.map_share
+    first = block * of_image
+    mark(x, xi, tiles, C, first, first + of_image, limit, spread, seen, work, map_at, marks.strays_at)
 
 
 @kernel
@@ -71,47 +67,43 @@ def clear(work, strays_at, tiles, images, first, last, v, channels):
                     work[at + c] = 0
 
 
-@parallel_kernel
-def add_to_input(dy, yi, taps, used, real, tiles, strays, dx, di):
+@block_kernel
+def add_to_input(n, _, dy, yi, taps, used, real, tiles, strays, dx, di):
     """dx[o + k] += dy[o,f] * taps[f,k] for the outputs o of the tiles `strays`, in their order."""
     C, r, of_image = real.C, tiles.r, tiles.rows * tiles.cols
-    for image in prange(real.images):
-        n = np.int64(image)
-        for t in strays:
-            if t // of_image == n:
-                _, h, w, high, wide = corner(tiles, t)
-                for i in range(h, h + high):
-                    for j in range(w, w + wide):
-                        given = yi.at + n * yi.image + i * yi.row + j * yi.col
-                        for k in range(r * r):
-                            a, b = i + k // r - tiles.top, j + k % r - tiles.left
-                            if 0 <= a < di.H and 0 <= b < di.W:
-                                pixel = di.at + n * di.image + a * di.row + b * di.col
-                                for f in range(real.F):
-                                    into = pixel + f // real.of_group * C
-                                    at, factor = (f * r * r + k) * C, dy[given + f]
-                                    for c in range(C):
-                                        if used[k * C + c]:
-                                            dx[into + c] += factor * taps[at + c]
-
-
-@parallel_kernel
-def add_to_weight(x, xi, dy, yi, part, tiles, strays, total):
-    """total (F,r,r,C) += x[o + k] * dy[o,f] for the outputs o of the tiles `strays`, in their order."""
-    C, r = part.C, tiles.r
-    for filter_ in prange(part.F):
-        f = np.int64(filter_)
-        for t in strays:
-            n, h, w, high, wide = corner(tiles, t)
+    for t in strays:
+        if t // of_image == n:
+            _, h, w, high, wide = corner(tiles, t)
             for i in range(h, h + high):
                 for j in range(w, w + wide):
-                    factor = dy[yi.at + n * yi.image + i * yi.row + j * yi.col + f]
+                    given = yi.at + n * yi.image + i * yi.row + j * yi.col
                     for k in range(r * r):
                         a, b = i + k // r - tiles.top, j + k % r - tiles.left
-                        inside, at = 0 <= a < xi.H and 0 <= b < xi.W, (f * r * r + k) * C
-                        pixel = xi.at + n * xi.image + a * xi.row + b * xi.col
-                        for c in range(C):  # padding is zeros, and zero times infinity is none
-                            total[at + c] += factor * (x[pixel + c] if inside else np.float32(0))
+                        if 0 <= a < di.H and 0 <= b < di.W:
+                            pixel = di.at + n * di.image + a * di.row + b * di.col
+                            for f in range(real.F):
+                                into = pixel + f // real.of_group * C
+                                at, factor = (f * r * r + k) * C, dy[given + f]
+                                for c in range(C):
+                                    if used[k * C + c]:
+                                        dx[into + c] += factor * taps[at + c]
+
+
+@block_kernel
+def add_to_weight(f, _, x, xi, dy, yi, part, tiles, strays, total):
+    """total (F,r,r,C) += x[o + k] * dy[o,f] for the outputs o of the tiles `strays`, in their order."""
+    C, r = part.C, tiles.r
+    for t in strays:
+        n, h, w, high, wide = corner(tiles, t)
+        for i in range(h, h + high):
+            for j in range(w, w + wide):
+                factor = dy[yi.at + n * yi.image + i * yi.row + j * yi.col + f]
+                for k in range(r * r):
+                    a, b = i + k // r - tiles.top, j + k % r - tiles.left
+                    inside, at = 0 <= a < xi.H and 0 <= b < xi.W, (f * r * r + k) * C
+                    pixel = xi.at + n * xi.image + a * xi.row + b * xi.col
+                    for c in range(C):  # padding is zeros, and zero times infinity is none
+                        total[at + c] += factor * (x[pixel + c] if inside else np.float32(0))
 
 
 def find(
@@ -123,7 +115,10 @@ def find(
     """
     found = work[marks.strays_at : marks.strays_at + marks.tiles]
     found[:] = 0
+    images = part.images
     if x is not None:
-        mark_tiles(x, xi, tiles, part.C, limit, SPREAD, family(tiles.r, tiles.m), marks, work)
-    mark_tiles(dy, yi, outputs_of(tiles, xi), part.F, limit, GRADIENT_SPREAD, family(tiles.n, tiles.r), marks, work)
+        mark_tiles[images](x, xi, tiles, part.C, limit, SPREAD, family(tiles.r, tiles.m), marks, work)
+    mark_tiles[images](
+        dy, yi, outputs_of(tiles, xi), part.F, limit, GRADIENT_SPREAD, family(tiles.n, tiles.r), marks, work
+    )
     return np.flatnonzero(found) if found.any() else found[:0].astype(np.int64)

@@ -21,7 +21,6 @@ from functools import cache, cached_property, partial
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
@@ -31,8 +30,9 @@ from alexnet_np.kernels.conv2d_space_to_depth_numba import filters_to_depth
 from alexnet_np.kernels.conv2d_winograd_tiles_numba import family
 from alexnet_np.kernels.conv2d_winograd_tiling_numba import Tiles, corner, inside_of
 from alexnet_np.kernels.conv2d_winograd_transforms import FAMILIES, Matrix, transforms
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.image import Image, Step
-from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, INTS, LANES, POINTER, Emitter, vector_function
 from alexnet_np.kernels.gemm_numba import WIDTH, packed_product, tile
 
@@ -272,35 +272,31 @@ def copy_window(x, at, step, inside, r, C, used, work, window):
                 work[window + into + c] = x[source + c] if here and used[into + c] else np.float32(0)
 
 
-@parallel_kernel
-def redo_tiles(x, xi, filters, used, bias, y, yi, group, tiles, strays, lanes, work):
+@block_kernel
+def redo_tiles(block, worker, x, xi, filters, used, bias, y, yi, group, tiles, strays, lanes, work):
     """y of the tiles `strays`, for one group; `lanes`: how many floats of a pixel are its, zeros beyond group.F."""
     m, r, C, F = tiles.m, tiles.r, group.C, group.F
     step, window = Step(xi.row, xi.col), r * r * C
-    workers, share = work.shape
-    flat = work.reshape(-1)
-    for worker in prange(workers):
-        k = np.int64(worker)
-        c, product = k * share, packed_product(m, WIDTH, window, window, WIDTH, 0)
-        for t in strays[k * len(strays) // workers : (k + 1) * len(strays) // workers]:
-            image, h, w, high, wide = corner(tiles, t)
-            for i in range(h, h + high):
-                for b in range(wide):
-                    a, j = i - tiles.top, w + b - tiles.left
-                    at = xi.at + image * xi.image + a * xi.row + j * xi.col
-                    copy_window(x, at, step, inside_of(xi, a, j), r, C, used, flat, c + m * WIDTH + b * window)
-                for f in range(0, lanes, WIDTH):
-                    if f < F:
-                        tile(wide, flat, c + m * WIDTH, filters, group.filters_at + f * window, flat, c, product)
-                    for b in range(wide):
-                        at = yi.at + image * yi.image + i * yi.row + (w + b) * yi.col + f
-                        for g in range(min(WIDTH, lanes - f)):
+    flat, c = work.reshape(-1), worker * work.shape[1]
+    product = packed_product(m, WIDTH, window, window, WIDTH, 0)
+    image, h, w, high, wide = corner(tiles, strays[block])
+    for i in range(h, h + high):
+        for b in range(wide):
+            a, j = i - tiles.top, w + b - tiles.left
+            at = xi.at + image * xi.image + a * xi.row + j * xi.col
+            copy_window(x, at, step, inside_of(xi, a, j), r, C, used, flat, c + m * WIDTH + b * window)
+        for f in range(0, lanes, WIDTH):
+            if f < F:
+                tile(wide, flat, c + m * WIDTH, filters, group.filters_at + f * window, flat, c, product)
+            for b in range(wide):
+                at = yi.at + image * yi.image + i * yi.row + (w + b) * yi.col + f
+                for g in range(min(WIDTH, lanes - f)):
+                    value = np.float32(0)
+                    if f + g < F:
+                        value = flat[c + b * WIDTH + g] + bias[group.bias_at + f + g]
+                        if group.relu and value < 0:
                             value = np.float32(0)
-                            if f + g < F:
-                                value = flat[c + b * WIDTH + g] + bias[group.bias_at + f + g]
-                                if group.relu and value < 0:
-                                    value = np.float32(0)
-                            y[at + g] = value
+                    y[at + g] = value
 
 
 def redo(
@@ -315,4 +311,6 @@ def redo(
         work = np.empty((workers, tiles.m * (WIDTH + tiles.r**2 * C) + LANES), np.float32)
         for g, (group, source, target) in enumerate(each_group(real, xi, yi, exact.panels.size)):
             lanes = room - g * group.F if g == groups - 1 else group.F
-            redo_tiles(x, source, exact.panels, exact.used, bias, y, target, group, tiles, strays, lanes, work)
+            redo_tiles[len(strays)](
+                x, source, exact.panels, exact.used, bias, y, target, group, tiles, strays, lanes, work
+            )

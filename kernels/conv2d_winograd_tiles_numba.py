@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
 
 from alexnet_np.kernels.conv2d_winograd_columns_numba import (
     Axis,
@@ -35,8 +34,9 @@ from alexnet_np.kernels.conv2d_winograd_transforms import (
     SHORTER,
     transforms,
 )
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.image import Inside, Step
-from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.kernels.gemm_numba import WIDTH
 
@@ -250,17 +250,15 @@ class Filters(NamedTuple):
     family: int
 
 
-@parallel_kernel
-def transform_filters(weight, filters, u):
+@block_kernel
+def transform_filters(p, _, weight, filters, u):
     """u[p, f//WIDTH, c, f%WIDTH] = (G · weight[f,c] · G^T)[p], in float64 until it is stored; zeros beyond F."""
     F, C, taps_of_one = filters.F, filters.C, filters.r * filters.r
     panels = (F + WIDTH - 1) // WIDTH
-    for panel in prange(panels):
-        p = np.int64(panel)
-        taps = np.zeros(taps_of_one * WIDTH, np.float32)
-        for c in range(C):
-            for f in range(min(WIDTH, F - p * WIDTH)):
-                at = (p * WIDTH + f) * filters.step_f + c * filters.step_c
-                for k in range(taps_of_one):
-                    taps[k * WIDTH + f] = weight[at + k]
-            filter_tile(filters.family, taps, 0, u, (p * C + c) * WIDTH, panels * C * WIDTH)
+    taps = np.zeros(taps_of_one * WIDTH, np.float32)
+    for c in range(C):
+        for f in range(min(WIDTH, F - p * WIDTH)):
+            at = (p * WIDTH + f) * filters.step_f + c * filters.step_c
+            for k in range(taps_of_one):
+                taps[k * WIDTH + f] = weight[at + k]
+        filter_tile(filters.family, taps, 0, u, (p * C + c) * WIDTH, panels * C * WIDTH)

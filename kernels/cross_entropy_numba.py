@@ -20,13 +20,13 @@ from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels.array_version import array_version
 from alexnet_np.kernels.cpu import memory
-from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.simd import LANES, POINTER, Emitter, vector_function
 
 
@@ -126,34 +126,28 @@ def copy_rest(rows, n, C, filler, work, at):
         work[at + i] = rows[n * C + first + i] if first + i < C else filler
 
 
-@parallel_kernel
-def losses_of_rows(logits, coefficients, rows, C, losses, work, workers):
-    """losses[n] for rows n of logits and coefficients (rows,C), flat; `work` has 2*LANES floats a worker."""
+@block_kernel
+def losses_of_rows(n, worker, logits, coefficients, C, losses, work):
+    """losses[n] for row n of logits and coefficients (rows,C), flat; `work` has 2*LANES floats a worker."""
     vectors = Vectors(C // LANES, (C + LANES - 1) // LANES)
-    for worker in prange(workers):
-        w = np.int64(worker)
-        x, t = 2 * LANES * w, (2 * w + 1) * LANES
-        for n in range(w * rows // workers, (w + 1) * rows // workers):
-            copy_rest(logits, n, C, np.float32(-np.inf), work, x)
-            copy_rest(coefficients, n, C, np.float32(0), work, t)
-            loss_of_row(0, logits, n * C, work, x, coefficients, n * C, work, t, vectors, losses, n)
+    x, t = 2 * LANES * worker, (2 * worker + 1) * LANES
+    copy_rest(logits, n, C, np.float32(-np.inf), work, x)
+    copy_rest(coefficients, n, C, np.float32(0), work, t)
+    loss_of_row(0, logits, n * C, work, x, coefficients, n * C, work, t, vectors, losses, n)
 
 
-@parallel_kernel
-def gradients_of_rows(dy, logits, coefficients, rows, C, dlogits, work, workers):
-    """dlogits (rows,C) for dy (rows,); `work` has 3*LANES floats a worker."""
+@block_kernel
+def gradients_of_rows(n, worker, dy, logits, coefficients, C, dlogits, work):
+    """Row n of dlogits (rows,C) for dy (rows,); `work` has 3*LANES floats a worker."""
     vectors = Vectors(C // LANES, (C + LANES - 1) // LANES)
-    for worker in prange(workers):
-        w = np.int64(worker)
-        x, t, dx = 3 * LANES * w, (3 * w + 1) * LANES, (3 * w + 2) * LANES
-        for n in range(w * rows // workers, (w + 1) * rows // workers):
-            copy_rest(logits, n, C, np.float32(-np.inf), work, x)
-            copy_rest(coefficients, n, C, np.float32(0), work, t)
-            at = n * C
-            gradient_of_row(0, logits, at, work, x, coefficients, at, work, t, vectors, dy, n, dlogits, at, work, dx)
-            first = C // LANES * LANES
-            for i in range(C - first):
-                dlogits[n * C + first + i] = work[dx + i]
+    x, t, dx = 3 * LANES * worker, (3 * worker + 1) * LANES, (3 * worker + 2) * LANES
+    copy_rest(logits, n, C, np.float32(-np.inf), work, x)
+    copy_rest(coefficients, n, C, np.float32(0), work, t)
+    at = n * C
+    gradient_of_row(0, logits, at, work, x, coefficients, at, work, t, vectors, dy, n, dlogits, at, work, dx)
+    first = C // LANES * LANES
+    for i in range(C - first):
+        dlogits[n * C + first + i] = work[dx + i]
 
 
 def compute(logits: Array, coefficients: Array) -> Array:
@@ -163,7 +157,7 @@ def compute(logits: Array, coefficients: Array) -> Array:
     losses = np.empty(N * L, np.float32)
     with threads.parallel() as workers:
         work = threads.scratch(2 * LANES * workers)
-        losses_of_rows(as_rows(logits), as_rows(coefficients), N * L, C, losses, work, workers)
+        losses_of_rows[N * L](as_rows(logits), as_rows(coefficients), C, losses, work)
     return losses.reshape(N, L)
 
 
@@ -176,8 +170,8 @@ def gradients(dy: Array, logits: Array, coefficients: Array) -> Array:
     dlogits = memory.empty((N, L, C))
     with threads.parallel() as workers:
         work = threads.scratch(3 * LANES * workers)
-        arguments = (as_rows(scales), as_rows(logits), as_rows(coefficients), N * L, C)
-        gradients_of_rows(*arguments, dlogits.reshape(-1), work, workers)
+        arguments = (as_rows(scales), as_rows(logits), as_rows(coefficients), C)
+        gradients_of_rows[N * L](*arguments, dlogits.reshape(-1), work)
     return dlogits.transpose(0, 2, 1)
 
 

@@ -7,14 +7,14 @@ Source: Salmon, Moraes, Dror, Shaw (2011); semantics: alexnet_np/ops/dropout.py.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import choices
 from alexnet_np.kernels.array_version import array_version
 from alexnet_np.kernels.cpu import memory
-from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.relu_numba import in_memory_order
 from alexnet_np.random import M0, M1, MASK, ROUNDS, W0, W1
 
@@ -32,37 +32,33 @@ def philox(block, key0, key1):
     return c0, c1, c2, c3
 
 
-@parallel_kernel
-def draw(key0, key1, p, begin, mask, chunk):
+@block_kernel
+def draw(task, _, key0, key1, p, begin, mask, chunk):
     """mask[e] = uniform number 4 * begin + e >= p; mask has whole blocks of four, `chunk` of them a task."""
     blocks = mask.size // 4
-    for task in prange((blocks + chunk - 1) // chunk):
-        first = np.int64(task) * chunk
-        for block in range(first, min(first + chunk, blocks)):
-            w0, w1, w2, w3 = philox(np.uint64(begin + block), key0, key1)
-            mask[4 * block] = np.float32(w0 >> np.uint64(8)) * np.float32(2**-24) >= p
-            mask[4 * block + 1] = np.float32(w1 >> np.uint64(8)) * np.float32(2**-24) >= p
-            mask[4 * block + 2] = np.float32(w2 >> np.uint64(8)) * np.float32(2**-24) >= p
-            mask[4 * block + 3] = np.float32(w3 >> np.uint64(8)) * np.float32(2**-24) >= p
+    first = task * chunk
+    for block in range(first, min(first + chunk, blocks)):
+        w0, w1, w2, w3 = philox(np.uint64(begin + block), key0, key1)
+        mask[4 * block] = np.float32(w0 >> np.uint64(8)) * np.float32(2**-24) >= p
+        mask[4 * block + 1] = np.float32(w1 >> np.uint64(8)) * np.float32(2**-24) >= p
+        mask[4 * block + 2] = np.float32(w2 >> np.uint64(8)) * np.float32(2**-24) >= p
+        mask[4 * block + 3] = np.float32(w3 >> np.uint64(8)) * np.float32(2**-24) >= p
 
 
-@parallel_kernel
-def scale_kept(x, mask, scale, y, chunk):
+@block_kernel
+def scale_kept(task, _, x, mask, scale, y, chunk):
     """y = x*scale where the mask says so, else 0."""
-    for task in prange((x.size + chunk - 1) // chunk):
-        first = np.int64(task) * chunk
-        for i in range(first, min(first + chunk, x.size)):
-            y[i] = x[i] * scale if mask[i] else np.float32(0)
+    first = task * chunk
+    for i in range(first, min(first + chunk, x.size)):
+        y[i] = x[i] * scale if mask[i] else np.float32(0)
 
 
-@parallel_kernel
-def scale_rows(x, xi, mask, scale, y, yi, N, C):
+@block_kernel
+def scale_rows(n, _, x, xi, mask, scale, y, yi, C):
     """The same of rows, from Image to Image of one pixel; mask is (N,C), flat."""
-    for row in prange(N):
-        n = np.int64(row)
-        for c in range(C):
-            kept = mask[n * C + c]
-            y[yi.at + n * yi.image + c] = x[xi.at + n * xi.image + c] * scale if kept else np.float32(0)
+    for c in range(C):
+        kept = mask[n * C + c]
+        y[yi.at + n * yi.image + c] = x[xi.at + n * xi.image + c] * scale if kept else np.float32(0)
 
 
 def draw_mask(x: Array, p: float, seed: int, first: int = 0) -> Array:
@@ -76,7 +72,8 @@ def draw_into(mask: Array, p: float, seed: int, begin: int = 0) -> None:
     """The mask of `seed`, in whole blocks of four, from block `begin` on."""
     key = np.uint64(seed & MASK), np.uint64((seed >> 32) & MASK)
     with threads.parallel():
-        draw(*key, p, begin, mask, choices.sizes("dropout")["chunk"])
+        chunk = choices.sizes("dropout")["chunk"]
+        draw[-(-mask.size // (4 * chunk))](*key, p, begin, mask, chunk)
 
 
 def compute(x: Array, mask: Array, p: float) -> Array:
@@ -87,5 +84,6 @@ def compute(x: Array, mask: Array, p: float) -> Array:
     kept = np.require(mask, requirements=["C", "W"]).reshape(-1)
     with threads.parallel():
         scale = np.float32(1 / (1 - p) if p < 1 else 0)
-        scale_kept(lines[0], kept, scale, lines[1], choices.sizes("dropout")["chunk"])
+        chunk = choices.sizes("dropout")["chunk"]
+        scale_kept[-(-x.size // chunk)](lines[0], kept, scale, lines[1], chunk)
     return y

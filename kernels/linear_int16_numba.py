@@ -24,11 +24,10 @@ from functools import partial
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
-from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, MACHINE, POINTER, Emitter, vector_function
 from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, gemm, packed_product
 from alexnet_np.kernels.linear_numba import Blocks, Shape
@@ -164,87 +163,68 @@ tile_of_rows = vector_function(
 widen = vector_function("linear_int16_widen", (P, P, P, I), {0: emit_widen})
 
 
-@parallel_kernel
-def pack(weight, N, K, packed, scales):
+@block_kernel
+def pack(p, _, weight, N, K, packed, scales):
     """weight (N,K), flat, as integers (panels, K, WIDTH) and scales (panels, ceil(K/BLOCK), WIDTH), zeros beyond N.
 
     A scale is not finite where one of its weights is not.
     """
     blocks = (K + BLOCK - 1) // BLOCK
-    for panel in prange((N + WIDTH - 1) // WIDTH):
-        p = np.int64(panel)
-        for f in range(WIDTH):
-            for b in range(blocks):
-                first, last, most = b * BLOCK, min((b + 1) * BLOCK, K), np.float32(0)
-                source = (p * WIDTH + f) * K
-                if p * WIDTH + f < N:
-                    for k in range(first, last):
-                        size = abs(weight[source + k])
-                        if not size <= most:  # NaN too
-                            most = size
-                            if size != size:
-                                break
-                scale = most / np.float32(LARGEST)
-                scales[(p * blocks + b) * WIDTH + f] = scale
-                good = 0 < scale < np.inf
+    for f in range(WIDTH):
+        for b in range(blocks):
+            first, last, most = b * BLOCK, min((b + 1) * BLOCK, K), np.float32(0)
+            source = (p * WIDTH + f) * K
+            if p * WIDTH + f < N:
                 for k in range(first, last):
-                    value = np.rint(weight[source + k] / scale) if good else np.float32(0)
-                    packed[(p * K + k) * WIDTH + f] = np.int16(max(min(value, LARGEST), -LARGEST))
+                    size = abs(weight[source + k])
+                    if not size <= most:  # NaN too
+                        most = size
+                        if size != size:
+                            break
+            scale = most / np.float32(LARGEST)
+            scales[(p * blocks + b) * WIDTH + f] = scale
+            good = 0 < scale < np.inf
+            for k in range(first, last):
+                value = np.rint(weight[source + k] / scale) if good else np.float32(0)
+                packed[(p * K + k) * WIDTH + f] = np.int16(max(min(value, LARGEST), -LARGEST))
 
 
-@parallel_kernel
-def product(x, packed, scales, bias, relu, y, shape, blocks, work):
-    """y = act(x · weightᵀ + bias); rows of y, and the bias, have room for whole panels."""
+@block_kernel
+def product(p, worker, x, packed, scales, bias, relu, y, shape, blocks, work):
+    """Panel p of y = act(x · weightᵀ + bias); rows of y, and the bias, have room for whole panels."""
     M, K = shape.M, shape.K
-    panels, of_panel = (shape.N + WIDTH - 1) // WIDTH, (K + BLOCK - 1) // BLOCK
-    for worker in prange(blocks.workers):
-        w = np.int64(worker)
-        at = w * blocks.share
-        for p in range(w * panels // blocks.workers, (w + 1) * panels // blocks.workers):
-            if M <= FEW:
-                scale_at = p * of_panel * WIDTH
-                few_rows(M, x, 0, shape.ldx, packed, p * K * WIDTH, scales, scale_at, y, p * WIDTH, shape.ldy, K)
-            elif M <= SOME:
-                tiles = (M + ROWS - 1) // ROWS
-                for k in range(0, K, PART):
-                    depth, scale_at = min(PART, K - k), (p * of_panel + k // BLOCK) * WIDTH
-                    weight_at, more = (p * K + k) * WIDTH, 1 if k else 0
-                    for h in range(tiles):
-                        i, end = h * M // tiles, (h + 1) * M // tiles
-                        from_x, to_y = i * shape.ldx + k, i * shape.ldy + p * WIDTH
-                        tile_of_rows(
-                            end - i,
-                            x,
-                            from_x,
-                            shape.ldx,
-                            packed,
-                            weight_at,
-                            scales,
-                            scale_at,
-                            y,
-                            to_y,
-                            shape.ldy,
-                            depth,
-                            more,
-                        )
-            else:
-                for k in range(0, K, blocks.K):
-                    depth, more = min(blocks.K, K - k), 1 if k else 0
-                    widen(0, packed, (p * K + k) * WIDTH, scales, (p * of_panel + k // BLOCK) * WIDTH, work, at, depth)
-                    gemm(x, k, work, at, y, p * WIDTH, packed_product(M, WIDTH, depth, shape.ldx, shape.ldy, more))
-            for i in range(M):
-                row = i * shape.ldy + p * WIDTH
-                for f in range(WIDTH):
-                    value = y[row + f] + bias[p * WIDTH + f]
-                    y[row + f] = np.float32(0) if relu and value < 0 else value
+    of_panel, at = (K + BLOCK - 1) // BLOCK, worker * blocks.share
+    if M <= FEW:
+        scale_at = p * of_panel * WIDTH
+        few_rows(M, x, 0, shape.ldx, packed, p * K * WIDTH, scales, scale_at, y, p * WIDTH, shape.ldy, K)
+    elif M <= SOME:
+        tiles, ldx, ldy = (M + ROWS - 1) // ROWS, shape.ldx, shape.ldy
+        for k in range(0, K, PART):
+            depth, scale_at = min(PART, K - k), (p * of_panel + k // BLOCK) * WIDTH
+            weight_at, more = (p * K + k) * WIDTH, 1 if k else 0
+            for h in range(tiles):
+                i, end = h * M // tiles, (h + 1) * M // tiles
+                source, into = i * ldx + k, i * ldy + p * WIDTH
+                rows = end - i
+                tile_of_rows(rows, x, source, ldx, packed, weight_at, scales, scale_at, y, into, ldy, depth, more)
+    else:
+        for k in range(0, K, blocks.K):
+            depth, more = min(blocks.K, K - k), 1 if k else 0
+            widen(0, packed, (p * K + k) * WIDTH, scales, (p * of_panel + k // BLOCK) * WIDTH, work, at, depth)
+            gemm(x, k, work, at, y, p * WIDTH, packed_product(M, WIDTH, depth, shape.ldx, shape.ldy, more))
+    for i in range(M):
+        row = i * shape.ldy + p * WIDTH
+        for f in range(WIDTH):
+            value = y[row + f] + bias[p * WIDTH + f]
+            y[row + f] = np.float32(0) if relu and value < 0 else value
 
 
 def forward(x: Array, packed: Array, scales: Array, bias: Array, relu: bool, y: Array, shape: Shape) -> None:
     """The layer on a weight that `pack` has packed, x and y flat; see `product`."""
     share = SLICE * WIDTH + LANES
     with threads.parallel() as workers:
-        blocks = Blocks(SLICE, 1, share, workers)
-        product(x, packed, scales, bias, int(relu), y, shape, blocks, threads.scratch(share * workers))
+        blocks, work = Blocks(SLICE, 1, share), threads.scratch(share * workers)
+        product[-(-shape.N // WIDTH)](x, packed, scales, bias, int(relu), y, shape, blocks, work)
 
 
 def room(N: int, K: int) -> tuple[int, int]:

@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import choices
 from alexnet_np.kernels.array_version import array_version
 from alexnet_np.kernels.cpu import memory
-from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, MACHINE, POINTER, Emitter, vector_function
 from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, gemm, gemm_transposed, packed_product, padded_width, tile
 from alexnet_np.kernels.problems import Problem
@@ -58,6 +58,10 @@ def emit_scatter(e: Emitter, row: ir.Value, count: ir.Value, panels: ir.Value, s
 scatter = vector_function("linear_scatter", (POINTER, INTEGER, POINTER, INTEGER), {0: emit_scatter})
 
 
+FEW = 8  # rows for which reading the weights is all the work: a panel is a block
+SOME = 4  # panels of a block where there are more, which read the same slices of x
+
+
 class Shape(NamedTuple):
     """x (M,K), weight (N,K), y (M,N): in floats, how far a row of x, and of y, lies from the next."""
 
@@ -74,7 +78,6 @@ class Blocks(NamedTuple):
     K: int  # terms of the sums
     panels: int  # packed at once where their rows lie far apart, so that they are read in longer runs
     share: int
-    workers: int
 
 
 @kernel
@@ -91,28 +94,22 @@ def pack_panel(weight, p, first, depth, N, K, packed, at):
             packed[at + k * WIDTH + f] = value
 
 
-@parallel_kernel
-def pack_weight(weight, N, K, packed):
+@block_kernel
+def pack_weight(p, _, weight, N, K, packed):
     """weight (N,K), flat, as panels (ceil(N/WIDTH), K, WIDTH), zeros beyond N."""
-    for panel in prange((N + WIDTH - 1) // WIDTH):
-        p = np.int64(panel)
-        pack_panel(weight, p, 0, K, N, K, packed, p * K * WIDTH)
+    pack_panel(weight, p, 0, K, N, K, packed, p * K * WIDTH)
 
 
-@parallel_kernel
-def product_of_rows(x, weight, y, shape, blocks, work):
-    """y = x · weightᵀ for a weight as it is; rows of y have room for whole panels."""
+@block_kernel
+def product_of_rows(p, worker, x, weight, y, shape, blocks, work):
+    """Panel p of y = x · weightᵀ for a weight as it is; rows of y have room for whole panels."""
     M, N, K = shape.M, shape.N, shape.K
-    panels = (N + WIDTH - 1) // WIDTH
-    for worker in prange(blocks.workers):
-        w = np.int64(worker)
-        at = w * blocks.share
-        for p in range(w * panels // blocks.workers, (w + 1) * panels // blocks.workers):
-            for k in range(0, K, blocks.K):
-                depth = min(blocks.K, K - k)
-                pack_panel(weight, p, k, depth, N, K, work, at)
-                more = 1 if k else 0
-                gemm(x, k, work, at, y, p * WIDTH, packed_product(M, WIDTH, depth, shape.ldx, shape.ldy, more))
+    at = worker * blocks.share
+    for k in range(0, K, blocks.K):
+        depth = min(blocks.K, K - k)
+        pack_panel(weight, p, k, depth, N, K, work, at)
+        more = 1 if k else 0
+        gemm(x, k, work, at, y, p * WIDTH, packed_product(M, WIDTH, depth, shape.ldx, shape.ldy, more))
 
 
 @kernel
@@ -122,43 +119,34 @@ def pack_columns(b, b_at, ldb, depth, count, packed, at, step):
         scatter(0, b, b_at + k * ldb, count, packed, at + k * WIDTH, step)
 
 
-@parallel_kernel
-def product_over_rows(dy, x, dweight, shape, blocks, work):
-    """dweight = dyᵀ · x, K in whole panels."""
+@block_kernel
+def product_over_rows(p, worker, dy, x, dweight, shape, blocks, work):
+    """Panel p of dweight = dyᵀ · x, K in whole panels."""
     M, N, K = shape.M, shape.N, shape.K
-    panels = K // WIDTH
-    for worker in prange(blocks.workers):
-        w = np.int64(worker)
-        at = w * blocks.share
-        for p in range(w * panels // blocks.workers, (w + 1) * panels // blocks.workers):
-            for first in range(0, M, blocks.K):
-                depth, more = min(blocks.K, M - first), 1 if first else 0
-                pack_columns(x, first * shape.ldx + p * WIDTH, shape.ldx, depth, 1, work, at, 0)
-                product = packed_product(N, WIDTH, depth, shape.ldy, K, more)
-                gemm_transposed(dy, first * shape.ldy, work, at, dweight, p * WIDTH, product)
+    at = worker * blocks.share
+    for first in range(0, M, blocks.K):
+        depth, more = min(blocks.K, M - first), 1 if first else 0
+        pack_columns(x, first * shape.ldx + p * WIDTH, shape.ldx, depth, 1, work, at, 0)
+        product = packed_product(N, WIDTH, depth, shape.ldy, K, more)
+        gemm_transposed(dy, first * shape.ldy, work, at, dweight, p * WIDTH, product)
 
 
-@parallel_kernel
-def product_with_columns(dy, weight, dx, shape, blocks, work):
-    """dx = dy · weight, K in whole panels.
+@block_kernel
+def product_with_columns(block, worker, dy, weight, dx, shape, blocks, work):
+    """dx = dy · weight, K in whole panels, some of them a block.
 
     As fast as BLAS, and it does not leave NumPy's BLAS threads spinning: for tens of milliseconds the next kernels'
     threads would have to share the cores with them.
     """
     M, N, K = shape.M, shape.N, shape.K
-    panels, step = K // WIDTH, panel_room(blocks.K)
-    for worker in prange(blocks.workers):
-        w = np.int64(worker)
-        at = w * blocks.share
-        first, last = w * panels // blocks.workers, (w + 1) * panels // blocks.workers
-        for start in range(first, last, blocks.panels):
-            count = min(blocks.panels, last - start)
-            for n in range(0, N, blocks.K):
-                depth, more = min(blocks.K, N - n), 1 if n else 0
-                pack_columns(weight, n * K + start * WIDTH, K, depth, count, work, at, step)
-                product = packed_product(M, WIDTH, depth, shape.ldy, shape.ldx, more)
-                for p in range(count):
-                    gemm(dy, n, work, at + p * step, dx, (start + p) * WIDTH, product)
+    step, at, start = panel_room(blocks.K), worker * blocks.share, block * blocks.panels
+    count = min(blocks.panels, K // WIDTH - start)
+    for n in range(0, N, blocks.K):
+        depth, more = min(blocks.K, N - n), 1 if n else 0
+        pack_columns(weight, n * K + start * WIDTH, K, depth, count, work, at, step)
+        product = packed_product(M, WIDTH, depth, shape.ldy, shape.ldx, more)
+        for p in range(count):
+            gemm(dy, n, work, at + p * step, dx, (start + p) * WIDTH, product)
 
 
 @kernel
@@ -167,35 +155,34 @@ def panel_room(depth):
     return depth * WIDTH + LANES
 
 
-@parallel_kernel
-def product_of_packed(x, packed, bias, relu, y, shape, blocks):
-    """y = act(x · weightᵀ + bias); rows of y, and the bias, have room for whole panels."""
+@block_kernel
+def product_of_packed(block, _, x, packed, bias, relu, y, shape, blocks):
+    """Some panels of y = act(x · weightᵀ + bias); rows of y, and the bias, have room for whole panels."""
     M, K = shape.M, shape.K
-    panels = (shape.N + WIDTH - 1) // WIDTH
-    heights = (M + ROWS - 1) // ROWS
-    for worker in prange(blocks.workers):
-        w = np.int64(worker)
-        for k in range(0, K, blocks.K):
-            product = packed_product(M, WIDTH, min(blocks.K, K - k), shape.ldx, shape.ldy, 1 if k else 0)
-            for p in range(w * panels // blocks.workers, (w + 1) * panels // blocks.workers):
-                panel = (p * K + k) * WIDTH
-                for h in range(heights):
-                    i, end = h * M // heights, (h + 1) * M // heights
-                    tile(end - i, x, i * shape.ldx + k, packed, panel, y, i * shape.ldy + p * WIDTH, product)
-                if k + blocks.K >= K:
-                    for i in range(M):
-                        at = i * shape.ldy + p * WIDTH
-                        for f in range(WIDTH):
-                            value = y[at + f] + bias[p * WIDTH + f]
-                            y[at + f] = np.float32(0) if relu and value < 0 else value
+    first, heights = block * blocks.panels, (M + ROWS - 1) // ROWS
+    last = min(first + blocks.panels, (shape.N + WIDTH - 1) // WIDTH)
+    for k in range(0, K, blocks.K):
+        product = packed_product(M, WIDTH, min(blocks.K, K - k), shape.ldx, shape.ldy, 1 if k else 0)
+        for p in range(first, last):
+            panel = (p * K + k) * WIDTH
+            for h in range(heights):
+                i, end = h * M // heights, (h + 1) * M // heights
+                tile(end - i, x, i * shape.ldx + k, packed, panel, y, i * shape.ldy + p * WIDTH, product)
+    for p in range(first, last):
+        for i in range(M):
+            at = i * shape.ldy + p * WIDTH
+            for f in range(WIDTH):
+                value = y[at + f] + bias[p * WIDTH + f]
+                y[at + f] = np.float32(0) if relu and value < 0 else value
 
 
 def forward(x: Array, packed: Array, bias: Array, relu: bool, y: Array, shape: Shape) -> None:
     """The layer on a packed weight, x and y flat; see product_of_packed."""
     problem = Problem("linear", batch=shape.M, C=shape.K, F=shape.N, planned=True, machine=MACHINE)
-    block = min(shape.K, choices.choose(problem).sizes["block_k"])
-    with threads.parallel() as workers:
-        product_of_packed(x, packed, bias, int(relu), y, shape, Blocks(block, 1, 0, workers))
+    block, panels = min(shape.K, choices.choose(problem).sizes["block_k"]), SOME if shape.M > FEW else 1
+    with threads.parallel():
+        blocks = -(-shape.N // (WIDTH * panels))
+        product_of_packed[blocks](x, packed, bias, int(relu), y, shape, Blocks(block, panels, 0))
 
 
 def compute(x: Array, weight: Array, bias: Array | None) -> Array:
@@ -206,7 +193,8 @@ def compute(x: Array, weight: Array, bias: Array | None) -> Array:
     rows, ldx = _spread(x)
     ldy = -(-N // WIDTH) * WIDTH
     y = memory.empty((M, ldy))
-    _divided(product_of_rows, rows, weight.reshape(-1), y.reshape(-1), Shape(M, N, K, ldx, ldy), choice)
+    blocks = -(-N // WIDTH)
+    _divided(product_of_rows[blocks], rows, weight.reshape(-1), y.reshape(-1), Shape(M, N, K, ldx, ldy), choice)
     y = y if ldy == N else y[:, :N].copy()
     if bias is not None:
         y += bias
@@ -221,11 +209,13 @@ def gradients(dy: Array, x: Array, weight: Array, needs: Needs) -> Gradients:
     rows, ldy = _spread(dy)
     dx = memory.empty((M, K)) if needs[0] else None
     if dx is not None:
-        _divided(product_with_columns, rows, weight.reshape(-1), dx.reshape(-1), Shape(M, N, K, K, ldy), choice)
+        product = product_with_columns[-(-K // (WIDTH * choice.sizes["block_panels"]))]
+        _divided(product, rows, weight.reshape(-1), dx.reshape(-1), Shape(M, N, K, K, ldy), choice)
     dweight = memory.empty((N, K)) if needs[1] else None
     if dweight is not None:
         given, ldx = _spread(x)
-        _divided(product_over_rows, rows, given, dweight.reshape(-1), Shape(M, N, K, ldx, ldy), choice)
+        product = product_over_rows[K // WIDTH]
+        _divided(product, rows, given, dweight.reshape(-1), Shape(M, N, K, ldx, ldy), choice)
     return dx, dweight, dy.sum(0) if needs[2] else None
 
 
@@ -234,7 +224,7 @@ def _divided(product: Any, a: Array, b: Array, c: Array, shape: Shape, choice: c
     block, panels = choice.sizes["block_k"], choice.sizes["block_panels"]
     share = panels * panel_room(block)
     with threads.parallel() as workers:
-        product(a, b, c, shape, Blocks(block, panels, share, workers), threads.scratch(share * workers))
+        product(a, b, c, shape, Blocks(block, panels, share), threads.scratch(share * workers))
 
 
 def choose(x: Array, weight: Array, direction: str) -> choices.Choice:

@@ -16,12 +16,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import choices
-from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.simd import MACHINE
 from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, Product, gemm, packed_product, tile_transposed
 from alexnet_np.kernels.linear_numba import Blocks, Shape, pack_columns, pack_panel, panel_room
@@ -32,25 +31,21 @@ from alexnet_np.ops.sgd import Step
 NO_UPDATE = -1  # for a rule of sgd_numba: the weight stays
 
 
-@parallel_kernel
-def product_with_bias(x, weight, bias, relu, y, shape, blocks, work):
-    """y = act(x · weightᵀ + bias); rows of y, and the bias, have room for whole panels."""
+@block_kernel
+def product_with_bias(p, worker, x, weight, bias, relu, y, shape, blocks, work):
+    """Panel p of y = act(x · weightᵀ + bias); rows of y, and the bias, have room for whole panels."""
     M, N, K = shape.M, shape.N, shape.K
-    panels = (N + WIDTH - 1) // WIDTH
-    for worker in prange(blocks.workers):
-        w = np.int64(worker)
-        at = w * blocks.share
-        for p in range(w * panels // blocks.workers, (w + 1) * panels // blocks.workers):
-            for k in range(0, K, blocks.K):
-                depth = min(blocks.K, K - k)
-                pack_panel(weight, p, k, depth, N, K, work, at)
-                more = 1 if k else 0
-                gemm(x, k, work, at, y, p * WIDTH, packed_product(M, WIDTH, depth, shape.ldx, shape.ldy, more))
-            for i in range(M):
-                row = i * shape.ldy + p * WIDTH
-                for f in range(WIDTH):
-                    value = y[row + f] + bias[p * WIDTH + f]
-                    y[row + f] = np.float32(0) if relu and value < 0 else value
+    at = worker * blocks.share
+    for k in range(0, K, blocks.K):
+        depth = min(blocks.K, K - k)
+        pack_panel(weight, p, k, depth, N, K, work, at)
+        more = 1 if k else 0
+        gemm(x, k, work, at, y, p * WIDTH, packed_product(M, WIDTH, depth, shape.ldx, shape.ldy, more))
+    for i in range(M):
+        row = i * shape.ldy + p * WIDTH
+        for f in range(WIDTH):
+            value = y[row + f] + bias[p * WIDTH + f]
+            y[row + f] = np.float32(0) if relu and value < 0 else value
 
 
 class Share(NamedTuple):
@@ -63,40 +58,38 @@ class Share(NamedTuple):
     x_step: int
 
 
-@parallel_kernel
-def gradients_and_update(dy, x, weight, velocity, dx, want, shape, blocks, share, rule, numbers, work):
-    """dx = dy · weight where it is wanted; then one step of SGD by weight's gradient dyᵀ · x. K in whole panels."""
+@block_kernel
+def gradients_and_update(block, worker, dy, x, weight, velocity, dx, want, shape, blocks, share, rule, numbers, work):
+    """dx = dy · weight where it is wanted; then one step of SGD by weight's gradient dyᵀ · x.
+
+    K in whole panels, some of them a block.
+    """
     M, N, K = shape.M, shape.N, shape.K
-    panels = K // WIDTH
-    for worker in prange(blocks.workers):
-        w = np.int64(worker)
-        at = w * blocks.share
-        x_at, into = at + share.x_at, at + share.gradient_at
-        first, last = w * panels // blocks.workers, (w + 1) * panels // blocks.workers
-        for start in range(first, last, blocks.panels):
-            count, column = min(blocks.panels, last - start), start * WIDTH
-            if rule != NO_UPDATE:
-                pack_columns(x, column, shape.ldx, M, count, work, x_at, share.x_step)
-            for n in range(0, N, blocks.K):
-                depth = min(blocks.K, N - n)
-                if want:
-                    pack_columns(weight, n * K + column, K, depth, count, work, at, share.weight_step)
-                    product = packed_product(M, WIDTH, depth, shape.ldy, shape.ldx, 1 if n else 0)
+    at, start = worker * blocks.share, block * blocks.panels
+    x_at, into = at + share.x_at, at + share.gradient_at
+    count, column = min(blocks.panels, K // WIDTH - start), start * WIDTH
+    if rule != NO_UPDATE:
+        pack_columns(x, column, shape.ldx, M, count, work, x_at, share.x_step)
+    for n in range(0, N, blocks.K):
+        depth = min(blocks.K, N - n)
+        if want:
+            pack_columns(weight, n * K + column, K, depth, count, work, at, share.weight_step)
+            product = packed_product(M, WIDTH, depth, shape.ldy, shape.ldx, 1 if n else 0)
+            for p in range(count):
+                gemm(dy, n, work, at + p * share.weight_step, dx, column + p * WIDTH, product)
+        if rule != NO_UPDATE:
+            for i in range(n, n + depth, ROWS):
+                rows, width = min(ROWS, n + depth - i), count * WIDTH
+                for m in range(0, M, blocks.K):
+                    length, more = min(blocks.K, M - m), 1 if m else 0
+                    product = Product(rows, WIDTH, length, shape.ldy, WIDTH, width, more, 1, 0)
                     for p in range(count):
-                        gemm(dy, n, work, at + p * share.weight_step, dx, column + p * WIDTH, product)
-                if rule != NO_UPDATE:
-                    for i in range(n, n + depth, ROWS):
-                        rows, width = min(ROWS, n + depth - i), count * WIDTH
-                        for m in range(0, M, blocks.K):
-                            length, more = min(blocks.K, M - m), 1 if m else 0
-                            product = Product(rows, WIDTH, length, shape.ldy, WIDTH, width, more, 1, 0)
-                            for p in range(count):
-                                panel = x_at + p * share.x_step + m * WIDTH
-                                a, c = m * shape.ldy + i, into + p * WIDTH
-                                tile_transposed(rows, dy, a, work, panel, work, c, product)
-                        for r in range(rows):
-                            here = (i + r) * K + column
-                            sgd_run(rule, weight, here, work, into + r * width, velocity, here, numbers, 0, width)
+                        panel = x_at + p * share.x_step + m * WIDTH
+                        a, c = m * shape.ldy + i, into + p * WIDTH
+                        tile_transposed(rows, dy, a, work, panel, work, c, product)
+                for r in range(rows):
+                    here = (i + r) * K + column
+                    sgd_run(rule, weight, here, work, into + r * width, velocity, here, numbers, 0, width)
 
 
 class Update(NamedTuple):
@@ -117,7 +110,7 @@ def forward(x: Array, weight: Array, bias: Array, relu: bool, y: Array, shape: S
     with threads.parallel() as workers:
         share = panel_room(block)
         work = threads.scratch(share * workers)
-        product_with_bias(x, weight, bias, int(relu), y, shape, Blocks(block, 1, share, workers), work)
+        product_with_bias[-(-shape.N // WIDTH)](x, weight, bias, int(relu), y, shape, Blocks(block, 1, share), work)
 
 
 def backward(dy: Array, x: Array, weight: Array, dx: Array | None, update: Update | None, shape: Shape) -> None:
@@ -132,9 +125,9 @@ def backward(dy: Array, x: Array, weight: Array, dx: Array | None, update: Updat
         velocity = weight if update.velocity is None else update.velocity.reshape(-1)
     given = (dy, x, weight, velocity, dy if dx is None else dx, int(dx is not None), shape)
     with threads.parallel() as workers:
-        blocks = Blocks(block, panels, share.gradient_at + ROWS * panels * WIDTH, workers)
+        blocks = Blocks(block, panels, share.gradient_at + ROWS * panels * WIDTH)
         work = threads.scratch(blocks.share * workers)
-        gradients_and_update(*given, blocks, share, rule, numbers, work)
+        gradients_and_update[-(-shape.K // (WIDTH * panels))](*given, blocks, share, rule, numbers, work)
 
 
 def blocks_of(shape: Shape, direction: str) -> tuple[int, int]:

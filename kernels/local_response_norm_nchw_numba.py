@@ -19,14 +19,14 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import choices
 from alexnet_np.kernels import local_response_norm_within_numba as within
 from alexnet_np.kernels.array_version import array_version
-from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.memory import plain
 from alexnet_np.ops.local_response_norm import Geometry, by_group
 
@@ -135,7 +135,8 @@ def compute(x: Array, geometry: Geometry) -> Array:
     x = plain(x)
     y = np.empty_like(x)
     with threads.parallel():
-        _forward(by_group(x, geometry.groups), norm_of(x, geometry), positions(), by_group(y, geometry.groups))
+        given, made = by_group(x, geometry.groups), by_group(y, geometry.groups)
+        _forward[tasks(given)](given, norm_of(x, geometry), positions(), made)
     return y
 
 
@@ -147,8 +148,8 @@ def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
     dy, x = plain(dy), plain(x)
     dx = np.empty_like(x)
     with threads.parallel():
-        grouped = (by_group(array, geometry.groups) for array in (dy, x))
-        _backward(*grouped, norm_of(x, geometry), positions(), by_group(dx, geometry.groups))
+        given, grouped, made = (by_group(array, geometry.groups) for array in (dy, x, dx))
+        _backward[tasks(given)](given, grouped, norm_of(x, geometry), positions(), made)
     return dx
 
 
@@ -162,48 +163,51 @@ def positions() -> int:
     return choices.sizes("local_response_norm")["positions"]
 
 
-@parallel_kernel
-def _forward(x, norm, block, y):
-    N, C, L = x.shape
-    blocks = -(-L // block)
-    for task in prange(N * blocks):
-        n, first = task // blocks, task % blocks * block
-        last = min(L, first + block)
-        s = np.empty(last - first, x.dtype)
-        for c in range(C):
-            squares(x[n], c, first, norm, s)
-            xc, out = x[n, c, first:last], y[n, c, first:last]
-            power(s, norm.beta, out)
-            for p in range(len(s)):
-                out[p] = xc[p] / out[p]
+def tasks(x: Array) -> int:
+    """Blocks of positions of all images and groups of x (N,C,L)."""
+    return len(x) * -(-x.shape[2] // positions())
 
 
-@parallel_kernel
-def _backward(dy, x, norm, block, dx):
-    N, C, L = x.shape
+@block_kernel
+def _forward(task, _, x, norm, block, y):
+    _, C, L = x.shape
     blocks = -(-L // block)
-    for task in prange(N * blocks):
-        n, first = task // blocks, task % blocks * block
-        last = min(L, first + block)
-        s = np.empty(last - first, x.dtype)
-        pulls = np.empty((C, last - first), x.dtype)  # dy * x * s**(-beta-1)
-        for c in range(C):
-            squares(x[n], c, first, norm, s)
-            xc, dyc, out, pull = x[n, c, first:last], dy[n, c, first:last], dx[n, c, first:last], pulls[c]
-            power(s, norm.beta, out)
+    n, first = task // blocks, task % blocks * block
+    last = min(L, first + block)
+    s = np.empty(last - first, x.dtype)
+    for c in range(C):
+        squares(x[n], c, first, norm, s)
+        xc, out = x[n, c, first:last], y[n, c, first:last]
+        power(s, norm.beta, out)
+        for p in range(len(s)):
+            out[p] = xc[p] / out[p]
+
+
+@block_kernel
+def _backward(task, _, dy, x, norm, block, dx):
+    _, C, L = x.shape
+    blocks = -(-L // block)
+    n, first = task // blocks, task % blocks * block
+    last = min(L, first + block)
+    s = np.empty(last - first, x.dtype)
+    pulls = np.empty((C, last - first), x.dtype)  # dy * x * s**(-beta-1)
+    for c in range(C):
+        squares(x[n], c, first, norm, s)
+        xc, dyc, out, pull = x[n, c, first:last], dy[n, c, first:last], dx[n, c, first:last], pulls[c]
+        power(s, norm.beta, out)
+        for p in range(len(s)):
+            out[p] = dyc[p] / out[p]
+            pull[p] = out[p] * xc[p] / s[p]
+    for c in range(C):
+        s[:] = 0
+        # the windows that hold c: the window mirrored
+        for other in range(max(0, c - norm.high), min(C, c + norm.low + 1)):
+            pull = pulls[other]
             for p in range(len(s)):
-                out[p] = dyc[p] / out[p]
-                pull[p] = out[p] * xc[p] / s[p]
-        for c in range(C):
-            s[:] = 0
-            # the windows that hold c: the window mirrored
-            for other in range(max(0, c - norm.high), min(C, c + norm.low + 1)):
-                pull = pulls[other]
-                for p in range(len(s)):
-                    s[p] += pull[p]
-            xc, out = x[n, c, first:last], dx[n, c, first:last]
-            for p in range(len(s)):
-                out[p] -= norm.factor * xc[p] * s[p]
+                s[p] += pull[p]
+        xc, out = x[n, c, first:last], dx[n, c, first:last]
+        for p in range(len(s)):
+            out[p] -= norm.factor * xc[p] * s[p]
 
 
 @kernel

@@ -17,16 +17,17 @@ from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.image import Image, framed
-from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.ops.local_response_norm import Geometry
 
+RUN = 64  # pixels of a block of the backward
 SCALE, K, BETA, GRADIENT = range(4)  # where the constants lie: scale, k, beta, -2*scale*beta
 
 
@@ -148,37 +149,35 @@ def reach_of(norm):
     return Reach(norm.low, norm.high, norm.low + norm.high + 1)
 
 
-@parallel_kernel
-def normalise(x, xi, y, yi, N, C, stored, norm):
+@block_kernel
+def normalise(task, _, x, xi, y, yi, C, stored, norm):
     """y = x * (k + scale * window sum of x²)**-beta, from Image to Image; zeros up to `stored` >= LANES channels."""
-    for task in prange(N * xi.H):
-        n, i = np.int64(task) // xi.H, np.int64(task) % xi.H
-        reach, constants = reach_of(norm), constants_of(norm)
-        padded = np.zeros(stored + reach.size - 1, np.float32)
-        for j in range(xi.W):
-            source = xi.at + n * xi.image + i * xi.row + j * xi.col
-            for c in range(C):
-                padded[reach.low + c] = x[source + c]
-            target = yi.at + n * yi.image + i * yi.row + j * yi.col
-            normalise_pixel(np.int64(norm.beta == 0.75), padded, 0, reach, constants, 0, y, target, stored)
-            for c in range(C, stored):  # k may be 0, and zero to a negative power times zero is no zero
-                y[target + c] = 0
+    n, i = task // xi.H, task % xi.H
+    reach, constants = reach_of(norm), constants_of(norm)
+    padded = np.zeros(stored + reach.size - 1, np.float32)
+    for j in range(xi.W):
+        source = xi.at + n * xi.image + i * xi.row + j * xi.col
+        for c in range(C):
+            padded[reach.low + c] = x[source + c]
+        target = yi.at + n * yi.image + i * yi.row + j * yi.col
+        normalise_pixel(np.int64(norm.beta == 0.75), padded, 0, reach, constants, 0, y, target, stored)
+        for c in range(C, stored):  # k may be 0, and zero to a negative power times zero is no zero
+            y[target + c] = 0
 
 
-@parallel_kernel
-def normalise_backward(dy, x, pixels, lane, norm, dx, workers):
-    """dx of the formula, all (pixels, lane.stride), for the channels of `lane`."""
-    for worker in prange(workers):
-        w, C = np.int64(worker), lane.C
-        reach, constants, scaled = reach_of(norm), constants_of(norm), np.empty(C, np.float32)
-        padded, products = np.zeros(C + reach.size - 1, np.float32), np.zeros(C + reach.size - 1, np.float32)
-        three_quarters = np.int64(norm.beta == 0.75)
-        for pixel in range(w * pixels // workers, (w + 1) * pixels // workers):
-            at = pixel * lane.stride + lane.first
-            for c in range(C):
-                padded[reach.low + c] = x[at + c]
-            products_of_pixel(three_quarters, padded, 0, reach, constants, 0, dy, at, products, 0, scaled, 0, C)
-            subtract_pixel(0, products, 0, reach, constants, 0, x, at, scaled, 0, dx, at, C)
+@block_kernel
+def normalise_backward(block, _, dy, x, pixels, lane, norm, dx):
+    """dx of the formula, all (pixels, lane.stride), for the channels of `lane`, RUN pixels a block."""
+    C, first = lane.C, block * RUN
+    reach, constants, scaled = reach_of(norm), constants_of(norm), np.empty(C, np.float32)
+    padded, products = np.zeros(C + reach.size - 1, np.float32), np.zeros(C + reach.size - 1, np.float32)
+    three_quarters = np.int64(norm.beta == 0.75)
+    for pixel in range(first, min(first + RUN, pixels)):
+        at = pixel * lane.stride + lane.first
+        for c in range(C):
+            padded[reach.low + c] = x[at + c]
+        products_of_pixel(three_quarters, padded, 0, reach, constants, 0, dy, at, products, 0, scaled, 0, C)
+        subtract_pixel(0, products, 0, reach, constants, 0, x, at, scaled, 0, dx, at, C)
 
 
 class Group(NamedTuple):
@@ -193,7 +192,8 @@ def normalise_groups(x: Array, xi: Image, y: Array, yi: Image, N: int, C: int, g
     """`normalise` for the C channels of x, each group for itself; fewer than a vector are filled up with zeros."""
     group, norm = C // geometry.groups, norm_of(geometry)
     for first in range(0, C, group):
-        normalise(x, xi.channels_from(first), y, yi.channels_from(first), N, group, max(group, LANES), norm)
+        source, target = xi.channels_from(first), yi.channels_from(first)
+        normalise[N * xi.H](x, source, y, target, group, max(group, LANES), norm)
 
 
 def norm_of(geometry: Geometry) -> Norm:
@@ -214,10 +214,9 @@ def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
     N, C, L = x.shape
     dx, group = memory.empty((N, L, C)), C // geometry.groups
     rows = np.require(dy.transpose(0, 2, 1), np.float32, ["C", "W"]).reshape(-1)
-    with threads.parallel() as workers:
+    with threads.parallel():
         for first in range(0, C, group):
             lane = Group(first, group, C)
-            normalise_backward(
-                rows, x.transpose(0, 2, 1).reshape(-1), N * L, lane, norm_of(geometry), dx.reshape(-1), workers
-            )
+            given = (rows, x.transpose(0, 2, 1).reshape(-1), N * L, lane, norm_of(geometry))
+            normalise_backward[-(-N * L // RUN)](*given, dx.reshape(-1))
     return dx.transpose(0, 2, 1)

@@ -17,13 +17,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.image import Image, channels_last, framed, lies_channels_last
-from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.memory import plain
 from alexnet_np.ops.local_response_norm import Geometry
 
@@ -92,51 +92,48 @@ def power(s, beta):
     return np.float64(s) ** np.float64(beta)
 
 
-@parallel_kernel
-def normalise(x, xi, y, yi, rows, norm):
+@block_kernel
+def normalise(task, _, x, xi, y, yi, rows, norm):
     """From Image to Image."""
-    for task in prange(rows.images * rows.bands):
-        n, band = np.int64(task) // rows.bands, np.int64(task) % rows.bands
-        down, total = np.empty(xi.W * rows.width, x.dtype), np.empty(xi.W * rows.width, x.dtype)
-        source, target = xi.at + n * xi.image, yi.at + n * yi.image
-        for i in range(band * xi.H // rows.bands, (band + 1) * xi.H // rows.bands):
-            window_sums(x, source, i, xi, (norm.low, norm.high), rows.width, True, down, total)
-            given, made = source + i * xi.row, target + i * yi.row
-            for t in range(len(total)):
-                y[made + t] = x[given + t] / power(norm.k + norm.scale * total[t], norm.beta)
-            clear(y, made, xi.W, rows)
+    n, band = task // rows.bands, task % rows.bands
+    down, total = np.empty(xi.W * rows.width, x.dtype), np.empty(xi.W * rows.width, x.dtype)
+    source, target = xi.at + n * xi.image, yi.at + n * yi.image
+    for i in range(band * xi.H // rows.bands, (band + 1) * xi.H // rows.bands):
+        window_sums(x, source, i, xi, (norm.low, norm.high), rows.width, True, down, total)
+        given, made = source + i * xi.row, target + i * yi.row
+        for t in range(len(total)):
+            y[made + t] = x[given + t] / power(norm.k + norm.scale * total[t], norm.beta)
+        clear(y, made, xi.W, rows)
 
 
-@parallel_kernel
-def pull_on_windows(dy, gi, x, xi, pull, pi, dx, di, rows, norm):
+@block_kernel
+def pull_on_windows(task, _, dy, gi, x, xi, pull, pi, dx, di, rows, norm):
     """dx = dy * s**-beta, and pull = dy * x * s**(-beta-1)."""
-    for task in prange(rows.images * rows.bands):
-        n, band = np.int64(task) // rows.bands, np.int64(task) % rows.bands
-        down, total = np.empty(xi.W * rows.width, x.dtype), np.empty(xi.W * rows.width, x.dtype)
-        source = xi.at + n * xi.image
-        for i in range(band * xi.H // rows.bands, (band + 1) * xi.H // rows.bands):
-            window_sums(x, source, i, xi, (norm.low, norm.high), rows.width, True, down, total)
-            given, entered = gi.at + n * gi.image + i * gi.row, source + i * xi.row
-            pulled, made = pi.at + n * pi.image + i * pi.row, di.at + n * di.image + i * di.row
-            for t in range(len(total)):
-                s = norm.k + norm.scale * total[t]
-                direct = dy[given + t] / power(s, norm.beta)
-                pull[pulled + t] = direct * x[entered + t] / s
-                dx[made + t] = direct
+    n, band = task // rows.bands, task % rows.bands
+    down, total = np.empty(xi.W * rows.width, x.dtype), np.empty(xi.W * rows.width, x.dtype)
+    source = xi.at + n * xi.image
+    for i in range(band * xi.H // rows.bands, (band + 1) * xi.H // rows.bands):
+        window_sums(x, source, i, xi, (norm.low, norm.high), rows.width, True, down, total)
+        given, entered = gi.at + n * gi.image + i * gi.row, source + i * xi.row
+        pulled, made = pi.at + n * pi.image + i * pi.row, di.at + n * di.image + i * di.row
+        for t in range(len(total)):
+            s = norm.k + norm.scale * total[t]
+            direct = dy[given + t] / power(s, norm.beta)
+            pull[pulled + t] = direct * x[entered + t] / s
+            dx[made + t] = direct
 
 
-@parallel_kernel
-def pulled_by_windows(pull, pi, x, xi, dx, di, rows, norm):
+@block_kernel
+def pulled_by_windows(task, _, pull, pi, x, xi, dx, di, rows, norm):
     """dx -= 2*scale*beta * x * the sum of pull over the windows that hold a place: the window mirrored."""
-    for task in prange(rows.images * rows.bands):
-        n, band = np.int64(task) // rows.bands, np.int64(task) % rows.bands
-        down, total = np.empty(xi.W * rows.width, x.dtype), np.empty(xi.W * rows.width, x.dtype)
-        for i in range(band * xi.H // rows.bands, (band + 1) * xi.H // rows.bands):
-            window_sums(pull, pi.at + n * pi.image, i, pi, (norm.high, norm.low), rows.width, False, down, total)
-            entered, made = xi.at + n * xi.image + i * xi.row, di.at + n * di.image + i * di.row
-            for t in range(len(total)):
-                dx[made + t] -= norm.factor * x[entered + t] * total[t]
-            clear(dx, made, xi.W, rows)
+    n, band = task // rows.bands, task % rows.bands
+    down, total = np.empty(xi.W * rows.width, x.dtype), np.empty(xi.W * rows.width, x.dtype)
+    for i in range(band * xi.H // rows.bands, (band + 1) * xi.H // rows.bands):
+        window_sums(pull, pi.at + n * pi.image, i, pi, (norm.high, norm.low), rows.width, False, down, total)
+        entered, made = xi.at + n * xi.image + i * xi.row, di.at + n * di.image + i * di.row
+        for t in range(len(total)):
+            dx[made + t] -= norm.factor * x[entered + t] * total[t]
+        clear(dx, made, xi.W, rows)
 
 
 Lying = tuple[Array, Image]  # flat memory, and where images lie in it
@@ -146,7 +143,7 @@ def normalise_images(x: Lying, y: Lying, rows: Rows, geometry: Geometry) -> None
     """y of the formula."""
     norm = norm_of(x[0].dtype, geometry, x[1].H, x[1].W)
     with threads.parallel():
-        normalise(*x, *y, rows, norm)
+        normalise[rows.images * rows.bands](*x, *y, rows, norm)
 
 
 def differentiate_images(dy: Lying, x: Lying, dx: Lying, rows: Rows, geometry: Geometry) -> None:
@@ -155,8 +152,8 @@ def differentiate_images(dy: Lying, x: Lying, dx: Lying, rows: Rows, geometry: G
     pull = (np.empty(rows.images * image.image, x[0].dtype), image)
     norm = norm_of(x[0].dtype, geometry, image.H, image.W)
     with threads.parallel():
-        pull_on_windows(*dy, *x, *pull, *dx, rows, norm)
-        pulled_by_windows(*pull, *x, *dx, rows, norm)
+        pull_on_windows[rows.images * rows.bands](*dy, *x, *pull, *dx, rows, norm)
+        pulled_by_windows[rows.images * rows.bands](*pull, *x, *dx, rows, norm)
 
 
 def compute(x: Array, geometry: Geometry) -> Array:

@@ -18,11 +18,11 @@ Measured (EPYC Zen 4, 2 cores, torchvision's three poolings at batch 8, float32)
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
-from alexnet_np.kernels.cpu.jit import kernel, parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.memory import plain
 from alexnet_np.ops.max_pool2d import Geometry, switch_dtype
 
@@ -68,7 +68,7 @@ def compute(x: Array, geometry: Geometry) -> tuple[Array, Array]:
     y = np.empty((N * C, *geometry.output), x.dtype)
     switches = np.empty(y.shape, switch_dtype(geometry))
     with threads.parallel():
-        _forward(planes, flat(geometry), y, switches)
+        _forward[N * C](planes, flat(geometry), y, switches)
     return y.reshape(N, C, *geometry.output), switches.reshape(N, C, *geometry.output)
 
 
@@ -78,7 +78,7 @@ def gradients(dy: Array, switches: Array, shape: tuple[int, ...], geometry: Geom
     dy = plain(dy).reshape(N * C, *geometry.output)
     switches = plain(switches).reshape(dy.shape)
     with threads.parallel():
-        _backward(dy, switches, flat(geometry), dx)
+        _backward[N * C](dy, switches, flat(geometry), dx)
     return dx.reshape(shape)
 
 
@@ -88,7 +88,7 @@ def gradients_to_all(dy: Array, x: Array, y: Array, switches: Array, geometry: G
     planes = plain(x).reshape(N * C, H, W)
     dy, y, switches = (plain(each).reshape(N * C, *geometry.output) for each in (dy, y, switches))
     with threads.parallel():
-        _backward_to_all(dy, planes, y, switches, flat(geometry), dx)
+        _backward_to_all[N * C](dy, planes, y, switches, flat(geometry), dx)
     return dx.reshape(x.shape)
 
 
@@ -97,60 +97,59 @@ def flat(geometry: Geometry) -> tuple[int, ...]:
     return tuple(number for pair in geometry for number in pair)
 
 
-@parallel_kernel
-def _forward(x: Array, geometry: tuple[int, ...], y: Array, switches: Array) -> None:
+@block_kernel
+def _forward(plane: int, _: int, x: Array, geometry: tuple[int, ...], y: Array, switches: Array) -> None:
     """x (N*C,H,W) -> y and switches (N*C,OH,OW)."""
     KH, KW, SH, SW, PH, PW, DH, DW, OH, OW = geometry
-    planes, H, W = x.shape
-    for plane in prange(planes):
-        for i in range(OH):
-            top = i * SH - PH
-            kh_first, kh_last = clip(top, DH, KH, H)
-            for j in range(OW):
-                left = j * SW - PW
-                kw_first, kw_last = clip(left, DW, KW, W)
-                best, switch = -np.inf, kh_first * KW + kw_first
-                for kh in range(kh_first, kh_last):
-                    for kw in range(kw_first, kw_last):
-                        value = x[plane, top + kh * DH, left + kw * DW]
-                        if value > best or np.isnan(value):
-                            best, switch = value, kh * KW + kw
-                y[plane, i, j] = best
-                switches[plane, i, j] = switch
+    _, H, W = x.shape
+    for i in range(OH):
+        top = i * SH - PH
+        kh_first, kh_last = clip(top, DH, KH, H)
+        for j in range(OW):
+            left = j * SW - PW
+            kw_first, kw_last = clip(left, DW, KW, W)
+            best, switch = -np.inf, kh_first * KW + kw_first
+            for kh in range(kh_first, kh_last):
+                for kw in range(kw_first, kw_last):
+                    value = x[plane, top + kh * DH, left + kw * DW]
+                    if value > best or np.isnan(value):
+                        best, switch = value, kh * KW + kw
+            y[plane, i, j] = best
+            switches[plane, i, j] = switch
 
 
-@parallel_kernel
-def _backward(dy: Array, switches: Array, geometry: tuple[int, ...], dx: Array) -> None:
+@block_kernel
+def _backward(plane: int, _: int, dy: Array, switches: Array, geometry: tuple[int, ...], dx: Array) -> None:
     """dx (N*C,H,W) += dy (N*C,OH,OW) at the switches."""
     KH, KW, SH, SW, PH, PW, DH, DW, OH, OW = geometry
-    planes, H, W = dx.shape
-    for plane in prange(planes):
-        for i in range(OH):
-            for j in range(OW):
-                switch = np.int32(switches[plane, i, j])
-                h, w = i * SH - PH + switch // KW * DH, j * SW - PW + switch % KW * DW
-                if h < H and w < W:  # a dilated window may hold no pixel at all
-                    dx[plane, h, w] += dy[plane, i, j]
+    _, H, W = dx.shape
+    for i in range(OH):
+        for j in range(OW):
+            switch = np.int32(switches[plane, i, j])
+            h, w = i * SH - PH + switch // KW * DH, j * SW - PW + switch % KW * DW
+            if h < H and w < W:  # a dilated window may hold no pixel at all
+                dx[plane, h, w] += dy[plane, i, j]
 
 
-@parallel_kernel
-def _backward_to_all(dy: Array, x: Array, y: Array, switches: Array, geometry: tuple[int, ...], dx: Array) -> None:
+@block_kernel
+def _backward_to_all(
+    plane: int, _: int, dy: Array, x: Array, y: Array, switches: Array, geometry: tuple[int, ...], dx: Array
+) -> None:
     """dx (N*C,H,W) += dy (N*C,OH,OW) wherever x is y, and at the switches, which alone find a NaN."""
     KH, KW, SH, SW, PH, PW, DH, DW, OH, OW = geometry
-    planes, H, W = dx.shape
-    for plane in prange(planes):
-        for i in range(OH):
-            top = i * SH - PH
-            kh_first, kh_last = clip(top, DH, KH, H)
-            for j in range(OW):
-                left = j * SW - PW
-                kw_first, kw_last = clip(left, DW, KW, W)
-                best, switch = y[plane, i, j], np.int32(switches[plane, i, j])
-                for kh in range(kh_first, kh_last):
-                    for kw in range(kw_first, kw_last):
-                        h, w = top + kh * DH, left + kw * DW
-                        if x[plane, h, w] == best or kh * KW + kw == switch:
-                            dx[plane, h, w] += dy[plane, i, j]
+    _, H, W = dx.shape
+    for i in range(OH):
+        top = i * SH - PH
+        kh_first, kh_last = clip(top, DH, KH, H)
+        for j in range(OW):
+            left = j * SW - PW
+            kw_first, kw_last = clip(left, DW, KW, W)
+            best, switch = y[plane, i, j], np.int32(switches[plane, i, j])
+            for kh in range(kh_first, kh_last):
+                for kw in range(kw_first, kw_last):
+                    h, w = top + kh * DH, left + kw * DW
+                    if x[plane, h, w] == best or kh * KW + kw == switch:
+                        dx[plane, h, w] += dy[plane, i, j]
 
 
 @kernel

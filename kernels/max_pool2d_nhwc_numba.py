@@ -17,13 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels.cpu import memory
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.image import channels_last, framed
-from alexnet_np.kernels.cpu.jit import parallel_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, POINTER, Emitter, vector_function
 from alexnet_np.ops.max_pool2d import Geometry
 
@@ -108,38 +107,36 @@ maximum = vector_function("max_window", (P, Seen, P, P, I), {k: partial(emit_win
 gather = vector_function("max_gather", (P, P, Seers, P, I), {0: emit_gather})
 
 
-@parallel_kernel
-def pool(x, xi, y, yi, switches, keep, N, C, window):
+@block_kernel
+def pool(task, _, x, xi, y, yi, switches, keep, C, window):
     """The maximum of every window of the images xi into yi; C >= LANES.
 
     With keep = 1 also its place in the window, kh*KW + kw, into switches (N,OH,OW,C), uint8.
     """
-    for task in prange(N * yi.H):
-        n, i = np.int64(task) // yi.H, np.int64(task) % yi.H
-        top = i * window.SH - window.top
-        h0, h1 = max(top, 0), min(top + window.KH, xi.H)
-        for j in range(yi.W):
-            left = j * window.SW - window.left
-            w0, w1 = max(left, 0), min(left + window.KW, xi.W)
-            seen = Seen(xi.row, xi.col, h1 - h0, w1 - w0, (h0 - top) * window.KW + w0 - left, window.KW)
-            pixel = xi.at + n * xi.image + h0 * xi.row + w0 * xi.col
-            target = yi.at + n * yi.image + i * yi.row + j * yi.col
-            maximum(keep, x, pixel, seen, y, target, switches, keep * (np.int64(task) * yi.W + j) * C, C)
+    n, i = task // yi.H, task % yi.H
+    top = i * window.SH - window.top
+    h0, h1 = max(top, 0), min(top + window.KH, xi.H)
+    for j in range(yi.W):
+        left = j * window.SW - window.left
+        w0, w1 = max(left, 0), min(left + window.KW, xi.W)
+        seen = Seen(xi.row, xi.col, h1 - h0, w1 - w0, (h0 - top) * window.KW + w0 - left, window.KW)
+        pixel = xi.at + n * xi.image + h0 * xi.row + w0 * xi.col
+        target = yi.at + n * yi.image + i * yi.row + j * yi.col
+        maximum(keep, x, pixel, seen, y, target, switches, keep * (task * yi.W + j) * C, C)
 
 
-@parallel_kernel
-def unpool(dy, switches, yi, dx, xi, N, C, window):
+@block_kernel
+def unpool(task, _, dy, switches, yi, dx, xi, C, window):
     """dx, images as xi has them, from dy and switches, images as yi has them; none with a frame."""
-    for task in prange(N * xi.H):
-        n, h = np.int64(task) // xi.H, np.int64(task) % xi.H + window.top
-        i0, i1 = max(0, (h - window.KH + window.SH) // window.SH), min(yi.H, h // window.SH + 1)
-        for w in range(window.left, xi.W + window.left):
-            j0, j1 = max(0, (w - window.KW + window.SW) // window.SW), min(yi.W, w // window.SW + 1)
-            first = (h - i0 * window.SH) * window.KW + w - j0 * window.SW
-            seers = Seers(yi.row, yi.col, i1 - i0, j1 - j0, first, window.SH * window.KW, window.SW)
-            source = n * yi.image + i0 * yi.row + j0 * yi.col
-            pixel = np.int64(task) * xi.row + (w - window.left) * xi.col
-            gather(0, dy, source, switches, source, seers, dx, pixel, C)
+    n, h = task // xi.H, task % xi.H + window.top
+    i0, i1 = max(0, (h - window.KH + window.SH) // window.SH), min(yi.H, h // window.SH + 1)
+    for w in range(window.left, xi.W + window.left):
+        j0, j1 = max(0, (w - window.KW + window.SW) // window.SW), min(yi.W, w // window.SW + 1)
+        first = (h - i0 * window.SH) * window.KW + w - j0 * window.SW
+        seers = Seers(yi.row, yi.col, i1 - i0, j1 - j0, first, window.SH * window.KW, window.SW)
+        source = n * yi.image + i0 * yi.row + j0 * yi.col
+        pixel = task * xi.row + (w - window.left) * xi.col
+        gather(0, dy, source, switches, source, seers, dx, pixel, C)
 
 
 def pool_images(x: Array, geometry: Geometry, y: Array, switches: Array) -> None:
@@ -147,7 +144,7 @@ def pool_images(x: Array, geometry: Geometry, y: Array, switches: Array) -> None
     (N, H, W, C), (OH, OW) = x.shape, geometry.output
     xi, yi, lines = framed(C, H, W), framed(C, OH, OW), switches.reshape(-1)
     with threads.parallel():
-        pool(x.reshape(-1), xi, y.reshape(-1), yi, lines, 1, N, C, window_of(geometry))
+        pool[N * OH](x.reshape(-1), xi, y.reshape(-1), yi, lines, 1, C, window_of(geometry))
 
 
 def unpool_images(dy: Array, switches: Array, geometry: Geometry, dx: Array) -> None:
@@ -155,7 +152,7 @@ def unpool_images(dy: Array, switches: Array, geometry: Geometry, dx: Array) -> 
     (N, H, W, C), (OH, OW) = dx.shape, geometry.output
     xi, yi, lines = framed(C, H, W), framed(C, OH, OW), switches.reshape(-1)
     with threads.parallel():
-        unpool(dy, lines, yi, dx.reshape(-1), xi, N, C, window_of(geometry))
+        unpool[N * H](dy, lines, yi, dx.reshape(-1), xi, C, window_of(geometry))
 
 
 def compute(x: Array, geometry: Geometry) -> tuple[Array, Array]:

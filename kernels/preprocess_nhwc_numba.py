@@ -9,31 +9,29 @@ Rows of the result run in parallel.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
 
 
-@parallel_kernel
-def bytes_to_depth(x, xi, table, order, d, di, N, f):
+@block_kernel
+def bytes_to_depth(task, _, x, xi, table, order, d, di, f):
     """d[(c*S + a)*S + b] of pixel (i,j) = table[c*256 + x[order[c]] of pixel (i*S + a - top, j*S + b - left)].
 
     From Image to Image, x's counted in bytes; zeros outside of x, and in those channels that fill a vector up. `f`: a
     Folding (conv2d_space_to_depth_numba.py).
     """
     C, S = f.C, f.S
-    for task in prange(N * di.H):
-        n, i = np.int64(task) // di.H, np.int64(task) % di.H
-        for j in range(di.W):
-            target = di.at + n * di.image + i * di.row + j * di.col
-            for a in range(S):
-                h = i * S + a - f.top
-                for b in range(S):
-                    w = j * S + b - f.left
-                    pixel = xi.at + n * xi.image + h * xi.row + w * xi.col
-                    inside = 0 <= h < xi.H and 0 <= w < xi.W
-                    for c in range(C):
-                        value = table[c * 256 + x[pixel + order[c]]] if inside else np.float32(0)
-                        d[target + (c * S + a) * S + b] = value
-            for e in range(C * S * S, di.col):
-                d[target + e] = 0
+    n, i = task // di.H, task % di.H
+    for j in range(di.W):
+        target = di.at + n * di.image + i * di.row + j * di.col
+        for a in range(S):
+            h = i * S + a - f.top
+            for b in range(S):
+                w = j * S + b - f.left
+                pixel = xi.at + n * xi.image + h * xi.row + w * xi.col
+                inside = 0 <= h < xi.H and 0 <= w < xi.W
+                for c in range(C):
+                    value = table[c * 256 + x[pixel + order[c]]] if inside else np.float32(0)
+                    d[target + (c * S + a) * S + b] = value
+        for e in range(C * S * S, di.col):
+            d[target + e] = 0

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import choices
 from alexnet_np.kernels.array_version import array_version
 from alexnet_np.kernels.cpu import memory
-from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 
 
@@ -39,30 +38,28 @@ rectify_vectors = vector_function("relu_rectify", (POINTER, POINTER, INTEGER), {
 mask_vectors = vector_function("relu_mask", (POINTER, POINTER, POINTER, INTEGER), {0: emit_mask})
 
 
-@parallel_kernel
-def rectify(x, y, chunk):
+@block_kernel
+def rectify(task, _, x, y, chunk):
     """y = max(x, 0), `chunk` floats a task."""
-    for task in prange((x.size + chunk - 1) // chunk):
-        first = np.int64(task) * chunk
-        count = min(chunk, x.size - first)
-        if count >= LANES:
-            rectify_vectors(0, x, first, y, first, count)
-        else:
-            for i in range(first, first + count):
-                y[i] = np.float32(0) if x[i] < 0 else x[i]
+    first = task * chunk
+    count = min(chunk, x.size - first)
+    if count >= LANES:
+        rectify_vectors(0, x, first, y, first, count)
+    else:
+        for i in range(first, first + count):
+            y[i] = np.float32(0) if x[i] < 0 else x[i]
 
 
-@parallel_kernel
-def rectify_gradient(dy, y, dx, chunk):
+@block_kernel
+def rectify_gradient(task, _, dy, y, dx, chunk):
     """dx = dy where y > 0, else 0."""
-    for task in prange((y.size + chunk - 1) // chunk):
-        first = np.int64(task) * chunk
-        count = min(chunk, y.size - first)
-        if count >= LANES:
-            mask_vectors(0, dy, first, y, first, dx, first, count)
-        else:
-            for i in range(first, first + count):
-                dx[i] = np.float32(0) if y[i] <= 0 else dy[i]
+    first = task * chunk
+    count = min(chunk, y.size - first)
+    if count >= LANES:
+        mask_vectors(0, dy, first, y, first, dx, first, count)
+    else:
+        for i in range(first, first + count):
+            dx[i] = np.float32(0) if y[i] <= 0 else dy[i]
 
 
 def compute(x: Array) -> Array:
@@ -71,7 +68,8 @@ def compute(x: Array) -> Array:
     if lines is None:
         return array_version("relu").compute(x)
     with threads.parallel():
-        rectify(*lines, choices.sizes("relu")["chunk"])
+        chunk = choices.sizes("relu")["chunk"]
+        rectify[-(-x.size // chunk)](*lines, chunk)
     return y
 
 
@@ -87,7 +85,8 @@ def gradients(dy: Array, y: Array) -> Array:
 def mask(dy: Array, y: Array, dx: Array) -> None:
     """`gradients` into dx, which may be dy; all three lines of memory."""
     with threads.parallel():
-        rectify_gradient(dy, y, dx, choices.sizes("relu")["chunk"])
+        chunk = choices.sizes("relu")["chunk"]
+        rectify_gradient[-(-y.size // chunk)](dy, y, dx, chunk)
 
 
 def same_layout(dy: Array, like: Array) -> Array:

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 from llvmlite import ir
-from numba import prange
 
-from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.kernels.relu_tanh_sigmoid_nhwc_numba import KINDS
 
@@ -46,16 +44,15 @@ BY_KIND = {
 of_run = vector_function("activation_gradient", (POINTER, POINTER, POINTER, INTEGER), BY_KIND)
 
 
-@parallel_kernel
-def gradients(kind, dy, dyi, y, yi, dx, dxi, N, width):
+@block_kernel
+def gradients(task, _, kind, dy, dyi, y, yi, dx, dxi, width):
     """From Image to Image, `width` channels of each pixel, whole vectors of them; dx may be dy."""
-    for task in prange(N * yi.H):
-        n, i = np.int64(task) // yi.H, np.int64(task) % yi.H
-        given = dyi.at + n * dyi.image + i * dyi.row
-        output, target = yi.at + n * yi.image + i * yi.row, dxi.at + n * dxi.image + i * dxi.row
-        if dyi.col == width and yi.col == width and dxi.col == width:
-            of_run(kind, dy, given, y, output, dx, target, yi.W * width)
-        else:
-            for j in range(yi.W):
-                at = given + j * dyi.col
-                of_run(kind, dy, at, y, output + j * yi.col, dx, target + j * dxi.col, width)
+    n, i = task // yi.H, task % yi.H
+    given = dyi.at + n * dyi.image + i * dyi.row
+    output, target = yi.at + n * yi.image + i * yi.row, dxi.at + n * dxi.image + i * dxi.row
+    if dyi.col == width and yi.col == width and dxi.col == width:
+        of_run(kind, dy, given, y, output, dx, target, yi.W * width)
+    else:
+        for j in range(yi.W):
+            at = given + j * dyi.col
+            of_run(kind, dy, at, y, output + j * yi.col, dx, target + j * dxi.col, width)

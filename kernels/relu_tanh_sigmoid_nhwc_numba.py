@@ -14,9 +14,8 @@ from functools import partial
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
 
-from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 
 SMALL = 0.625  # up to here tanh is x + x³ * polynomial(x²)
@@ -57,19 +56,18 @@ FUNCTIONS = {kind: partial(emit_activation, function=f) for kind, f in enumerate
 activation = vector_function("activation", (POINTER, POINTER, INTEGER), FUNCTIONS)
 
 
-@parallel_kernel
-def activate(kind, x, xi, y, yi, N, C):
+@block_kernel
+def activate(task, _, kind, x, xi, y, yi, C):
     """y = KINDS[kind](x) for channels 0...C of every pixel, and 0 in those that fill a vector up; x is not y."""
     width = max(C, LANES)
-    for task in prange(N * xi.H):
-        n, i = np.int64(task) // xi.H, np.int64(task) % xi.H
-        source = xi.at + n * xi.image + i * xi.row
-        target = yi.at + n * yi.image + i * yi.row
-        if xi.col == width and yi.col == width:
-            activation(kind, x, source, y, target, xi.W * width)
-        else:
-            for j in range(xi.W):
-                activation(kind, x, source + j * xi.col, y, target + j * yi.col, width)
+    n, i = task // xi.H, task % xi.H
+    source = xi.at + n * xi.image + i * xi.row
+    target = yi.at + n * yi.image + i * yi.row
+    if xi.col == width and yi.col == width:
+        activation(kind, x, source, y, target, xi.W * width)
+    else:
         for j in range(xi.W):
-            for c in range(C, width):
-                y[target + j * yi.col + c] = np.float32(0)
+            activation(kind, x, source + j * xi.col, y, target + j * yi.col, width)
+    for j in range(xi.W):
+        for c in range(C, width):
+            y[target + j * yi.col + c] = np.float32(0)

@@ -14,13 +14,12 @@ from functools import partial
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
 
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import choices
 from alexnet_np.kernels.array_version import array_version
-from alexnet_np.kernels.cpu.jit import parallel_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, POINTER, Emitter, vector_function
 from alexnet_np.kernels.relu_numba import in_memory_order, same_layout
 from alexnet_np.ops.sgd import Step
@@ -59,25 +58,24 @@ P = POINTER
 sgd_run = vector_function("sgd_run", (P, P, P, P, INTEGER), {rule: partial(emit_run, rule=rule) for rule in RULES})
 
 
-@parallel_kernel
-def update(w, g, v, rule, numbers, chunk):
+@block_kernel
+def update(task, _, w, g, v, rule, numbers, chunk):
     """One step of lines of memory, `chunk` floats, a multiple of LANES, a task."""
-    for task in prange((w.size + chunk - 1) // chunk):
-        start = np.int64(task) * chunk
-        count = min(chunk, w.size - start)
-        whole = count // LANES * LANES
-        sgd_run(rule, w, start, g, start, v, start, numbers, 0, whole)
-        if whole < count:
-            rest = np.zeros(3 * LANES, np.float32)
-            for i in range(count - whole):
-                at = start + whole + i
-                rest[i], rest[LANES + i], rest[2 * LANES + i] = w[at], g[at], v[at]
-            sgd_run(rule, rest, 0, rest, LANES, rest, 2 * LANES, numbers, 0, LANES)
-            for i in range(count - whole):
-                at = start + whole + i
-                w[at] = rest[i]
-                if rule & VELOCITY:
-                    v[at] = rest[2 * LANES + i]
+    start = task * chunk
+    count = min(chunk, w.size - start)
+    whole = count // LANES * LANES
+    sgd_run(rule, w, start, g, start, v, start, numbers, 0, whole)
+    if whole < count:
+        rest = np.zeros(3 * LANES, np.float32)
+        for i in range(count - whole):
+            at = start + whole + i
+            rest[i], rest[LANES + i], rest[2 * LANES + i] = w[at], g[at], v[at]
+        sgd_run(rule, rest, 0, rest, LANES, rest, 2 * LANES, numbers, 0, LANES)
+        for i in range(count - whole):
+            at = start + whole + i
+            w[at] = rest[i]
+            if rule & VELOCITY:
+                v[at] = rest[2 * LANES + i]
 
 
 def rule_of(step: Step, velocity: bool) -> tuple[int, Array]:
@@ -97,4 +95,5 @@ def compute(w: Array, g: Array, v: Array | None, step: Step) -> None:
         return
     w, g, v = (*lines, lines[0])[:3]  # without a velocity nothing is written there
     with threads.parallel():
-        update(w, g, v, *rule_of(step, len(lines) == 3), choices.sizes("sgd")["chunk"])
+        chunk = choices.sizes("sgd")["chunk"]
+        update[-(-w.size // chunk)](w, g, v, *rule_of(step, len(lines) == 3), chunk)

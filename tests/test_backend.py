@@ -152,5 +152,5 @@ assert len(same) == 40 and all(same), same
 
 @pytest.mark.parametrize("first", ["torch", "numba"])
 def test_torch_and_the_kernels_share_a_process(first):
-    """Both OpenMP pools at work from several threads at once, whichever was loaded first; the same bits every run."""
+    """Torch's threads and ours at work from several threads at once, whichever came first; the same bits every run."""
     subprocess.run([sys.executable, "-c", TOGETHER, first], check=True, timeout=120)

@@ -119,8 +119,8 @@ def test_two_processes_compile_into_one_cache_at_once(tmp_path):
 
 @pytest.mark.parametrize("damage", [pytest.param(b"", marks=pytest.mark.slow), b"\x80\x04nonsense"])
 def test_a_damaged_file_is_compiled_again(cache, damage):
-    (kernel,) = cache.rglob("*.kernel")
-    kernel.write_bytes(damage)
+    for kernel in cache.rglob("*.kernel"):
+        kernel.write_bytes(damage)
     assert run(cache) == (RIGHT, COMPILING)
     assert run(cache) == (RIGHT, "")
 
@@ -143,13 +143,13 @@ numba.njit = bare
 
 @pytest.mark.parametrize("gone", ["a function", *(pytest.param(gone, marks=pytest.mark.slow) for gone in [*GONE][1:])])
 def test_numbas_own_cache_serves_where_its_internals_are_gone(tmp_path, gone):
-    hits = "; from alexnet_np.kernels import relu_numba as r; print(sum(r.rectify._threaded.stats.cache_hits.values()))"
+    hits = "; from alexnet_np.kernels import relu_numba as r; print(sum(r.rectify._write.stats.cache_hits.values()))"
     notice = "alexnet-np: Numba .* is not built as expected .*; its own cache serves the kernels, .*\n"
     first, said = run(tmp_path, "print(relu())" + hits, GONE[gone])
-    assert first == f"{RIGHT}0\n" and re.fullmatch(COMPILING + notice, said)
+    assert first == f"{RIGHT}0\n" and re.fullmatch(notice + COMPILING, said)
     again, said = run(tmp_path, "print(relu())" + hits, GONE[gone])
     assert again == f"{RIGHT}1\n" and re.fullmatch(notice, said)
-    assert [file.parent.parent.name for file in tmp_path.rglob("*.nbi")] == [code_cache.stamp()]
+    assert {file.parent.parent.name for file in tmp_path.rglob("*.nbi")} == {code_cache.stamp()}
 
 
 def test_no_other_file_takes_numbas_private_names():
@@ -213,15 +213,10 @@ def fork():
 """
 
 
-@pytest.mark.parametrize(("backend", "layer"), [("numba", "omp"), ("numba", "workqueue"), ("numpy", "omp")])
-def test_a_child_forked_after_use_computes(warm, backend, layer):
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_a_child_forked_after_use_computes(warm, backend):
     code = f"{FORK}\nwork = lambda: relu({backend!r})\nbefore = work()\nfork(); assert work() == before"
-    out, said = run(warm, code, NUMBA_THREADING_LAYER=layer)
-    assert out == "0\n"
-    alone = (
-        "alexnet-np: this process was forked from one that had used OpenMP's threads: kernels run on one thread here"
-    )
-    assert (alone in said) == ((layer, backend) == ("omp", "numba"))
+    assert run(warm, code) == ("0\n", "")
 
 
 @pytest.mark.slow

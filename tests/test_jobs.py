@@ -89,15 +89,11 @@ def test_a_twin_gives_the_same_bits_from_the_same_weights(preset, rng):
             for i in own:
                 found[i] = which(x[i])
 
-    if threads.concurrent():
-        both = [
-            threading.Thread(target=run, args=arguments)
-            for arguments in ((plan, range(0, 6, 2)), (twin, range(1, 6, 2)))
-        ]
-        [each.start() for each in both]
-        [each.join() for each in both]
-    else:
-        run(plan, range(0, 6, 2)), run(twin, range(1, 6, 2))
+    both = [
+        threading.Thread(target=run, args=arguments) for arguments in ((plan, range(0, 6, 2)), (twin, range(1, 6, 2)))
+    ]
+    [each.start() for each in both]
+    [each.join() for each in both]
     np.testing.assert_array_equal(found, want)
 
 
@@ -148,14 +144,11 @@ def test_the_names_of_those_kernels_are_right(model):
     assert (name_of(bytes_to_depth), name_of(product_of_packed)) == choosing.FIRST_AND_LAST
 
 
-def test_one_worker_a_core_unless_the_threads_cannot(model, monkeypatch):
-    monkeypatch.setattr(threads, "concurrent", lambda: True)
+def test_one_worker_a_core(model):
     engine = jobs.open_engine(model, images=100, backend="numba")
     assert engine.at_once == len(engine.workers) == threads.get_num_threads()
     assert jobs.open_engine(model, images=1, backend="numba").at_once == 1
     assert jobs.open_engine(model, images=100, backend="numba", workers=1).at_once == 1
-    monkeypatch.setattr(threads, "concurrent", lambda: False)
-    assert jobs.open_engine(model, images=100, backend="numba").at_once == 1
 
 
 def test_what_no_plan_can_do_is_left_to_the_array_operations_unless_it_was_asked_for(model, monkeypatch):

@@ -45,7 +45,7 @@ def test_packed_weights(M, N, K, relu):
     wide[:N] = bias
     y = np.full((M, ldy), np.nan, np.float32)
     with threads.parallel():
-        linear_numba.pack_weight(weight.reshape(-1), N, K, packed)
+        linear_numba.pack_weight[-(-N // linear_numba.WIDTH)](weight.reshape(-1), N, K, packed)
     with choices.overriding(choices.Row(op="linear", block_k=100)):
         shape = linear_numba.Shape(M, N, K, ldx, ldy)
         linear_numba.forward(rows.reshape(-1), packed, wide, bool(relu), y.reshape(-1), shape)

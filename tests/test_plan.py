@@ -321,11 +321,9 @@ print("ok")
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
-def test_torch_in_the_same_process(order, layer):
-    """Neither a crash, nor a deadlock (the timeout), nor another result, whichever OpenMP came first."""
+def test_torch_in_the_same_process(order):
+    """Neither a crash, nor a deadlock (the timeout), nor another result, whichever's threads came first."""
     pytest.importorskip("torch")
     script = SCRIPT.format(**{"before": "", "after": "", order: "import torch"})
-    environment = {**__import__("os").environ, "NUMBA_THREADING_LAYER": layer}
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment)
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0 and run.stdout == "ok\n", run.stderr[-2000:]

@@ -121,7 +121,7 @@ def test_files_fit_on_a_few_screens() -> None:
 
 
 def test_functions_take_few_arguments() -> None:
-    """But for the command line's, whose parameters are its options."""
+    """But for the command line's, whose parameters are its options; a block kernel is given two by the team."""
     many = []
     for file in sources():
         if (ROOT / "alexnet_np" / "cli") in file.parents:
@@ -130,6 +130,8 @@ def test_functions_take_few_arguments() -> None:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 given = node.args
                 count = len(given.posonlyargs + given.args + given.kwonlyargs)
+                if [getattr(each, "id", "") for each in node.decorator_list] == ["block_kernel"]:
+                    count -= 2
                 if count > MOST_PARAMETERS:
                     many.append((str(file.relative_to(ROOT)), node.name, count))
     assert many == []

@@ -1,4 +1,4 @@
-"""One setting for Numba's threads and BLAS's; results that do not depend on it; the BLAS by name."""
+"""One setting for the kernels' threads and BLAS's; results that do not depend on it; the BLAS by name."""
 
 import os
 import subprocess
@@ -27,13 +27,11 @@ def run(code, **variables):
     return done.stdout.strip(), done.stderr
 
 
-def test_the_setting_reaches_numba_and_blas(restored):
-    import numba
-
+def test_the_setting_reaches_kernels_and_blas(restored):
     for count in range(1, threads.limit() + 1):
         threads.set_num_threads(count)
         with threads.parallel() as workers:
-            assert workers == count == numba.get_num_threads() == threads.get_num_threads()
+            assert workers == count == threads.workers() == threads.get_num_threads()
         assert all(pool.num_threads == count for pool in threads.numpys_blas())
 
 
@@ -75,7 +73,7 @@ def test_results_do_not_depend_on_the_number_of_threads(restored):
         model.backward(np.ones_like(logits), input_grad=False)
         results.append([compile(model, max_batch=3)(x), logits, model.features[3].weight.grad.copy()])
     for a, b in zip(results[0], results[-1], strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(a).max())
+        np.testing.assert_array_equal(a, b)
 
 
 def test_the_blas_alone_and_then_as_it_was(restored):

@@ -61,7 +61,7 @@ def test_channels_last_kernel(kind, C):
     values[0, 0, 0] = [np.inf, -np.inf, np.nan, -0.0, 0.625, *values[0, 0, 0, 5:]]
     x.reshape(2, 3, 50, width)[..., :C] = values
     with threads.parallel():
-        activate(kind, x, xi, y, yi, 2, C)
+        activate[2 * xi.H](kind, x, xi, y, yi, C)
     found = y.reshape(2, 6, 53, width)[:, 1:4, 1:51]
     assert np.count_nonzero(y) == np.count_nonzero(found)
     assert not found[..., C:].any()

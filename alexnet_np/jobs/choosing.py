@@ -65,7 +65,7 @@ def kernels_on_disk() -> bool:
 
 
 def workers_at_once(choice: Choice, most: int) -> int:
-    """As many plans as there are cores, each on its own; one where the threading layer takes one kernel at a time."""
-    if (choice.engine, choice.backend) != ("plan", "numba") or not threads.concurrent():
+    """As many plans as there are cores, each on its own."""
+    if (choice.engine, choice.backend) != ("plan", "numba"):
         return 1
     return max(1, min(threads.get_num_threads(), most))

@@ -85,9 +85,10 @@ class Load(steps.Input, Step):
         with threads.parallel():
             if x.dtype == np.uint8:
                 given = framed(C, H, W).skip(first)
-                preprocess.bytes_to_depth(x, given, self.table, self.order, y.array, y.at(first), count, folding)
+                arguments = (x, given, self.table, self.order, y.array, y.at(first), folding)
+                preprocess.bytes_to_depth[count * y.H](*arguments)
             else:
-                depth.space_to_depth(x, first, count, folding, y.array, y.at(first), y.channels)
+                depth.space_to_depth[count * y.H](x, first, folding, y.array, y.at(first), y.channels)
 
     def say(self) -> None:
         S = self.target.S
@@ -188,9 +189,9 @@ class Dense(steps.Dense, Step):
         flat = np.require(weight, np.float32, ["C", "W"]).reshape(-1)  # kernels are compiled for writeable arrays
         with threads.parallel():
             if self.scales.size:
-                linear_int16_numba.pack(flat, *weight.shape, self.weights, self.scales)
+                linear_int16_numba.pack[-(-len(weight) // WIDTH)](flat, *weight.shape, self.weights, self.scales)
             else:
-                linear_numba.pack_weight(flat, *weight.shape, self.weights)
+                linear_numba.pack_weight[-(-len(weight) // WIDTH)](flat, *weight.shape, self.weights)
         if not np.isfinite(self.scales).all():
             raise ArgumentError(f"compile: {self.name}.weight has values that are not finite, which int16 cannot hold")
         if bias is not None:
@@ -214,7 +215,8 @@ class Activation(steps.Activation, Step):
     def run(self, first: int, count: int) -> None:
         x, y, kind = self.source, self.target, activations.KINDS.index(self.algorithm)
         with threads.parallel():
-            activations.activate(kind, x.array, x.at(first), y.array, y.at(first), count, self.place.entering[0])
+            xi, yi = x.at(first), y.at(first)
+            activations.activate[count * xi.H](kind, x.array, xi, y.array, yi, self.place.entering[0])
 
 
 class MaxPool(steps.MaxPool, Step):
@@ -235,7 +237,8 @@ class MaxPool(steps.MaxPool, Step):
             return
         with threads.parallel():
             window = max_pool.window_of(g)
-            max_pool.pool(x.array, x.at(first), y.array, y.at(first), NO_SWITCHES, 0, count, y.channels, window)
+            arguments = (x.array, x.at(first), y.array, y.at(first), NO_SWITCHES, 0)
+            max_pool.pool[count * y.H](*arguments, y.channels, window)
 
 
 class AvgPool(steps.AvgPool, Step):
@@ -248,7 +251,7 @@ class AvgPool(steps.AvgPool, Step):
         x, y = self.source, self.target
         with threads.parallel():
             arguments = (x.array, x.at(first), y.array, y.at(first), self.divisors)
-            avg_pool.pool(*arguments, count, y.channels, self.window)
+            avg_pool.pool[count * y.H](*arguments, y.channels, self.window)
 
 
 class Normalise(steps.Normalise, Step):
@@ -282,7 +285,7 @@ class Average(steps.Average, Step):
     def run(self, first: int, count: int) -> None:
         x, y = self.source, self.target
         with threads.parallel():
-            average_pool.pool(x.array, x.at(first), y.array, y.at(first), count, y.channels)
+            average_pool.pool[count * y.H](x.array, x.at(first), y.array, y.at(first), y.channels)
 
 
 class Flatten(steps.Flatten, Step):
@@ -295,7 +298,8 @@ class Flatten(steps.Flatten, Step):
     def run(self, first: int, count: int) -> None:
         x, y = self.source, self.target
         with threads.parallel():
-            flatten_nhwc_numba.to_rows(x.array, x.at(first), y.array, y.at(self.chunk + first), count, x.C)
+            into = y.at(self.chunk + first)
+            flatten_nhwc_numba.to_rows[count * x.H](x.array, x.at(first), y.array, into, x.C)
 
 
 STEPS: Classes = {

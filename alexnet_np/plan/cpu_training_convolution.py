@@ -151,7 +151,7 @@ class Winograd:
         xi, yi = x.at(first), dy.at(first)
         if self.sums is not None:
             with threads.parallel():
-                adjoint.sum_pixels(dy.array, yi, first, count, self.F * self.groups, self.sums)
+                adjoint.sum_pixels[count](dy.array, yi, first, self.F * self.groups, self.sums)
         if dx is None and "weight" not in self.step.updates:
             return
         into, di = (x.array, xi) if dx is None else (dx.array, dx.at(first))  # not written where it is not wanted

@@ -175,7 +175,7 @@ class Loss:
         given, wanted, into = (array.reshape(-1) for array in (self.logits, self.coefficients, self.dlogits))
         with threads.parallel() as workers:
             work = threads.scratch(3 * LANES * workers)
-            cross_entropy_numba.losses_of_rows(given, wanted, N, C, self.losses, work, workers)
-            cross_entropy_numba.gradients_of_rows(self.scales, given, wanted, N, C, into, work, workers)
+            cross_entropy_numba.losses_of_rows[N](given, wanted, C, self.losses, work)
+            cross_entropy_numba.gradients_of_rows[N](self.scales, given, wanted, C, into, work)
         self.dy.view(0, N)[...] = self.dlogits[:N]
         return np.float32(self.losses[:N].sum() / np.float32(N))

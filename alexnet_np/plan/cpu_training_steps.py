@@ -157,7 +157,8 @@ class Activation(steps.Activation, Step):
     def run(self, first: int, count: int) -> None:
         x, y, kind = self.source, self.target, activations.KINDS.index(self.algorithm)
         with threads.parallel():
-            activations.activate(kind, x.array, x.at(first), y.array, y.at(first), count, self.place.entering[0])
+            xi, yi = x.at(first), y.at(first)
+            activations.activate[count * xi.H](kind, x.array, xi, y.array, yi, self.place.entering[0])
 
     def run_back(self, first: int, count: int) -> None:
         if self.dx is not None:
@@ -170,9 +171,8 @@ def differentiate(kind: str, dy: Any, y: Any, dx: Any, first: int, count: int) -
     places = (buffer.at(first) for buffer in (dy, y, dx))
     given, output, target = places
     with threads.parallel():
-        activation_gradients.gradients(
-            activations.KINDS.index(kind), dy.array, given, y.array, output, dx.array, target, count, width
-        )
+        arguments = (dy.array, given, y.array, output, dx.array, target, width)
+        activation_gradients.gradients[count * output.H](activations.KINDS.index(kind), *arguments)
 
 
 class MaxPool(steps.MaxPool, Step):
@@ -186,7 +186,8 @@ class MaxPool(steps.MaxPool, Step):
         switches = self.switches[first * y.H * y.W * y.channels :]
         with threads.parallel():
             window = max_pool.window_of(g)
-            max_pool.pool(x.array, x.at(first), y.array, y.at(first), switches, 1, count, y.channels, window)
+            arguments = (x.array, x.at(first), y.array, y.at(first), switches, 1)
+            max_pool.pool[count * y.H](*arguments, y.channels, window)
 
     def begin(self, count: int) -> None:
         y = self.target
@@ -204,7 +205,8 @@ class MaxPool(steps.MaxPool, Step):
         switches = self.switches[first * y.H * y.W * y.channels :]
         with threads.parallel():
             window = max_pool.window_of(self.geometry)
-            max_pool.unpool(given, switches, yi._replace(at=0), into, xi._replace(at=0), count, y.channels, window)
+            arguments = (given, switches, yi._replace(at=0), into, xi._replace(at=0))
+            max_pool.unpool[count * xi.H](*arguments, y.channels, window)
 
     @property
     def own_bytes(self) -> int:
@@ -221,7 +223,7 @@ class AvgPool(steps.AvgPool, Step):
         x, y = self.source, self.target
         with threads.parallel():
             arguments = (x.array, x.at(first), y.array, y.at(first), self.divisors)
-            avg_pool.pool(*arguments, count, y.channels, self.window)
+            avg_pool.pool[count * y.H](*arguments, y.channels, self.window)
 
     def run_back(self, first: int, count: int) -> None:
         dy, dx = self.dy, self.dx
@@ -231,7 +233,7 @@ class AvgPool(steps.AvgPool, Step):
         given, into = dy.array[yi.at :], dx.array[xi.at :]
         with threads.parallel():
             arguments = (given, yi._replace(at=0), self.divisors, into, xi._replace(at=0))
-            avg_pool.unpool(*arguments, count, dy.channels, self.window)
+            avg_pool.unpool[count * xi.H](*arguments, dy.channels, self.window)
 
 
 class Normalise(steps.Normalise, Step):
@@ -249,10 +251,10 @@ class Normalise(steps.Normalise, Step):
         C, pixels = self._channels(), count * x.H * x.W
         flat = (buffer.array[buffer.at(first).at :] for buffer in (dy, x, dx))
         given, source, into = flat
-        with threads.parallel() as workers:
+        with threads.parallel():
             for start in range(0, C, C // g.groups):
                 lane = lrn.Group(start, C // g.groups, x.channels)
-                lrn.normalise_backward(given, source, pixels, lane, lrn.norm_of(g), into, workers)
+                lrn.normalise_backward[-(-pixels // lrn.RUN)](given, source, pixels, lane, lrn.norm_of(g), into)
 
     def _channels(self) -> int:
         """Those that are computed: of one group also what fills a vector up."""
@@ -301,7 +303,8 @@ class Dropout(steps.Dropout, Step):
         mask = self.mask[first * of_one : (first + count) * of_one]
         if isinstance(x, Rows):
             with threads.parallel():
-                dropout_numba.scale_rows(x.array, x.at(first), mask, self.scale, y.array, y.at(first), count, of_one)
+                xi, yi = x.at(first), y.at(first)
+                dropout_numba.scale_rows[count](x.array, xi, mask, self.scale, y.array, yi, of_one)
         else:
             shape = (count, *self.place.entering)
             y.view(first, count)[...] = np.where(mask.reshape(shape), x.view(first, count) * self.scale, np.float32(0))
@@ -319,14 +322,15 @@ class Flatten(steps.Flatten, Step):
     def run(self, first: int, count: int) -> None:
         x, y = self.source, self.target
         with threads.parallel():
-            flatten_nhwc_numba.to_rows(x.array, x.at(first), y.array, y.at(first), count, x.C)
+            flatten_nhwc_numba.to_rows[count * x.H](x.array, x.at(first), y.array, y.at(first), x.C)
 
     def run_back(self, first: int, count: int) -> None:
         dy, dx = self.dy, self.dx
         if dx is None:
             return
         with threads.parallel():
-            flatten_nhwc_numba.from_rows(dy.array, dy.at(first), dx.array, dx.at(first), count, dx.C, dx.channels)
+            arguments = (dy.array, dy.at(first), dx.array, dx.at(first))
+            flatten_nhwc_numba.from_rows[count * dx.H](*arguments, dx.C, dx.channels)
 
 
 class ByOp(Step):

@@ -37,7 +37,7 @@ def compiled(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     """`function` as Numba's dispatcher, which compiles it when it is first called with arguments of new types."""
     dispatcher = numba.njit(**options)(function)
     if missing is None and hasattr(dispatcher, "_cache"):
-        dispatcher._cache = KernelCache(function, options["parallel"])
+        dispatcher._cache = KernelCache(function)
         return dispatcher
     compiling.notice(
         f"Numba {numba.__version__} is not built as expected ({missing or 'no _cache'}); its own cache serves the "
@@ -64,9 +64,8 @@ def name_of(kernel: Callable[..., Any]) -> str:
 class KernelCache:
     """What a dispatcher asks for machine code before it compiles, and gives it after."""
 
-    def __init__(self, function: Callable[..., Any], parallel: bool) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.name = name_of(function)
-        self.parallel = parallel
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The kernel from the disk, or None."""
@@ -94,7 +93,7 @@ class KernelCache:
         """What machine code depends on beside the sources."""
         python = sys.implementation.cache_tag, getattr(sys, "abiflags", "")
         versions = *python, numba.__version__, llvmlite.__version__
-        return self.name, self.parallel, signature, codegen.magic_tuple(), versions
+        return self.name, signature, codegen.magic_tuple(), versions
 
     def _file(self, identity: tuple[Any, ...]) -> str:
         return f"{self.name}-{hashlib.sha256(repr(identity).encode()).hexdigest()[:16]}.kernel"
