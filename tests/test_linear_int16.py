@@ -25,7 +25,7 @@ def packed(weight):
     N, K = weight.shape
     integers, scales = (np.full(n, 7, t) for n, t in zip(short.room(N, K), (np.int16, np.float32), strict=True))
     with threads.parallel():
-        short.pack(weight.reshape(-1), N, K, integers, scales)
+        short.pack[-(-N // WIDTH)](weight.reshape(-1), N, K, integers, scales)
     return integers, scales
 
 

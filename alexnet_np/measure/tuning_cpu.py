@@ -206,7 +206,7 @@ def packed(place: Place, batch: int) -> Subject:
     bias = np.zeros(-(-N // WIDTH) * WIDTH, np.float32)
     panels = np.empty(bias.size * K, np.float32)
     with threads.parallel():
-        linear_numba.pack_weight(flat, N, K, panels)
+        linear_numba.pack_weight[-(-N // WIDTH)](flat, N, K, panels)
     shape = linear_numba.Shape(batch, N, K, padded_width(K), padded_width(N))
     x, y = (rows(batch, width).reshape(-1) for width in (shape.ldx, shape.ldy))
     run = partial(linear_numba.forward, x, panels, bias, True, y, shape)

@@ -20,6 +20,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import numba
@@ -85,16 +86,20 @@ def _memory() -> Array:
     return _own.memory
 
 
+step: Any = None  # in a writer's globals, its own
+
+
+def _write(memory, blocks, *arguments):  # type: ignore[no-untyped-def]
+    memory[0] = step(memory, arguments)
+    memory[1] = address(memory, HEAD)
+    memory[2] = blocks
+
+
 def _writer(function: Callable[..., Any], body: Any) -> Callable[..., Any]:
-    step = _step_of(body)
-
-    def write(memory, blocks, *arguments):  # type: ignore[no-untyped-def]
-        memory[0] = step(memory, arguments)
-        memory[1] = address(memory, HEAD)
-        memory[2] = blocks
-
-    write.__module__, write.__qualname__ = function.__module__, f"{function.__qualname__}.write"
-    return write
+    """What writes a step of `function`: no closure, for Numba's own cache, where it has to serve, finds none again."""
+    writer = FunctionType(_write.__code__, {**globals(), "step": _step_of(body)})
+    writer.__qualname__ = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+    return writer
 
 
 def _step_of(body: Any) -> Any:
