@@ -25,7 +25,7 @@ from alexnet_np.errors import WeightsError
 from alexnet_np.outline import comparable
 from alexnet_np.presets import PRESETS, Preset, describe, preset_of_weights
 from alexnet_np.text import quoted
-from alexnet_np.weights import finding
+from alexnet_np.weights import finding, others
 from alexnet_np.weights.fitting import Fit, Wanted, fit, unlike
 from alexnet_np.weights.layouts import LAYOUTS, torch_shape
 from alexnet_np.weights.leaves import Contents, Leaf, Shape
@@ -52,6 +52,7 @@ class Verdict(NamedTuple):
     why: list[str]  # the evidence, in words
     excluded: dict[str, str]  # presets of these shapes that it is not, and why not
     dense: dict[str, Sizes]  # presets that it may be of, its grouped convolutions written as dense ones
+    other: str | None = None  # a network that is none of the presets, by its name
 
     @property
     def preset(self) -> str | None:
@@ -93,6 +94,9 @@ def judge(contents: Contents) -> Verdict:
 def _of_none(contents: Contents) -> Verdict:
     """What is said of weights that no preset has."""
     shapes = [leaf.shape for leaf in finding.mapping(contents).leaves.values()]
+    other = others.recognised(shapes)
+    if other is not None:
+        return Verdict({}, [f"the shapes {_listed(shapes)} are those of {others.said_of(other)}"], {}, {}, other.name)
     why = [f"no preset, at any width, has the shapes {_listed(shapes)}"]
     fits = {name: found[0] for name in PRESETS if (found := _fitting(name, contents, shapes, is_dense=True))}
     if fits:
@@ -129,6 +133,8 @@ def _open(verdict: Verdict, preset: str | None) -> str:
             f"of no known network, at any width: with the shapes of {either(verdict.excluded)}, but no one's layers; "
             "`alexnet weights inspect` says why not, and anp.weights.read gives the numbers alone"
         )
+    if verdict.other is not None:
+        return f"not of a preset: {verdict.why[-1]}"
     return f"of no known network, at any width: {'; '.join(verdict.why)}"
 
 

@@ -50,6 +50,7 @@ class Inspection:
         return {
             "format": self.arrays.format,
             "preset": self.said and self.said.preset,
+            "other": self.verdict.other,
             "why": self.verdict.why,
             "candidates": list(self.verdict.possible),
             "excluded": self.verdict.excluded,
@@ -74,6 +75,8 @@ class Inspection:
             lines.append(
                 f"Network: {identification.either(verdict.possible or verdict.dense)}: name it when you load it"
             )
+        elif verdict.other is not None:
+            lines.append(f"Network: {verdict.other}, none of the presets")
         elif verdict.excluded:
             lines.append("Network: none that is known: its layers are those of no preset")
         else:

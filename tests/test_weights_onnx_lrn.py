@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,10 +20,17 @@ import alexnet_np as anp  # noqa: E402
 from alexnet_np import export  # noqa: E402
 from alexnet_np.errors import ArgumentError  # noqa: E402
 from alexnet_np.identity import identify  # noqa: E402
+from alexnet_np.layers import AdaptiveAvgPool2d, LocalResponseNorm  # noqa: E402
 from alexnet_np.ops.local_response_norm import CONVENTIONS, find_geometry  # noqa: E402
 from alexnet_np.presets import PRESETS  # noqa: E402
+from alexnet_np.study.torch_net import torch_module  # noqa: E402
+from alexnet_np.weights.formats import onnx_file  # noqa: E402
+from alexnet_np.weights.formats.onnx_fold import folded  # noqa: E402
+from alexnet_np.weights.formats.onnx_schema import messages  # noqa: E402
+from alexnet_np.weights.formats.protobuf import Parsed  # noqa: E402
 from alexnet_np.weights.lrn import geometry  # noqa: E402
 from alexnet_np.weights.reading import opened  # noqa: E402
+from alexnet_np.weights.source import source_of  # noqa: E402
 from alexnet_np.weights.steps import step  # noqa: E402
 
 LRN = {"alpha": 0.7, "beta": 0.75, "k": 2.0}
@@ -78,11 +86,63 @@ def test_torchs_new_exporter_spells_it_out(tmp_path, size):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_graph_that_is_not_understood_is_no_evidence(tmp_path):
-    """torch's old exporter computes the padding in the graph: the weights are read, of the layers nothing is said."""
-    torch.onnx.export(Norm(5).eval(), (torch.zeros(1, 3, 7, 7),), str(tmp_path / "a.onnx"), dynamo=False)
-    with opened(tmp_path / "a.onnx") as contents:
+@pytest.mark.parametrize(("size", "is_folded", "is_dynamic"), [(5, True, False), (4, False, False), (4, True, True)])
+def test_torchs_old_exporter_computes_the_padding_in_the_graph(tmp_path, size, is_folded, is_dynamic):
+    more = {"do_constant_folding": is_folded, "input_names": ["x"]}
+    more |= {"dynamic_axes": {"x": {0: "N"}}} if is_dynamic else {}
+    path = tmp_path / "a.onnx"
+    torch.onnx.export(Norm(size).eval(), (torch.zeros(1, 3, 7, 7),), str(path), dynamo=False, **more)
+    (found,), contents = norms(path)
+    assert geometry(found)[:2] == (size // 2, (size - 1) // 2) and found.settings["region"] == "across"
+    assert {key: found.settings[key] for key in LRN} == LRN
+    assert len(contents.tree) == 4
+    model = onnx.load(path)  # the other branch of the If hands on something else: nobody says what this is
+    (branching,) = [node for node in model.graph.node if node.op_type == "If"]
+    other = next(a for a in branching.attribute if a.name == "else_branch")
+    other.g.node[0].input[0] = next(node.output[0] for node in model.graph.node if node.op_type == "Pad")
+    onnx.save(model, path)
+    with opened(path) as contents:
         assert contents.steps == () and len(contents.tree) == 4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_of_torchs_old_exporter_is_known_by_its_layers(tmp_path):
+    leaves = [layer for _, layer in anp.alexnet("caffenet", width=1 / 8, num_classes=10, seed=0).leaves()]
+    norm = torch.nn.LocalResponseNorm(5, 1e-4, 0.75, 1.0)
+    leaves = [layer for layer in leaves if not isinstance(layer, AdaptiveAvgPool2d)]  # 6x6 already; that exporter fails
+    modules = [norm if isinstance(layer, LocalResponseNorm) else torch_module(layer) for layer in leaves]
+    net = torch.nn.Sequential(*modules).eval()
+    torch.onnx.export(net, (torch.zeros(1, 3, 227, 227),), str(tmp_path / "a.onnx"), dynamo=False)
+    assert identify(tmp_path / "a.onnx").preset == "caffenet"
+
+
+def folded_in(path, *nodes, **constants):
+    """The value of "v" in a graph of these nodes."""
+    given = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    made = helper.make_graph(list(nodes), "g", [], [], given)
+    onnx.save(helper.make_model(made), path)
+    with source_of(path) as source:
+        found = folded(onnx_file._Graph(Parsed(source, messages()["ModelProto"])), "v", set())
+    return None if found is None else found.tolist()
+
+
+def test_whole_numbers_are_folded_or_nothing(tmp_path):
+    node, value = helper.make_node, partial(folded_in, tmp_path / "g.onnx")
+    back = node("Slice", ["a", "b", "e", "z", "s"], ["v"])
+    assert value(back, a=[1, 2, 3], b=[-1], e=[-(2**63) + 1], z=[0], s=[-1]) == [3, 2, 1]
+    assert value(node("Gather", ["a", "b"], ["v"]), a=[4, 5, 6], b=1) == 5
+    assert value(node("Gather", ["a", "b"], ["v"]), a=[4, 5, 6], b=9) is None
+    assert value(node("Reshape", ["a", "b"], ["v"]), a=[4, 5, 6], b=[2, 2]) is None
+    assert value(node("ConstantOfShape", ["a"], ["v"]), a=[1 << 40]) is None
+    assert value(node("Cast", ["a"], ["v"], to=1), a=[1]) is None
+    assert value(node("Mul", ["v", "v"], ["v"])) is None
+    assert value(node("Erf", ["a"], ["v"]), a=[1]) is None
+    assert value(node("Add", ["a", "a"], ["v"]), a=np.zeros(99, np.int64)) is None
+    long = [node("Add", [f"v{i}", "a"], [f"v{i + 1}"]) for i in range(99)]
+    assert value(*long, node("Add", ["v99", "a"], ["v"]), a=[1], v0=[1]) is None
+
+
+def test_a_graph_that_is_not_understood_is_no_evidence(tmp_path):
     numbers = {"a": 0.1, "k": 1.0, "p": 0.75, "band": np.eye(4)[:, :, None, None]}
     assert graph(tmp_path, *chain()[:-2], **numbers) == ([], ["w", "band"])
 

@@ -20,6 +20,7 @@ from alexnet_np.weights import finding, layouts, seal
 from alexnet_np.weights.comparing import differences
 from alexnet_np.weights.finding import Entry
 from alexnet_np.weights.leaves import Contents, Leaf, Shape
+from alexnet_np.weights.others import recognised, said_of
 from alexnet_np.weights.steps import Step
 
 ARRAYS = "a mapping name -> array"
@@ -218,7 +219,10 @@ def _nearest(candidates: Mapping[Any, _Candidate], found: Sequence[Entry], expec
     if len(nearest) > 2:
         return f"the weights do not fit the model; {_fault(nearest, expected)}"
     names = listed([entry.name for entry in found], 3)
-    shapes = [str(entry.leaf.shape) for entry in finding.weights_of(found) if not finding.is_other(entry)]
+    weights = [entry.leaf.shape for entry in finding.weights_of(found) if not finding.is_other(entry)]
+    if other := recognised(weights):
+        return f"the weights do not fit the model: they are of {said_of(other)}"
+    shapes = list(map(str, weights))
     more = f" and {len(shapes) - 8} more" if len(shapes) > 8 else ""
     return (
         f"the weights do not fit the model; {_fault({}, expected)}; and what is there ({names}) does not have its "

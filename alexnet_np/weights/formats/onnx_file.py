@@ -96,10 +96,10 @@ class _Graph:
         if node.kind == "Transpose":
             return _transposed(inner, node.attributes.get("perm"))
         if node.kind == "ConstantOfShape":
-            return self._filled(inner, node)
+            return self.filled(inner, node)
         return None
 
-    def _filled(self, shape: Leaf, node: Node) -> Leaf:
+    def filled(self, shape: Leaf, node: Node) -> Leaf:
         """An array of one number, which takes the memory of one."""
         if len(shape.shape) != 1 or shape.shape[0] > 8 or shape.dtype != "int64":
             raise WeightsError(f"damaged: {quoted(node.outputs[0])} has no shape")
@@ -192,7 +192,7 @@ LRN = (("alpha", "alpha", 1e-4), ("beta", "beta", 0.75), ("k", "bias", 1.0))
 def _node(message: Any) -> Node:
     attributes: dict[str, Any] = {}
     for attribute in message.attribute:
-        for field in ("f", "i", "s", "t"):
+        for field in ("f", "i", "s", "t", "g"):
             if attribute.HasField(field):
                 attributes[attribute.name] = getattr(attribute, field)
         if len(attribute.ints):

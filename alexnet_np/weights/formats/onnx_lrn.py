@@ -11,18 +11,19 @@ called:
 
 with Pad, Reshape, Squeeze and Unsqueeze around it. The order of factors and summands does not matter. What a window
 sees beyond its tower's last map nobody can tell: one that sees all of it reads as one that ends there.
-torch's old exporter computes the padding in the graph, which is not followed here.
+torch's old exporter computes the padding in the graph (onnx_fold.py), and asks in an If whether there is an axis to
+squeeze away: both ways lead to the same numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import prod
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from alexnet_np.weights.leaves import Leaf
+from alexnet_np.weights.formats import onnx_fold
+from alexnet_np.weights.formats.onnx_fold import folded
 
 SHAPING = ("Reshape", "Squeeze", "Unsqueeze", "Identity")
 LONGEST = 12  # nodes from the squares to their sum; torch's exporters take six
@@ -44,14 +45,9 @@ class Node(Protocol):
     def attributes(self) -> dict[str, Any]: ...
 
 
-class Graph(Protocol):
+class Graph(onnx_fold.Graph, Protocol):
     @property
     def nodes(self) -> list[Any]: ...
-
-    @property
-    def makers(self) -> Mapping[str, Any]: ...
-
-    def constant(self, name: str) -> Leaf | None: ...
 
 
 class Window(NamedTuple):
@@ -140,20 +136,38 @@ def _window(graph: Graph, name: str, x: str, inside: set[str], bands: dict[str, 
         elif node.kind == "AveragePool" and pool is window is None:
             pool = node
         elif node.kind == "Pad" and not pads:
-            pads = _padding(graph, node)
-        elif node.kind not in SHAPING:
+            pads = _padding(graph, node, inside)
+        elif node.kind not in (*SHAPING, "If"):
             return None
-        name = node.inputs[0]
+        name = node.inputs[0] if node.kind != "If" else _either_way(node)
     return None
 
 
-def _padding(graph: Graph, node: Node) -> list[int]:
+def _padding(graph: Graph, node: Node, inside: set[str]) -> list[int]:
     """Zeros before every axis, then behind every axis."""
-    given = node.attributes.get("pads")
+    given, seen = node.attributes.get("pads"), set[str]()
     if given is None and len(node.inputs) > 1:
-        leaf = graph.constant(node.inputs[1])
-        given = leaf.read().reshape(-1).tolist() if leaf is not None and prod(leaf.shape) <= 10 else None
+        found = folded(graph, node.inputs[1], seen)
+        given = None if found is None else found.reshape(-1).tolist()
+        inside.update(seen)
     return [int(side) for side in given] if isinstance(given, list) else []
+
+
+def _either_way(node: Node) -> str:
+    """What both branches of an If hand on, at most in another shape; "" where that is not the same."""
+    found = set()
+    for branch in ("then_branch", "else_branch"):
+        graph = node.attributes.get(branch)
+        nodes = list(graph.node)[:LONGEST] if hasattr(graph, "node") else []
+        makers = {output: each for each in nodes for output in each.output}
+        name = graph.output[0].name if nodes and graph.output else ""
+        for _ in range(LONGEST):
+            if name not in makers:
+                break
+            each = makers[name]
+            name = each.input[0] if each.op_type in SHAPING and each.input else ""
+        found.add(name)
+    return found.pop() if len(found) == 1 else ""
 
 
 def _pooled(pool: Node, pads: list[int]) -> Window | None:

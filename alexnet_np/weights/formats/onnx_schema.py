@@ -1,6 +1,6 @@
 """The messages of an ONNX file, as far as weights and layers need them; numbers are declared as bytes (protobuf.py).
 
-Graphs inside of attributes (of If and Loop) are left out, and with them all that could nest.
+Of graphs inside of attributes (the branches of an If) the nodes' kinds and edges alone are read, so that nothing nests.
 
 Source: onnx/onnx, onnx/onnx.proto.
 """
@@ -46,8 +46,11 @@ SCHEMA = {
         "i": (3, "int64"),
         "s": (4, "bytes"),
         "t": (5, "TensorProto"),
+        "g": (6, "BranchProto"),
         "ints": (8, "int64*"),
     },
+    "BranchProto": {"node": (1, "BranchNodeProto*"), "output": (12, "ValueInfoProto*")},
+    "BranchNodeProto": {"input": (1, "string*"), "output": (2, "string*"), "op_type": (4, "string")},
     "TensorProto": {
         "dims": (1, "int64*"),
         "data_type": (2, "int32"),
