@@ -19,7 +19,7 @@ from alexnet_np.data.labels import FASHION_MNIST, imagenet_categories
 from alexnet_np.data.recipe import Preprocessing, with_channels
 from alexnet_np.description import ACTIVATIONS, Description
 from alexnet_np.errors import ArgumentError
-from alexnet_np.layers import Layer, LocalResponseNorm, MaxPool2d, WeightedLayer, unfilled
+from alexnet_np.layers import Layer, LocalResponseNorm, MaxPool2d, WeightedLayer, stand_in, unfilled
 
 Shape = tuple[int, ...]
 
@@ -56,6 +56,9 @@ class Preset:
     def layers(self) -> tuple[Layer, ...]:
         """Those of the network as published, in a row, without numbers in their weights: to be looked at."""
         features, avgpool, classifier = self.build(self.channels, self.classes)
+        for layer in (*features, *classifier):
+            for parameter in layer.parameters():
+                parameter.data = stand_in(parameter.shape)  # these are kept, and take no memory
         return (*features, avgpool, *classifier)
 
     @property

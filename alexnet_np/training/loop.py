@@ -139,7 +139,7 @@ class Trainer:
             if not self._begun:
                 self.log.cut(0)
             for abandoned in self.folder.rglob(".*.part"):  # by a process killed while it wrote
-                abandoned.unlink()
+                shutil.rmtree(abandoned) if abandoned.is_dir() else abandoned.unlink()
         task = self.run.task
         self._report(
             {

@@ -16,7 +16,7 @@ Source: BVLC/caffe, src/caffe/layers/{conv,pooling,lrn,slice}_layer.cpp, models/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,14 @@ import numpy as np
 
 from alexnet_np.errors import WeightsError
 from alexnet_np.files import replacing
-from alexnet_np.weights.formats.caffe_schema import messages
+from alexnet_np.weights.formats import protobuf_write
+from alexnet_np.weights.formats.caffe_schema import SCHEMA, messages
+from alexnet_np.weights.formats.protobuf_write import Part, field
 from alexnet_np.weights.lrn import geometry
 from alexnet_np.weights.steps import Network, Step, output_size
 
+LAYER, BLOBS = SCHEMA["NetParameter"]["layer"][0], SCHEMA["LayerParameter"]["blobs"][0]  # numbers of fields
+DATA = SCHEMA["BlobProto"]["data"][0]
 ACTIVATIONS = {"relu": "ReLU", "tanh": "TanH", "sigmoid": "Sigmoid"}
 SHORT = {"relu": "relu", "tanh": "tanh", "sigmoid": "sigmoid", "lrn": "norm", "dropout": "drop"}
 SHORT |= {"max_pool": "pool", "avg_pool": "pool", "adaptive": "pool"}
@@ -41,9 +45,7 @@ def write(path: Path, network: Network, beside: Path) -> None:
     net = _Net(network)
     for each in network.steps:
         net.add(each)
-    path.write_bytes(net.message.SerializeToString())
-    for layer in net.message.layer:
-        del layer.blobs[:]
+    protobuf_write.write(path, net.parts())
     with replacing(beside) as temporary:
         temporary.write_text(text_format.MessageToString(net.message), encoding="utf-8")
 
@@ -54,6 +56,7 @@ class _Net:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.message = messages()["NetParameter"](name=network.title)
+        self.arrays: dict[str, list[np.ndarray]] = {}  # by layer: they are not put into its message
         self.blob, self.shape, self.number = "data", network.input, 0
         layer = self.message.layer.add(name="data", type="Input", top=["data"])
         layer.input_param.shape.add(dim=[1, *network.input])
@@ -97,11 +100,20 @@ class _Net:
         """Put a layer's arrays into it. Gives the number of its outputs."""
         weight, bias = (self.network.arrays.get(f"{name}.{kind}") for kind in ("weight", "bias"))
         assert weight is not None
-        for array in (weight, bias):
-            if array is not None:
-                blob = layer.blobs.add(data=np.ascontiguousarray(array, "<f4").tobytes())
-                blob.shape.dim.extend(array.shape)
+        both = [np.ascontiguousarray(array, "<f4") for array in (weight, bias) if array is not None]
+        self.arrays[layer.name] = both
         return weight.shape[0]
+
+    def parts(self) -> Iterator[Part]:
+        """The file: the network's name, and every layer with its blobs."""
+        yield messages()["NetParameter"](name=self.message.name).SerializeToString()
+        for layer in self.message.layer:
+            inside: list[Part] = [layer.SerializeToString()]
+            for array in self.arrays.get(layer.name, ()):
+                blob = messages()["BlobProto"]()
+                blob.shape.dim.extend(array.shape)
+                inside += field(BLOBS, [blob.SerializeToString(), *field(DATA, [array])])
+            yield from field(LAYER, inside)
 
     def convolution(self, each: Step) -> None:
         """Caffe pads alike on both sides. For padding at the end alone a stride more stands before, and is cut off."""

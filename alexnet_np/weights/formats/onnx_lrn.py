@@ -157,7 +157,7 @@ def _either_way(node: Node) -> str:
     """What both branches of an If hand on, at most in another shape; "" where that is not the same."""
     found = set()
     for branch in ("then_branch", "else_branch"):
-        graph = node.attributes.get(branch)
+        graph: Any = node.attributes.get(branch)
         nodes = list(graph.node)[:LONGEST] if hasattr(graph, "node") else []
         makers = {output: each for each in nodes for output in each.output}
         name = graph.output[0].name if nodes and graph.output else ""

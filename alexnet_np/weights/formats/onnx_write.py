@@ -15,6 +15,7 @@ Source: onnx/onnx, docs/Operators.md, docs/Changelog.md (the same definitions fr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,15 @@ import numpy as np
 from alexnet_np.errors import MissingPackageError, WeightsError
 from alexnet_np.ops import avg_pool2d
 from alexnet_np.ops.local_response_norm import Geometry
+from alexnet_np.weights.formats import protobuf_write
 from alexnet_np.weights.formats.onnx_lrn import neighbours_of
+from alexnet_np.weights.formats.onnx_schema import SCHEMA
+from alexnet_np.weights.formats.protobuf_write import Part, field
 from alexnet_np.weights.lrn import geometry
 from alexnet_np.weights.steps import Network, Step, output_size
 
+GRAPH, INITIALIZER = SCHEMA["ModelProto"]["graph"][0], SCHEMA["GraphProto"]["initializer"][0]  # numbers of fields
+RAW_DATA = SCHEMA["TensorProto"]["raw_data"][0]
 OPSETS = range(13, 21)
 NAMES = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 
@@ -46,7 +52,9 @@ def write(path: Path, network: Network, opset: int = 17) -> None:
     made = graph.finished(opset)
     for key, text in network.metadata.items():
         made.metadata_props.add(key=key, value=text)
-    path.write_bytes(made.SerializeToString())
+    layers = made.graph.SerializeToString()
+    made.ClearField("graph")
+    protobuf_write.write(path, [made.SerializeToString(), *field(GRAPH, [layers, *graph.numbers()])])
 
 
 class _Graph:
@@ -55,7 +63,7 @@ class _Graph:
     def __init__(self, onnx: Any, network: Network) -> None:
         self.onnx, self.network = onnx, network
         self.nodes: list[Any] = []
-        self.initializers: list[Any] = []
+        self.constants: dict[str, np.ndarray] = {}  # the initializers, which are not put into the message
         self.x, self.shape = "input", network.input
 
     def add(self, each: Step) -> None:
@@ -92,8 +100,15 @@ class _Graph:
     def constant(self, name: str, array: Any) -> str:
         """An initializer, float32 if it holds floats."""
         array = np.ascontiguousarray(array, np.float32 if np.asarray(array).dtype.kind == "f" else None)
-        self.initializers.append(self.onnx.numpy_helper.from_array(array, name))
+        self.constants[name] = array.astype(array.dtype.newbyteorder("<"), copy=False)
         return name
+
+    def numbers(self) -> Iterator[Part]:
+        """The initializers."""
+        for name, array in self.constants.items():
+            kind = self.onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            tensor = self.onnx.TensorProto(name=name, data_type=kind, dims=array.shape)
+            yield from field(INITIALIZER, [tensor.SerializeToString(), *field(RAW_DATA, [array])])
 
     def weights(self, name: str) -> list[str]:
         """The names of a layer's weight and, if it has one, its bias."""
@@ -184,7 +199,7 @@ class _Graph:
         batch = "N"
         inputs = [helper.make_tensor_value_info("input", number, [batch, *self.network.input])]
         outputs = [helper.make_tensor_value_info("logits", number, [batch, self.shape[0]])]
-        graph = helper.make_graph(self.nodes, self.network.title, inputs, outputs, self.initializers)
+        graph = helper.make_graph(self.nodes, self.network.title, inputs, outputs)
         versions = [helper.make_opsetid("", opset)]
         made = helper.make_model(graph, opset_imports=versions, producer_name="alexnet-np")
         made.ir_version = helper.find_min_ir_version_for(versions)

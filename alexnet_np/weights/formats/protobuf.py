@@ -103,7 +103,7 @@ class Parsed:
             else:
                 content = self._number(wire)
             if field is not None:
-                out += _encoded(tag) + (_encoded(len(content)) if wire == 2 else b"") + content
+                out += varint(tag) + (varint(len(content)) if wire == 2 else b"") + content
         if here > end:
             raise WeightsError(f"damaged: a message that ends at {end} reaches to {here}")
         return out
@@ -127,7 +127,7 @@ class Parsed:
         return self.secret + (len(self.runs) - 1).to_bytes(4, "little")
 
     def _number(self, wire: int) -> bytes:
-        return _encoded(self._varint()) if wire == 0 else self.stream.read(8 if wire == 1 else 4)
+        return varint(self._varint()) if wire == 0 else self.stream.read(8 if wire == 1 else 4)
 
     def _varint(self) -> int:
         value = 0
@@ -144,7 +144,8 @@ class Parsed:
             raise WeightsError("refused: a protocol buffer of too many fields beside its numbers")
 
 
-def _encoded(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A whole number, seven bits a byte, the lowest first."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -74,14 +75,18 @@ def read_file(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
 def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
     """Write name -> array, and metadata. Raises WeightsError for other dtypes, MissingPackageError, OSError.
 
-    The library makes the bytes but does not write them: killed while it did, it would leave a file of its own behind.
+    The library writes the numbers from where they lie, under a name of its own, in a folder of ours: killed while it
+    does, it leaves nothing that nobody knows.
     """
     library = _library()
     for name, array in arrays.items():
         if array.dtype.name not in DTYPES.values():
             raise WeightsError(f"{quoted(name)} has dtype {array.dtype}, which .safetensors does not know")
     ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    path.write_bytes(library.numpy.save(ordered, None if metadata is None else dict(metadata)))
+    with TemporaryDirectory(prefix=".", suffix=".part", dir=path.parent) as folder:
+        made = Path(folder) / "weights"
+        library.numpy.save_file(ordered, made, None if metadata is None else dict(metadata))
+        made.replace(path)
 
 
 def natural(name: str) -> list[Any]:
