@@ -199,7 +199,7 @@ def _weights(shapes: Iterable[Shape | None]) -> Counter[Shape]:
 def wanted(preset: str, found: Sizes) -> Wanted:
     """What weights of a preset at these sizes have to be like."""
     known = PRESETS[preset]
-    features, avgpool, classifier = known.build(found.in_channels, found.num_classes, found.width)
+    features, avgpool, classifier = known.build(found.in_channels, found.num_classes, found.width, looking=True)
     leaves = [(f"features.{i}", layer) for i, layer in enumerate(features)]
     leaves += [("avgpool", avgpool), *((f"classifier.{i}", layer) for i, layer in enumerate(classifier))]
     shapes = {key: p.shape for title, layer in leaves for key, p in layer.named_parameters(title)}

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,14 @@ __all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "Conv2d", "Dropout", "Flatten", "Id
            "LocalResponseNorm", "MaxPool2d", "Parameter", "ReLU", "Sequential", "Shape", "Sigmoid", "Tanh",
            "WeightedLayer", "no_grad", "stand_in", "unfilled"]  # fmt: skip
 
-_filling: ContextVar[bool] = ContextVar("alexnet_np_filling", default=True)
+_filling: ContextVar[str] = ContextVar("alexnet_np_filling", default="random numbers")
 
 
 @contextmanager
-def unfilled() -> Iterator[None]:
-    """Layers made inside hold zeros, not random numbers: for whoever fills them right after, or only looks at them."""
-    token = _filling.set(False)
+def unfilled(looking: bool = False) -> Iterator[None]:
+    """Layers made inside hold zeros, not random numbers, for whoever fills them right after; `looking`: no numbers at
+    all, which take no memory, for whoever looks at the layers only."""
+    token = _filling.set("nothing" if looking else "zeros")
     try:
         yield
     finally:
@@ -45,9 +47,11 @@ class WeightedLayer(Layer):
         name = type(self).__name__
         has_bias = arguments.flag(name, "bias", bias)
         arguments.room(name, "the weight", weight_shape)
-        self.weight = Parameter(np.zeros(weight_shape, np.float32), fan_in)
-        self.bias = Parameter(np.zeros(weight_shape[0], np.float32), fan_in) if has_bias else None
-        if _filling.get():
+        filling = _filling.get()
+        make = stand_in if filling == "nothing" else partial(np.zeros, dtype=np.float32)
+        self.weight = Parameter(make(weight_shape), fan_in)
+        self.bias = Parameter(make(weight_shape[:1]), fan_in) if has_bias else None
+        if filling == "random numbers":
             initialise(self.named_parameters(), secrets.randbits(32) if seed is None else arguments.seed(name, seed))
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:

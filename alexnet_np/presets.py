@@ -19,7 +19,7 @@ from alexnet_np.data.labels import FASHION_MNIST, imagenet_categories
 from alexnet_np.data.recipe import Preprocessing, with_channels
 from alexnet_np.description import ACTIVATIONS, Description
 from alexnet_np.errors import ArgumentError
-from alexnet_np.layers import Layer, LocalResponseNorm, MaxPool2d, WeightedLayer, stand_in, unfilled
+from alexnet_np.layers import Layer, LocalResponseNorm, MaxPool2d, WeightedLayer, unfilled
 
 Shape = tuple[int, ...]
 
@@ -40,12 +40,15 @@ class Preset:
     def channels(self) -> int:
         return self.preprocessing.channels
 
-    def build(self, channels: int, classes: int, width: float = 1.0) -> networks.Layers:
-        """The layers, their hidden widths scaled by `width`. Raises ArgumentError where nothing would be left."""
+    def build(self, channels: int, classes: int, width: float = 1.0, looking: bool = False) -> networks.Layers:
+        """The layers, their hidden widths scaled by `width`; `looking`: without memory for their weights.
+
+        Raises ArgumentError where nothing would be left.
+        """
         channels = arguments.integer("alexnet", "in_channels", channels, 1)
         classes = arguments.integer("alexnet", "num_classes", classes, 1)
         width = arguments.above("alexnet", "width", width)
-        with unfilled():
+        with unfilled(looking):
             return self.network(channels, classes, lambda full: self.scaled(full, width))
 
     def scaled(self, full: int, width: float) -> int:
@@ -55,10 +58,7 @@ class Preset:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """Those of the network as published, in a row, without numbers in their weights: to be looked at."""
-        features, avgpool, classifier = self.build(self.channels, self.classes)
-        for layer in (*features, *classifier):
-            for parameter in layer.parameters():
-                parameter.data = stand_in(parameter.shape)  # these are kept, and take no memory
+        features, avgpool, classifier = self.build(self.channels, self.classes, looking=True)
         return (*features, avgpool, *classifier)
 
     @property

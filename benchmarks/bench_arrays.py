@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+
+from alexnet_np.measure.memory import REPORT_PEAK, run
 
 BATCH, MEMORY_BATCH, ROUNDS, IMPORTS = 8, 128, 9, 7
 
@@ -37,17 +37,7 @@ with torch.no_grad():
     model(x)
 """,
 }
-# Not getrusage's ru_maxrss, which a child inherits from the process that started it.
-REPORT_PEAK = """
-print(next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")))
-"""
 IMPORT = "import time, numpy, PIL.Image; t = time.perf_counter(); import alexnet_np; print(time.perf_counter() - t)"
-
-
-def run(code: str) -> float:
-    """The number that a fresh process prints last."""
-    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    return float(printed.split()[-1])
 
 
 def times() -> dict[str, float]:

@@ -15,8 +15,10 @@ from cuda_shim.machines import machine_called
 
 import alexnet_np as anp
 from alexnet_np import layers as L
+from alexnet_np.kernels.gemm_numba import WIDTH
 from alexnet_np.models import AlexNet
 from alexnet_np.plan import layout
+from alexnet_np.plan.cpu_steps import Dense
 
 CLOSE = 1e-4  # of the largest value of an output, which Winograd's may be off by
 CLASSES = 5
@@ -270,9 +272,36 @@ def test_a_plan_that_forgets_drops_the_models_weights_as_they_are_packed():
     )
     x = np.random.default_rng(0).standard_normal((2, 3, 224, 224), dtype=np.float32)
     np.testing.assert_array_equal(kept(x), forgetful(x))
-    for (name, p), whole in zip(models[1].named_parameters(), models[0].parameters(), strict=True):
-        dropped = name.startswith("classifier") and name.endswith("weight")
-        assert p.shape == whole.shape and (max(p.data.strides) == 0) == dropped, name
+    for p, whole in zip(models[1].parameters(), models[0].parameters(), strict=True):
+        assert p.shape == whole.shape and max(p.data.strides) == 0
     for act in (forgetful.refresh, lambda: copy.copy(forgetful)):
         with pytest.raises(anp.ArgumentError, match="its model's weights are dropped; compile without forget"):
             act()
+
+
+@pytest.mark.parametrize("rows", [64, 288, 300])  # two panels; nine, which are more than one piece; none whole
+@pytest.mark.parametrize("dense", ["float32", "int16"])
+def test_dense_weights_are_packed_where_they_lie(rows, dense):
+    models = [anp.alexnet("lenet5", seed=0).eval() for _ in range(2)]
+    for model in models:
+        model.classifier[0] = anp.layers.Linear(model.classifier[0].weight.shape[1], rows, seed=1)
+        model.classifier[2] = anp.layers.Linear(rows, 84, seed=2)
+    own = models[1].classifier[0].weight.data
+    kept, forgetful = (
+        anp.compile(m, 2, forget=forget, dense=dense) for m, forget in zip(models, (False, True), strict=True)
+    )
+    x = np.random.default_rng(0).standard_normal((2, 1, 28, 28), dtype=np.float32)
+    np.testing.assert_array_equal(kept(x), forgetful(x))
+    packed = forgetful._program.of(Dense)[0].weights
+    assert np.shares_memory(packed, own) == (dense == "float32" and rows % WIDTH == 0)
+
+
+def test_plans_that_run_at_once_share_the_cache():
+    model = anp.alexnet("torchvision", width=1 / 4, num_classes=10, seed=0).eval()
+    alone, half = (anp.compile(model, 64, at_once=n) for n in (1, 2))
+    assert all(a > b for a, b in zip(alone._program.passes, half._program.passes, strict=True) if a > 1 and a < 64)
+    assert alone._program.passes != half._program.passes
+    x = np.random.default_rng(0).standard_normal((5, 3, 224, 224), dtype=np.float32)
+    np.testing.assert_allclose(alone(x), half(x), rtol=1e-5, atol=1e-6)
+    with pytest.raises(anp.ArgumentError, match="at_once"):
+        anp.compile(model, at_once=0)

@@ -70,17 +70,18 @@ def open_engine(
     if choice.backend in ("cupy", "cuda"):
         model.to(choice.backend)
     recipe = recipe_of(model)
+    at_once = workers_at_once(choice, min(images, workers or images))
     if choice.engine == "plan":
         try:
             most, own = max(1, min(batch_size, images)), forget and choice.backend == "numba"
-            plan: Any = compile_plan(model, max_batch=most, outputs=(output,), size=size, forget=own)
+            shared = {"forget": own, "at_once": at_once}
+            plan: Any = compile_plan(model, max_batch=most, outputs=(output,), size=size, **shared)
         except AlexNetError as error:
             if backend not in (None, AUTO):
                 raise
             choice = Choice("arrays", "numpy" if choice.backend == "numba" else "cupy", one_line(error))
     if choice.engine == "arrays":
         return fed(with_arrays(model, output, choice.backend, recipe), choice, recipe, batch_size, workers)
-    at_once = workers_at_once(choice, min(images, workers or images))
     if at_once > 1:
         plans = [plan, *(plan.twin() for _ in range(at_once - 1))]
         chunk = min(batch_size, -(-images // at_once))

@@ -7,6 +7,9 @@ ImageNet's usual 500x375, each shifted to be another. Everybody has the same wei
 decodes with Pillow and gives the same vectors. Only `embed, to a file` packs its weights and writes its file within the
 time.
 
+Below stands the peak memory of processes of their own (memory.py): of the job, which drops the model once its weights
+are packed, and of a plan beside its model.
+
 The bound: with the cores busy throughout, a picture takes as long as decoding it and computing it take, each alone on
 all cores. What share of that a job reaches says what its scheduling costs.
 """
@@ -29,11 +32,11 @@ from alexnet_np.data.preprocess import read_pixels
 from alexnet_np.identity import recipe_of
 from alexnet_np.jobs.rows import cut
 from alexnet_np.jobs.workers import in_order
+from alexnet_np.measure import memory
 from alexnet_np.measure.harness import Contender, Run, Work, attempt
 from alexnet_np.measure.load import JPEG_SIZE, write_photographs
-from alexnet_np.measure.peers import torch_net
 from alexnet_np.measure.report import Row
-from alexnet_np.measure.runtimes import BATCH_IS_FREE
+from alexnet_np.measure.runtimes import torch_trunk, trunk_file
 from alexnet_np.study.summary import summary
 from alexnet_np.study.torch_net import import_torch, import_torchvision
 from alexnet_np.threads import get_num_threads
@@ -49,6 +52,12 @@ def works(images: int) -> Iterator[Work]:
         folder = Path(name)
         write_photographs(folder / "photographs" / "one_class", images)
         yield embedding_work(folder)
+
+
+def memory_lines(folder: Path) -> list[str]:
+    files = memory.write_files(folder, folder / "photographs")
+    lines = memory.told("the job", memory.job(files), memory.JOB, ["onnxruntime"])
+    return lines + memory.told("batches of 32 in memory", memory.inference(files, 32), memory.PLAN, ["torch"])
 
 
 def embedding_work(folder: Path) -> Work:
@@ -81,7 +90,10 @@ def embedding_work(folder: Path) -> Work:
     counted = summary(model, (1, 3, 224, 224))
     moved = float(sum(Path(file).stat().st_size for file in files))
     title = f"{len(files)} JPEGs of {JPEG_SIZE[0]}x{JPEG_SIZE[1]} as vectors"
-    summed = partial(speeds, len(files))
+
+    def summed(rows: Sequence[Row]) -> list[str]:
+        return speeds(len(files), rows) + memory_lines(folder)
+
     flops = 2.0 * counted.macs * len(files)
     return Work(title, flops, moved, contenders, check, summary=summed, images=len(files))
 
@@ -124,12 +136,6 @@ def computing(files: Sequence[str], engine: jobs.Engine) -> Run:
     return lambda: np.concatenate(list(in_order(chunks, engine.workers))), ""
 
 
-def torch_trunk(model: Any) -> Any:
-    """torchvision's module up to the embedding."""
-    torch, net = import_torch(), torch_net(model).eval()
-    return torch.nn.Sequential(net.features, net.avgpool, torch.nn.Flatten(1), net.classifier[:6]).eval()
-
-
 def torch_runner(model: Any, folder: Path, workers: int) -> Run:
     torch, torchvision = import_torch(), import_torchvision()
     torch.set_num_threads(get_num_threads())
@@ -157,20 +163,13 @@ def fed(session: Callable[[np.ndarray], np.ndarray], model: Any, files: Sequence
     return run, ""
 
 
-def onnx_file(model: Any, folder: str) -> Path:
-    """The network up to the embedding, as torch's own exporter writes it."""
-    torch, path = import_torch(), Path(folder) / "trunk.onnx"
-    torch.onnx.export(torch_trunk(model), (torch.zeros(1, 3, 224, 224),), path, dynamo=False, **BATCH_IS_FREE)
-    return path
-
-
 def onnx_session(model: Any) -> Callable[[np.ndarray], np.ndarray]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        session = onnxruntime.InferenceSession(onnx_file(model, folder), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(trunk_file(model, folder), options, providers=["CPUExecutionProvider"])
     return lambda x: session.run(None, {"x": x})[0]
 
 
@@ -179,7 +178,7 @@ def openvino_session(model: Any) -> Callable[[np.ndarray], np.ndarray]:
 
     core = openvino.Core()
     with tempfile.TemporaryDirectory() as folder:
-        network = core.read_model(onnx_file(model, folder))
+        network = core.read_model(trunk_file(model, folder))
         options = {"INFERENCE_NUM_THREADS": get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
         request = core.compile_model(network, "CPU", options).create_infer_request()
     return lambda x: request.infer([x])[0].copy()

@@ -66,6 +66,19 @@ def onnx_file(model: AlexNet, x: np.ndarray, folder: str) -> Path:
     return path
 
 
+def torch_trunk(model: Any) -> Any:
+    """torchvision's module up to the embedding."""
+    torch, net = import_torch(), torch_net(model).eval()
+    return torch.nn.Sequential(net.features, net.avgpool, torch.nn.Flatten(1), net.classifier[:6]).eval()
+
+
+def trunk_file(model: Any, folder: str) -> Path:
+    """The network up to the embedding, as torch's own exporter writes it."""
+    torch, path = import_torch(), Path(folder) / "trunk.onnx"
+    torch.onnx.export(torch_trunk(model), (torch.zeros(1, 3, 224, 224),), path, dynamo=False, **BATCH_IS_FREE)
+    return path
+
+
 def onnx_runner(model: AlexNet, x: np.ndarray, quantised: Callable[[Path, np.ndarray], Path] | None = None) -> Run:
     import onnxruntime
 

@@ -41,6 +41,7 @@ def compile(
     precision: str | None = None,
     forget: bool = False,
     dense: str = "float32",
+    at_once: int = 1,
 ) -> InferencePlan:
     """A plan for images of `size` (height and width) in batches up to `max_batch`; it runs `model` as in eval mode.
 
@@ -51,10 +52,13 @@ def compile(
     layer is chosen in alexnet_np/kernels/choices.py.
     `precision`, for a model on the GPU: the arithmetic of products, "strict", "tf32" or "tf32x3"
     (alexnet_np/kernels/gemm_cuda.py), by default the one in force.
-    `forget`, for a model on the CPU: dense weights are dropped one by one as they are packed, so that they are never
-    there twice; then the model is good for nothing else, and the plan cannot be refreshed or copied.
+    `forget`, for a model on the CPU: its weights are dropped as they are taken, and dense ones packed where they lie,
+    so that they are never there twice; then the model is good for nothing else, and the plan cannot be refreshed or
+    copied.
     `dense`, for a model on the CPU: how dense weights are stored, "float32", or "int16" with a scale for each 64 inputs
     of an output: half the bytes, which is what a batch of 1 takes its time for; logits are some 2e-5 off.
+    `at_once`, for a model on the CPU: how many plans will run at the same time, this one's twins (`Plan.twin`) among
+    them. Each takes its share of the cache, and of the memory.
 
     The traps: the weights are copies, until `plan.refresh()`; and hooks do not fire, since what lies between layers is
     often computed nowhere: ask for it with `outputs`.
@@ -67,7 +71,8 @@ def compile(
     sides = arguments.pair("compile", "size", images.default_size(model) if size is None else size, 1)
     forget = arguments.flag("compile", "forget", forget)
     arguments.choice("compile", "dense", dense, DENSE)
-    request = Request(model, max_batch, names, exact, sides, precision, forget, dense)
+    check_count("compile", "at_once", at_once)
+    request = Request(model, max_batch, names, exact, sides, precision, forget, dense, at_once)
     if on_gpu(next(model.parameters()).data):
         if dense != "float32":
             raise ArgumentError(f"compile: dense={dense!r} is for models on the CPU; leave it out, or model.to('cpu')")

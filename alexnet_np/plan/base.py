@@ -30,6 +30,7 @@ class Request(NamedTuple):
     precision: str | None = None  # of products on the GPU
     forget: bool = False  # drop the model's weights as they are packed
     dense: str = "float32"  # how dense weights are stored
+    at_once: int = 1  # plans that run at the same time, and share the processor's cache
 
 
 class InferencePlan:

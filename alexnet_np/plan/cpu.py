@@ -30,7 +30,9 @@ class Plan(InferencePlan):
 
     def __init__(self, request: Request, of: Plan | None = None) -> None:
         super().__init__(request)
-        self._weights: PackedWeights = PackedWeights(self.model, request.dense) if of is None else of._weights
+        self._weights: PackedWeights = (
+            PackedWeights(self.model, request.dense, request.forget) if of is None else of._weights
+        )
         packed = None if of is None else of._program
         self._program: Program = Program(request, request.size, self._weights, packed)
 
@@ -102,7 +104,7 @@ class Program:
         between = [stage[-1].target for stage in self.stages[:-1]]
         held = [[step.target for step in stage if isinstance(step.target, Buffer)] for stage in self.stages]
         inner = [[buffer for buffer in stage if buffer not in between] for stage in held]
-        room = choices.sizes("stages")
+        room = {name: size // self.request.at_once for name, size in choices.sizes("stages").items()}
         self.chunk = self._most(between, room["chunk_bytes"], self.request.max_batch)
         self.passes = [self._most(stage, room["stage_bytes"], self.chunk) for stage in inner]
         for buffer in between:
@@ -128,6 +130,7 @@ class Program:
         first = not weights.filters
         if first:
             weights.copy_filters(self.of(Convolution))
+            weights.forget([step.name for step in self.of(Dense)])
         for step in self.of(Convolution):
             step.pack(weights)
         with ThreadPoolExecutor(1) as other:
@@ -135,13 +138,13 @@ class Program:
             self._run_stages(np.zeros((1, *self.load.place.entering), np.float32), 0, {})
             for step in self.rows:
                 step.run(0, 0)
-            for packed in packing:
-                packed.result()
+            for done in packing:
+                done.result()
 
     def _pack(self, step: Dense, weights: PackedWeights) -> None:
         step.pack(weights)
-        if self.request.forget:
-            weights.forget(step.name)
+        dense = self.of(Dense)
+        weights.forget([each.name for each in dense[dense.index(step) + 1 :]])
 
     def run(self, x: Array, results: Results) -> None:
         """The outputs of x, float32 (N,C,H,W) or uint8 (N,H,W,C), into `results`."""

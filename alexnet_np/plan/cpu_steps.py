@@ -38,6 +38,7 @@ from alexnet_np.plan.cpu_buffers import Buffer, InputBuffer, Rows
 from alexnet_np.plan.cpu_weights import PackedWeights
 from alexnet_np.plan.steps import Classes
 
+PANELS = 8  # of a dense weight that are packed in place at a time
 NO_SWITCHES = np.zeros(1, np.uint8)
 
 
@@ -175,6 +176,16 @@ def dense(weight: Array, groups: int) -> Array:
     return whole.reshape(F, groups * CG, KH, KW)
 
 
+def pack_in_place(flat: Array, N: int, K: int) -> None:
+    """A weight (N,K) as panels in its own memory, for whole panels: each lies where its rows lay."""
+    rows = PANELS * WIDTH
+    room = np.empty(rows * K, np.float32)
+    for first in range(0, N, rows):
+        part = flat[first * K : (first + rows) * K]
+        linear_numba.pack_weight[len(part) // K // WIDTH](part, len(part) // K, K, room)
+        part[:] = room[: len(part)]
+
+
 class Dense(steps.Dense, Step):
     """Its weights are there after the first `pack`."""
 
@@ -190,6 +201,8 @@ class Dense(steps.Dense, Step):
         with threads.parallel():
             if self.scales.size:
                 linear_int16_numba.pack[-(-len(weight) // WIDTH)](flat, *weight.shape, self.weights, self.scales)
+            elif self.weights.base is not None and np.may_share_memory(flat, self.weights):
+                pack_in_place(flat, *weight.shape)
             else:
                 linear_numba.pack_weight[-(-len(weight) // WIDTH)](flat, *weight.shape, self.weights)
         if not np.isfinite(self.scales).all():

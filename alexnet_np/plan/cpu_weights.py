@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,8 +29,9 @@ class PackedWeights:
     dense ones: another size may transform them otherwise.
     """
 
-    def __init__(self, model: AlexNet, dense: str = "float32") -> None:
-        self.model, self.dense = model, dense
+    def __init__(self, model: AlexNet, dense: str = "float32", forget: bool = False) -> None:
+        """`forget`: the model's own weights go as they are taken, and dense ones are packed where they lie."""
+        self.model, self.dense, self._forgets = model, dense, forget
         self.filters: dict[str, tuple[Array, Array | None]] = {}
         self._panels: dict[str, Panels] = {}
 
@@ -38,11 +40,17 @@ class PackedWeights:
         arrays = {own: parameter.data for own, parameter in self.model.named_parameters()}
         return arrays[f"{name}.weight"], arrays.get(f"{name}.bias")
 
-    def forget(self, name: str) -> None:
-        """Drop the weight of the layer `name` from the model; its shape stays."""
-        for own, parameter in self.model.named_parameters():
-            if own == f"{name}.weight":
+    def forget(self, kept: Collection[str]) -> None:
+        """Drop from the model what is not of the layers `kept`; the shapes stay. Only where that was asked for."""
+        for own, parameter in self.model.named_parameters() if self._forgets else ():
+            if own.rpartition(".")[0] not in kept:
                 parameter.data = stand_in(parameter.shape)
+
+    def lends(self, name: str) -> bool:
+        """Whether the panels of the layer `name` are the model's own memory, to be packed in place."""
+        weight, _ = self.of_now(name)
+        whole = weight.flags.c_contiguous and weight.flags.writeable and len(weight) % WIDTH == 0
+        return self._forgets and self.dense == "float32" and whole
 
     def panels(self, name: str, shape: tuple[int, ...]) -> Panels:
         """Where the weight (N,K) of the dense layer `name` is packed to; nothing is there until a step packs it."""
@@ -51,11 +59,12 @@ class PackedWeights:
             units, scales = -(-N // WIDTH) * WIDTH, 0
             if self.dense == "int16":
                 _, scales = linear_int16_numba.room(N, K)
-            weights = np.empty(units * K, self.dense)
+            weights = self.of_now(name)[0].reshape(-1) if self.lends(name) else np.empty(units * K, self.dense)
             self._panels[name] = Panels(weights, np.zeros(units, np.float32), np.empty(scales, np.float32))
         return self._panels[name]
 
     def copy_filters(self, convolutions: list[Any]) -> None:
         for step in convolutions:
             weight, bias = self.of_now(step.name)
-            self.filters[step.name] = weight.copy(), None if bias is None else bias.copy()
+            copied = (weight, bias) if self._forgets else (weight.copy(), None if bias is None else bias.copy())
+            self.filters[step.name] = copied

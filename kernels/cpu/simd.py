@@ -25,7 +25,7 @@ from llvmlite import ir
 from numba import config, types
 from numba.extending import intrinsic
 
-from alexnet_np.kernels.cpu.vector_library import link
+from alexnet_np.kernels.cpu.vector_library import PREFIX, link, offer
 
 INT = ir.IntType(64)
 FLOAT = ir.FloatType()
@@ -332,13 +332,14 @@ def vector_function(name: str, kinds: Sequence[Kind], variants: Mapping[int, Emi
 
     An unknown variant does nothing.
     """
-    symbol = f"alexnet_np_{name}"
-    link(symbol, lambda module: emit_variants(module, symbol, kinds, variants))
+    symbol = f"{PREFIX}{name}"
+    offer(symbol, lambda module: emit_variants(module, symbol, kinds, variants))
 
     def typed(typing_context: Any, variant: Any, *arguments: Any) -> Any:
         return types.void(types.intp, *arguments), generate
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        link(symbol)
         values = [arguments[0], *words_of(context, builder, kinds, signature.args[1:], arguments[1:])]
         prototype = ir.FunctionType(ir.VoidType(), [value.type for value in values])
         builder.call(_declared(builder.module, prototype, symbol), values)

@@ -2,12 +2,14 @@
 
 If the vectors were emitted into each Numba kernel that uses them, LLVM would compile the same microkernel over and
 over, three times for every parallel kernel. So they are compiled apart: emitted, optimised, and kept as an object file
-whose name tells the machine; a process that finds the file only links it.
+whose name tells the machine; a process that finds the file only links it. And none is compiled or linked before a
+kernel is that calls it: inference needs nothing of what training does.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -25,8 +27,42 @@ for _initialize in (llvm.initialize_native_target, llvm.initialize_native_asmpri
     _initialize()
 
 
-def link(name: str, emit: Callable[[ir.Module], None]) -> None:
-    """Make the functions of the module that `emit` fills callable by their names from Numba's code."""
+PREFIX = "alexnet_np_"  # of every name: by it they are found in machine code
+NAMES = re.compile(PREFIX.encode() + rb"\w+")
+
+_offered: dict[str, Callable[[ir.Module], None]] = {}  # not linked yet
+_early = False  # whether what is offered is linked at once
+
+
+def offer(name: str, emit: Callable[[ir.Module], None]) -> None:
+    """The function `name`, of the module that `emit` fills, is there to be called from Numba's code once it is linked.
+
+    The name begins with PREFIX.
+    """
+    _offered[name] = emit
+    if _early:
+        link(name)
+
+
+def link_all() -> None:
+    """Whatever is offered, now and later: for machine code that is loaded where nobody sees what it calls."""
+    global _early
+    _early = True
+    for name in list(_offered):
+        link(name)
+
+
+def link_what_is_called(code: bytes) -> None:
+    """The functions whose names stand in machine code, which has to name what it calls."""
+    for name in {found.decode() for found in NAMES.findall(code)}:
+        link(name)
+
+
+def link(name: str) -> None:
+    """Make the function callable by its name, if that was not done before."""
+    emit = _offered.pop(name, None)
+    if emit is None:
+        return
     cpu, features, machine, engine = _host()
     identity = repr((name, cpu, features, llvmlite.__version__))
     file = f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.o"
