@@ -74,8 +74,7 @@ def open_engine(
     if choice.engine == "plan":
         try:
             most, own = max(1, min(batch_size, images)), forget and choice.backend == "numba"
-            shared = {"forget": own, "at_once": at_once}
-            plan: Any = compile_plan(model, max_batch=most, outputs=(output,), size=size, **shared)
+            plan: Any = compile_plan(model, most, (output,), size=size, forget=own, at_once=at_once)
         except AlexNetError as error:
             if backend not in (None, AUTO):
                 raise
