@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alexnet_np import identification
+from alexnet_np.data import mean_image
 from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.description import Description
 from alexnet_np.errors import WeightsError
@@ -67,8 +68,9 @@ class Inspection:
         """The same in lines, but for the arrays and the normalisations; what proves one stands indented below it."""
         arrays, verdict = self.arrays, self.verdict
         lines = [f"File: {arrays.format}" + (f", taken from {quoted(arrays.where)}" if arrays.where else "")]
-        if arrays.left:
-            lines.append(f"Not taken: {several(arrays.left)}")
+        beside = quoted(mean_image.NAME) if self.input is not None and self.input.mean_image is not None else None
+        if left := [each for each in arrays.left if beside is None or not each.startswith(beside)]:
+            lines.append(f"Not taken: {several(left)}")
         if self.said is not None:
             lines.append(f"Network: {self.said}")
         elif verdict.possible or verdict.dense:
