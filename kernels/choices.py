@@ -55,10 +55,10 @@ TABLE = (
     Row("direct", direction="forward", why="185-215, its arithmetic peak being 235"),
     Row("im2col", why="any dtype and shape; 145-165"),
     Row(column_bytes=2 << 20, why="a block's columns stay in its thread's cache"),
-    Row(block_tiles=60, why="V and products in a thread's cache; 24 to 192 change 5% (Zen 5)"),
-    Row(
-        gradient_tiles=192, direction="backward", why="products of V and S at 242 ms a step of AlexNet, 210 the peak's"
-    ),
+    Row(block_tiles=32, why="V and products in a thread's cache: 3% of a plan, conv 2 5%, beside 60 tiles"),
+    Row(gradient_tiles=400, direction="backward", kernel=3, why="4% of a training step beside 192: dU is read less"),
+    Row(gradient_tiles=100, direction="backward", kernel=5, why="2% of a step beside 192: V and S of 64 points"),
+    Row(gradient_tiles=192, direction="backward", why="242 ms of products a step of AlexNet, 210 at the peak"),
     # how much of a batch goes through several layers at a time
     Row(
         op="stages",
@@ -83,6 +83,7 @@ TABLE = (
         block_k=MANY,
         why="x stays in the cache anyway; each panel is read once",
     ),
+    Row(op="linear", planned=True, block_k=1024, why="128 KB of a panel: 5% of fc 6 and 7 at batch 128 beside 256"),
     Row(op="linear", block_k=256, why="a slice of x and of a panel stay in the second-level cache"),
     Row(op="linear", block_panels=8, why="so rows of the weight are read in runs of 1 KB"),
     # the others

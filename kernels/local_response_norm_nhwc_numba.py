@@ -177,23 +177,29 @@ def normalise_backward(block, _, dy, x, pixels, lane, norm, dx):
         for c in range(C):
             padded[reach.low + c] = x[at + c]
         products_of_pixel(three_quarters, padded, 0, reach, constants, 0, dy, at, products, 0, scaled, 0, C)
+        for c in range(lane.real, C):  # as above
+            products[reach.high + c] = scaled[c] = 0
         subtract_pixel(0, products, 0, reach, constants, 0, x, at, scaled, 0, dx, at, C)
 
 
 class Group(NamedTuple):
-    """The channels first ... first + C of pixels that lie `stride` floats apart; C >= LANES."""
+    """The channels first ... first + C of pixels that lie `stride` floats apart; C >= LANES. From `real` on they fill
+    a vector up."""
 
     first: int
     C: int
     stride: int
+    real: int
 
 
-def normalise_groups(x: Array, xi: Image, y: Array, yi: Image, N: int, C: int, geometry: Geometry) -> None:
-    """`normalise` for the C channels of x, each group for itself; fewer than a vector are filled up with zeros."""
+def normalise_groups(
+    x: Array, xi: Image, y: Array, yi: Image, N: int, C: int, geometry: Geometry, filled: int = LANES
+) -> None:
+    """`normalise` for the C channels of x, each group for itself; fewer than `filled` are filled up with zeros."""
     group, norm = C // geometry.groups, norm_of(geometry)
     for first in range(0, C, group):
         source, target = xi.channels_from(first), yi.channels_from(first)
-        normalise[N * xi.H](x, source, y, target, group, max(group, LANES), norm)
+        normalise[N * xi.H](x, source, y, target, group, max(group, filled), norm)
 
 
 def norm_of(geometry: Geometry) -> Norm:
@@ -216,7 +222,7 @@ def gradients(dy: Array, x: Array, geometry: Geometry) -> Array:
     rows = np.require(dy.transpose(0, 2, 1), np.float32, ["C", "W"]).reshape(-1)
     with threads.parallel():
         for first in range(0, C, group):
-            lane = Group(first, group, C)
+            lane = Group(first, group, C, group)
             given = (rows, x.transpose(0, 2, 1).reshape(-1), N * L, lane, norm_of(geometry))
             normalise_backward[-(-N * L // RUN)](*given, dx.reshape(-1))
     return dx.transpose(0, 2, 1)

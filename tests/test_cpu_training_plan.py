@@ -17,6 +17,7 @@ from alexnet_np.backend import use_backend
 from alexnet_np.data.preprocess import normalise
 from alexnet_np.initialisation import initialise
 from alexnet_np.models import AlexNet
+from alexnet_np.ops.local_response_norm import CONVENTIONS, ODD_ONLY
 from alexnet_np.plan import compile_training
 from alexnet_np.plan.cpu_training import TrainingPlan
 from alexnet_np.presets import PRESETS
@@ -78,6 +79,23 @@ def test_what_other_nets_have() -> None:
     both = Both(Cpu(), model=model, size=(31, 26))
     for seed in range(2):
         both.step(seed)
+
+
+@pytest.mark.parametrize(("k", "beta", "C"), [(0.0, 0.75, 6), (0.0, 0.5, 20), (2.0, 0.75, 6)])
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_normalising_channels_that_do_not_fill_vectors(convention: str, k: float, beta: float, C: int) -> None:
+    """Where k = 0, what fills the vector up is no number by the formula: it stays zero, or the next layer meets it."""
+    size = 5 if convention in ODD_ONLY else 4
+    norm = L.LocalResponseNorm(size, alpha=0.5, beta=beta, k=k, convention=convention)
+    features = [L.Conv2d(3, C, 3, padding=1), norm, L.Conv2d(C, 17, 3), L.ReLU(), L.AdaptiveAvgPool2d(2)]
+    model = AlexNet("mine", features, L.AdaptiveAvgPool2d(2), [L.Linear(68, CLASSES)], seed=1)
+    initialise(model.named_parameters(), 1)
+    model.features[0].bias.data[:] = 4  # far from zero, where with k = 0 rounding grows without bound
+    both = Both(Cpu(), model=model, size=(9, 11))
+    for seed in range(2):
+        both.step(seed)
+    [step] = [step for step in both.plan.program.steps if step.name == "features.1"]
+    assert all(np.isfinite(buffer.array).all() for buffer in (step.target, step.dx))
 
 
 @pytest.mark.parametrize("preset", ["torchvision", "bvlc"])

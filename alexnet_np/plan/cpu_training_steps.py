@@ -26,7 +26,7 @@ from alexnet_np.kernels import local_response_norm_within_numba as within
 from alexnet_np.kernels import max_pool2d_nhwc_numba as max_pool
 from alexnet_np.kernels import relu_tanh_sigmoid_gradients_nhwc_numba as activation_gradients
 from alexnet_np.kernels import relu_tanh_sigmoid_nhwc_numba as activations
-from alexnet_np.kernels.cpu.simd import MACHINE
+from alexnet_np.kernels.cpu.simd import LANES, MACHINE
 from alexnet_np.kernels.gemm_numba import WIDTH
 from alexnet_np.plan import cpu_steps, steps
 from alexnet_np.plan.cpu_buffers import Rows
@@ -240,25 +240,26 @@ class Normalise(steps.Normalise, Step):
     keeps_source = True
 
     def run(self, first: int, count: int) -> None:
-        x, y, g = self.source, self.target, self.geometry
+        x, y, C = self.source, self.target, self.place.entering[0]
         with threads.parallel():
-            lrn.normalise_groups(x.array, x.at(first), y.array, y.at(first), count, self._channels(), g)
+            given = (x.array, x.at(first), y.array, y.at(first), count, C)
+            lrn.normalise_groups(*given, self.geometry, self._filled())
 
     def run_back(self, first: int, count: int) -> None:
         x, dy, dx, g = self.source, self.dy, self.dx, self.geometry
         if dx is None:
             return
-        C, pixels = self._channels(), count * x.H * x.W
+        C, pixels = self.place.entering[0], count * x.H * x.W
         flat = (buffer.array[buffer.at(first).at :] for buffer in (dy, x, dx))
         given, source, into = flat
         with threads.parallel():
             for start in range(0, C, C // g.groups):
-                lane = lrn.Group(start, C // g.groups, x.channels)
+                lane = lrn.Group(start, max(C // g.groups, self._filled()), x.channels, C // g.groups)
                 lrn.normalise_backward[-(-pixels // lrn.RUN)](given, source, pixels, lane, lrn.norm_of(g), into)
 
-    def _channels(self) -> int:
-        """Those that are computed: of one group also what fills a vector up."""
-        return self.source.channels if self.geometry.groups == 1 else self.place.entering[0]
+    def _filled(self) -> int:
+        """How many channels are written at least: of one group also those that fill vectors up."""
+        return self.source.channels if self.geometry.groups == 1 else LANES
 
 
 class NormaliseWithin(steps.Normalise, Step):
