@@ -9,14 +9,10 @@
 // sec. 3.2, for a warp a row.
 
 #include "gpu/common.cuh"
+#include "linear_rows.cuh"
 
 struct __align__(VECTOR == 4 ? 16 : sizeof(real)) Vector {
     real at[VECTOR];
-};
-
-struct Rows {  // its twin is in linear_rows_cuda.py
-    int N, F, K;  // images, outputs, inputs
-    bool relu;
 };
 
 extern "C" __global__ void __launch_bounds__(BLOCK)

@@ -17,7 +17,7 @@ WARPS = BLOCK // 32
 
 
 class Rows(NamedTuple):
-    """The twin of `struct Rows` in linear_rows.cu."""
+    """The twin of `struct Rows` in linear_rows.cuh."""
 
     N: int
     F: int

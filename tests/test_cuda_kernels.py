@@ -15,8 +15,10 @@ from cuda_shim.cases import (
     NORMALISATION,
     PIXELS,
     POOLING,
+    ROWS,
     SEED,
     SGD_CASES,
+    SHORT,
     TARGETS,
     WORDS,
     launch_everything,
@@ -125,7 +127,7 @@ def expected_of_plan_kernels(dtype: str) -> dict[str, np.ndarray]:
     losses[valid], dlogits[valid] = loss / 6, ops.cross_entropy.backward(np.full(valid.sum(), 1 / 6), cache)
     pooled, _ = ops.max_pool2d.forward(normal(2, 2, 9, 10).astype(dtype), **POOLING)
     parameter, velocity = run_sgd(SGD_CASES[-1], dtype)
-    return {
+    return expected_of_int16(dtype) | {
         "normalised": preprocess.normalise(PIXELS, recipe, np.empty((N, C, H, W), dtype)),
         "normalised, BGR": preprocess.normalise(PIXELS, recipe._replace(mode="BGR"), np.empty((N, C, H, W), dtype)),
         "words": WORDS,
@@ -138,6 +140,22 @@ def expected_of_plan_kernels(dtype: str) -> dict[str, np.ndarray]:
     }
 
 
+def expected_of_int16(dtype: str) -> dict[str, np.ndarray]:
+    """The integers and scales by array operations, the layer by what they stand for."""
+    found = {}
+    for weight in SHORT:
+        F, K = weight.shape
+        blocks = [weight[:, first : first + 64].astype(dtype) for first in range(0, K, 64)]
+        scales = np.stack([np.abs(block).max(1) / np.asarray(32767, dtype) for block in blocks], 1)
+        integers = [np.rint(block / scales[:, i, None]) for i, block in enumerate(blocks)]
+        known = np.concatenate([scales[:, i, None].astype(float) * n for i, n in enumerate(integers)], 1)
+        found |= {f"integers {K}": np.concatenate(integers, 1).astype(np.int16), f"scales {K}": scales}
+        for way, N in ROWS.items():
+            y = normal(N, K).astype(dtype) @ known.T + normal(F)
+            found[f"int16 {K} {way}"] = np.maximum(y, 0) if way == "rows" else y
+    return found
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_only_plans_launch(dtype: str) -> None:
     results = {}
@@ -147,7 +165,7 @@ def test_what_only_plans_launch(dtype: str) -> None:
             expected = expected_of_plan_kernels(dtype)
     for key, value in expected.items():
         actual = results["forward"][key]
-        if key in ("losses", "dlogits"):
+        if key in ("losses", "dlogits") or key.startswith("int16"):
             np.testing.assert_array_equal(np.isnan(actual), np.isnan(value))
             assert_close(np.nan_to_num(actual), np.nan_to_num(value), TOLERANCE[dtype], key)
         else:

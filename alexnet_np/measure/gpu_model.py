@@ -36,6 +36,7 @@ OURS = {
         ("cuda eager, TF32x3", "tf32x3"),
         ("cuda plan", "strict"),
         ("cuda plan, TF32x3", "tf32x3"),
+        ("cuda plan of int16 dense weights", "strict"),
     ),
     "tf32": (("cuda eager", "tf32"), ("cuda plan", "tf32")),
 }
@@ -60,6 +61,7 @@ def works(machine: Machine, batch: int, preset: str = "torchvision", width: floa
     moved = x.nbytes + 4.0 * counted.parameters
     eagerly = partial(eager, model)
     makers = {"cupy": eagerly, "cuda eager": eagerly, "cuda plan": partial(plan, model, batch)}
+    makers["cuda plan of int16 dense weights"] = partial(plan, model, batch, dense="int16")
     for arithmetic, label in LABELS.items():
         machine.release()
         name = f"inference, {preset}, batch {batch}, {label}"
@@ -87,6 +89,8 @@ def contenders(
     found = []
     for name, own in OURS[arithmetic]:
         kind = name.split(",")[0]
+        if kind not in makers:  # a training step has its weights in float32 alone
+            continue
         make = partial(makers[kind], machine.backends[kind.split()[0]], own)
         found.append(Contender(name, *attempt(lambda: (in_turn(make(), *inputs), "")), PEAKS[own]))  # noqa: B023
     for each in gpu_peers.PEERS:
@@ -104,8 +108,8 @@ def eager(model: AlexNet, backend: str, arithmetic: str) -> Callable[[Array], Ar
     return run
 
 
-def plan(model: AlexNet, batch: int, backend: str, arithmetic: str) -> Callable[[Array], Array]:
-    return anp.compile(on(model, backend).eval(), max_batch=batch, precision=arithmetic)
+def plan(model: AlexNet, batch: int, backend: str, arithmetic: str, dense: str = "float32") -> Callable[[Array], Array]:
+    return anp.compile(on(model, backend).eval(), max_batch=batch, precision=arithmetic, dense=dense)
 
 
 def on(model: AlexNet, backend: str) -> AlexNet:

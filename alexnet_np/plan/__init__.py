@@ -55,8 +55,8 @@ def compile(
     `forget`, for a model on the CPU: its weights are dropped as they are taken, and dense ones packed where they lie,
     so that they are never there twice; then the model is good for nothing else, and the plan cannot be refreshed or
     copied.
-    `dense`, for a model on the CPU: how dense weights are stored, "float32", or "int16" with a scale for each 64 inputs
-    of an output: half the bytes, which is what a batch of 1 takes its time for; logits are some 2e-5 off.
+    `dense`: how dense weights are stored, "float32", or "int16" with a scale for each 64 inputs of an output: half the
+    bytes, which is what a batch of 1 takes its time for; logits are some 2e-5 off.
     `at_once`, for a model on the CPU: how many plans will run at the same time, this one's twins (`Plan.twin`) among
     them. Each takes its share of the cache, and of the memory.
 
@@ -74,8 +74,6 @@ def compile(
     check_count("compile", "at_once", at_once)
     request = Request(model, max_batch, names, exact, sides, precision, forget, dense, at_once)
     if on_gpu(next(model.parameters()).data):
-        if dense != "float32":
-            raise ArgumentError(f"compile: dense={dense!r} is for models on the CPU; leave it out, or model.to('cpu')")
         from alexnet_np.plan.cuda import CudaPlan  # only now: a CPU needs none of it
 
         return CudaPlan(request)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from alexnet_np import layers
 from alexnet_np.device import Array
 from alexnet_np.errors import ArgumentError, ShapeError
 from alexnet_np.kernels.gemm_cuda import check_precision, matmul_precision
@@ -23,7 +24,7 @@ from alexnet_np.kernels.gpu.tape import Tape
 from alexnet_np.plan import layout, steps
 from alexnet_np.plan.base import InferencePlan, Request, Results, Shape
 from alexnet_np.plan.cuda_input import Input
-from alexnet_np.plan.cuda_steps import STEPS
+from alexnet_np.plan.cuda_steps import STEPS, DenseInt16
 from alexnet_np.plan.cuda_weights import PreparedWeights
 from alexnet_np.plan.table import gigaflops, megabytes, table
 
@@ -91,6 +92,7 @@ class CudaPlan(InferencePlan):
     def _refresh(self) -> None:
         with self.queue.turn():
             self.weights.refresh()
+        self.weights.check()
 
     def _empty(self, shape: Shape) -> Array:
         return current_executor().empty(shape, np.dtype(np.float32), self.memory)
@@ -108,7 +110,8 @@ class CudaPlan(InferencePlan):
 
     def steps_for(self, batch: int, size: tuple[int, int]) -> list[Any]:
         places = layout.walk(self.model, size, self.request.outputs)
-        return steps.make(places, steps.Options(batch, self.request.exact), STEPS)
+        classes = STEPS if self.request.dense == "float32" else {**STEPS, layers.Linear: DenseInt16}
+        return steps.make(places, steps.Options(batch, self.request.exact), classes)
 
     def _program(self, shape: Shape) -> Program:
         if shape not in self._programs:
@@ -128,6 +131,7 @@ class CudaPlan(InferencePlan):
     def __repr__(self) -> str:
         largest, (H, W) = self._largest, self._largest.size
         outputs = "" if self.request.outputs is None else f", outputs {', '.join(self.request.outputs)}"
+        dense = "" if self.request.dense == "float32" else f", dense {self.request.dense}"
         rows = []
         for line in largest.lines:
             packed = sum(array.nbytes for array in self.weights.arrays(line.step.name))
@@ -138,7 +142,7 @@ class CudaPlan(InferencePlan):
         memory = f"{megabytes(largest.nbytes)} of memory for {megabytes(largest.unshared)} of arrays"
         return table(
             f"Plan on the GPU for up to {self.max_batch} images of {H}x{W}, float32, "
-            f"products {self.precision}{outputs}",
+            f"products {self.precision}{dense}{outputs}",
             ("step", "algorithm", "buffer", "launches", "GFLOP/image", "weights"),
             rows,
             f"{total}, {memory}, {megabytes(self.weights.total)} of weights",

@@ -17,6 +17,7 @@ from alexnet_np.kernels import (
     conv2d_cuda,
     dropout_cuda,
     linear_cuda,
+    linear_int16_cuda,
     local_response_norm_cuda,
     max_pool2d_cuda,
     relu_cuda,
@@ -35,7 +36,7 @@ class Operand(NamedTuple):
     prepared: Prepared
 
 
-Weights = Mapping[str, Any]  # "features.0.weight" -> Operand; "features.0.bias" -> array
+Weights = Mapping[str, Any]  # "features.0.weight" -> Operand, or Packed; "features.0.bias" -> array
 Gradients = tuple[Array | None, dict[str, Array]]  # dx, and the parameters' by name
 
 
@@ -48,7 +49,7 @@ class Weighted(steps.Weighted):
     x: Array  # of the last forward, as y is
     y: Array
 
-    def prepare(self, weight: Array) -> Operand:
+    def prepare(self, weight: Array) -> Any:
         raise NotImplementedError
 
     def operands(self, weights: Weights) -> tuple[Operand, Array | None]:
@@ -98,6 +99,19 @@ class Dense(steps.Dense, Weighted):
         weight = parameters[f"{self.name}.weight"]
         dx, *rest = linear_cuda.gradients(self.before_relu(dy), self.x, weight, self.needs(needs))
         return dx, self.by_name(*rest)
+
+
+class DenseInt16(steps.Dense, Weighted):
+    """Its weight is stored in 16 bits, and there is no other copy of it."""
+
+    def prepare(self, weight: Array) -> linear_int16_cuda.Packed:
+        return linear_int16_cuda.room(weight)
+
+    def forward(self, x: Array, weights: Weights, keep: bool = False) -> Array:
+        packed, bias = weights[f"{self.name}.weight"], weights.get(f"{self.name}.bias")
+        way = linear_int16_cuda.choose(x, packed)
+        self.say({"cublas": "cuBLAS, int16", "rows": "a warp an output, int16"}[way])
+        return linear_int16_cuda.multiply(x, packed, bias, self.relu)
 
 
 class Activation(steps.Activation):

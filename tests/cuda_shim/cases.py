@@ -11,6 +11,7 @@ from alexnet_np import ops
 from alexnet_np.kernels import (
     cross_entropy_cuda,
     dropout_cuda,
+    linear_int16_cuda,
     max_pool2d_cuda,
     preprocess_cuda,
     sgd_cuda,
@@ -71,8 +72,28 @@ def run_plan_kernels(dtype: str, place: Callable = itself, fetch: Callable = its
     x = normal(2, 2, 9, 10).astype(dtype)
     pooled = max_pool2d_cuda.pool(place(x), ops.max_pool2d.find_geometry(x, **POOLING))
     outputs = {"normalised": normalised, "normalised, BGR": backwards, "words": words, "dropped": dropped}
+    outputs |= run_int16(dtype, place)
     outputs |= {"parameter": parameter, "velocity": velocity, "losses": losses, "dlogits": dlogits, "pooled": pooled}
     return {name: fetch(array) for name, array in outputs.items()}
+
+
+SHORT = normal(19, 300), normal(7, 37)  # weights whose rows a vector load may read, and may not
+ROWS = {"rows": 3, "cublas": 6}  # by which way so many images go
+
+
+def run_int16(dtype: str, place: Callable = itself) -> dict[str, Any]:
+    """Dense layers on weights in 16 bits, by either way."""
+    outputs = {}
+    for weight in SHORT:
+        F, K = weight.shape
+        packed = linear_int16_cuda.room(place(weight.astype(dtype)))
+        linear_int16_cuda.pack(place(weight.astype(dtype)), packed)
+        outputs |= {f"integers {K}": packed.integers, f"scales {K}": packed.scales}
+        for way, N in ROWS.items():
+            x, bias = (place(normal(*shape).astype(dtype)) for shape in ((N, K), (F,)))
+            assert linear_int16_cuda.choose(x, packed) == way
+            outputs[f"int16 {K} {way}"] = linear_int16_cuda.multiply(x, packed, bias, relu=way == "rows")
+    return outputs
 
 
 def launch_everything(dtypes: tuple[str, ...] = ("float32", "float64")) -> None:
