@@ -46,7 +46,8 @@ extern "C" __global__ void linear_int16_pack(const real* __restrict__ weight, sh
         const bool good = scale > 0 && scale < infinity();
         const int integer = good ? (int)rint(values[i] / scale) : 0;
         const int cut = integer > LARGEST ? LARGEST : integer < -LARGEST ? -LARGEST : integer;  // of a subnormal scale
-        if (k < K) integers[row + k] = (short)cut;
+        const int sign = !good ? 0 : values[i] > 0 ? 1 : values[i] < 0 ? -1 : 0;  // no weight but zero becomes 0
+        if (k < K) integers[row + k] = (short)(cut ? cut : sign);
     }
     if (threadIdx.x % 32 == 0) scales[block] = scale;
 }

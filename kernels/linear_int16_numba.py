@@ -5,7 +5,8 @@ Each BLOCK weights of an output unit, side by side along K, share a float32 scal
 
     weight ≈ scale * integer,  |error| <= scale / 2
 
-For AlexNet's layers that leaves outputs 2e-5 off, relative (float32's own rounding: 2e-7).
+No weight but zero becomes 0 (one below scale / 2 becomes ±1): zero times infinity is none. For AlexNet's layers that
+leaves outputs 2e-5 off, relative (float32's own rounding: 2e-7).
 
 1. Up to FEW rows: integers become floats in registers on their way to the multiply-add; the sums of a block are scaled
    once, when it ends. Panels and order as in linear_numba.py.
@@ -186,6 +187,8 @@ def pack(p, _, weight, N, K, packed, scales):
             good = 0 < scale < np.inf
             for k in range(first, last):
                 value = np.rint(weight[source + k] / scale) if good else np.float32(0)
+                if value == 0 and good:
+                    value = np.sign(weight[source + k])
                 packed[(p * K + k) * WIDTH + f] = np.int16(max(min(value, LARGEST), -LARGEST))
 
 

@@ -148,6 +148,7 @@ def expected_of_int16(dtype: str) -> dict[str, np.ndarray]:
         blocks = [weight[:, first : first + 64].astype(dtype) for first in range(0, K, 64)]
         scales = np.stack([np.abs(block).max(1) / np.asarray(32767, dtype) for block in blocks], 1)
         integers = [np.rint(block / scales[:, i, None]) for i, block in enumerate(blocks)]
+        integers = [np.where(n == 0, np.sign(block), n) for n, block in zip(integers, blocks, strict=True)]
         known = np.concatenate([scales[:, i, None].astype(float) * n for i, n in enumerate(integers)], 1)
         found |= {f"integers {K}": np.concatenate(integers, 1).astype(np.int16), f"scales {K}": scales}
         for way, N in ROWS.items():

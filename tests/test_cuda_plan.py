@@ -324,7 +324,7 @@ from alexnet_np.kernels.gpu.runtime import use_executor
 from alexnet_np.plan.base import Request
 from alexnet_np.plan.cuda import CudaPlan
 from alexnet_np.plan.cuda_training import CudaTrainingPlan
-from alexnet_np.plan.cuda_training_program import TrainingRequest
+from alexnet_np.plan.training import TrainingRequest
 model = anp.alexnet(width=1 / 16, num_classes=10, seed=3)
 for parameter in model.parameters():
     parameter.data = cuda_shim.to_device(parameter.data)

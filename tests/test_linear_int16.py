@@ -45,8 +45,10 @@ def test_weights_are_rounded_to_a_share_of_their_blocks_largest(N, K):
     known = dequantised(integers, scales, N, K)
     for first in range(0, K, short.BLOCK):
         block = weight[:, first : first + short.BLOCK]
-        allowed = np.abs(block).max(1, keepdims=True) / 32767 * 0.501
-        assert (np.abs(known[:, first : first + short.BLOCK] - block) <= allowed).all()
+        step, found = np.abs(block).max(1, keepdims=True) / 32767, known[:, first : first + short.BLOCK]
+        small = (np.abs(block) < 0.501 * step) & (block != 0)
+        assert (np.abs(found - block) <= np.where(small, 1, 0.501) * step).all()
+        assert np.array_equal(np.sign(found), np.sign(block))
     assert integers.max() <= 32767 and integers.min() >= -32767 and not known[0].any()
 
 
@@ -69,6 +71,29 @@ def test_the_layer_is_that_of_the_rounded_weights(M, N, K):
             expected, true = np.maximum(expected, 0), np.maximum(true, 0)
         np.testing.assert_allclose(y[:, :N], expected, rtol=0, atol=2e-6 * np.sqrt(K) * 3)
         assert np.linalg.norm(y[:, :N] - true) < ERROR * np.linalg.norm(x) * np.linalg.norm(weight) / np.sqrt(K) + 1e-6
+
+
+@pytest.mark.parametrize("M", [1, 4, 5, 13, 49])
+def test_an_infinity_and_nan_stay_in_their_rows(M):
+    """A weight that rounds to nothing keeps its sign: zero times infinity is none."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((M, 130), dtype=np.float32), rng.standard_normal((40, 130), dtype=np.float32)
+    weight[:, 7] *= 1e-6
+    plain = x.copy()
+    x[0, 7], x[M // 2, 9] = np.inf, x[M // 2, 9] if M < 3 else np.nan
+    integers, scales = packed(weight)
+    found = []
+    for given in (plain, x):
+        rows, y = np.zeros((M, padded_width(130)), np.float32), np.zeros((M, padded_width(40)), np.float32)
+        rows[:, :130] = given
+        shape, bias = Shape(M, 40, 130, *(a.shape[1] for a in (rows, y))), np.zeros(2 * 40, np.float32)
+        short.forward(rows.reshape(-1), integers, scales, bias, False, y.reshape(-1), shape)
+        found.append(y[:, :40])
+    expected = x.astype(float) @ weight.T.astype(float)
+    assert np.array_equal(np.isnan(found[1]), np.isnan(expected)) and np.isinf(found[1][0]).all()
+    assert np.array_equal(np.sign(found[1][0]), np.sign(expected[0]))
+    ordinary = np.isfinite(expected)
+    assert np.array_equal(found[1][ordinary], found[0][ordinary])
 
 
 def assembly(name, kinds, emit):

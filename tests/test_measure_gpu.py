@@ -203,6 +203,7 @@ def test_networks_have_their_contenders_and_agree(
     peers = ["torch eager", "torch channels_last", "torch cudnn.benchmark"]
     graphs = ["torch CUDA graph", "torch CUDA graph, channels_last"]
     eager, plans = ["cupy", "cuda eager", "cuda eager, TF32x3"], ["cuda plan", "cuda plan, TF32x3"]
+    plans += ["cuda plan of int16 dense weights"] if bench is gpu_model else []
     assert names(strict) == [*eager, *plans, *peers, *graphs]
     assert names(tf32) == ["cuda eager", "cuda plan", *peers, *graphs]
     assert strict.name.endswith("d2l, batch 2, strict float32")

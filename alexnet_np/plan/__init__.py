@@ -8,8 +8,8 @@
     program   all steps with their memory, for one size of image, and on the GPU for one size of batch
 
 base.py is what the plans of both devices do; layout.py walks over the layers; steps.py says what a step is,
-cpu_steps.py, cpu_training_steps.py and cuda_steps.py how each device takes it; cpu.py, cpu_training.py, cuda.py and
-cuda_training.py are the plans; table.py prints them.
+cpu_steps.py, cpu_training_steps.py and cuda_steps.py how each device takes it; training.py is what training plans
+share; cpu.py, cpu_training.py, cuda.py and cuda_training.py are the plans; table.py prints them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from alexnet_np.models import AlexNet
 from alexnet_np.models import check_model as check_network
 from alexnet_np.plan import images, layout
 from alexnet_np.plan.base import InferencePlan, Request
+from alexnet_np.plan.training import TrainingRequest
 
 DENSE = ("float32", "int16")  # how a plan may store dense weights
 
@@ -130,13 +131,11 @@ def compile_training(
             raise ArgumentError(
                 "compile_training: precision is for models on the GPU; move this one with model.to('cuda')"
             )
-        from alexnet_np.plan import cpu_training, cpu_training_program  # only now: a GPU needs no Numba
+        from alexnet_np.plan.cpu_training import TrainingPlan  # only now: a GPU needs no Numba
 
-        on_cpu = cpu_training_program.TrainingRequest(model, optimizer, batch_size, sides, label_smoothing)
-        return cpu_training.TrainingPlan(on_cpu)
+        return TrainingPlan(TrainingRequest(model, optimizer, batch_size, sides, label_smoothing))
     from alexnet_np.kernels.gemm_cuda import check_precision  # only now: a CPU needs none of it
     from alexnet_np.plan.cuda_training import CudaTrainingPlan
-    from alexnet_np.plan.cuda_training_program import TrainingRequest
 
     arithmetic = check_precision(precision)
     return CudaTrainingPlan(TrainingRequest(model, optimizer, batch_size, sides, label_smoothing, arithmetic))

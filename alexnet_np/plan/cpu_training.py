@@ -19,11 +19,12 @@ import numpy as np
 
 from alexnet_np import layers
 from alexnet_np.device import Array, as_array, on_gpu
-from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
+from alexnet_np.errors import BackendError, DtypeError, ShapeError
 from alexnet_np.plan import images
 from alexnet_np.plan.cpu_training_buffers import Update
-from alexnet_np.plan.cpu_training_program import TrainingProgram, TrainingRequest
+from alexnet_np.plan.cpu_training_program import TrainingProgram
 from alexnet_np.plan.table import gigaflops, megabytes, table
+from alexnet_np.plan.training import TrainingRequest, check_classes, check_target, find_trained
 from alexnet_np.text import html_lines
 
 
@@ -87,14 +88,8 @@ class TrainingPlan:
         target = as_array(target, "training plan: target")
         if not isinstance(target, np.ndarray):
             raise BackendError(f"training plan: target is {name_of(target)}, not where the plan is")
-        if target.dtype.kind not in "iu":
-            raise DtypeError(f"training plan: target must be integers, got {target.dtype}")
-        if target.shape != (N,):
-            raise ShapeError(f"training plan: target must be ({N},), got {target.shape}")
-        classes = self.model.num_classes
-        wrong = target[(target < 0) | (target >= classes)]
-        if wrong.size:
-            raise ArgumentError(f"training plan: target {int(wrong[0])} is out of 0...{classes - 1}")
+        check_target(target, N)
+        check_classes(target, self.model.num_classes)
         return target
 
     def _check_parameters(self) -> None:
@@ -118,7 +113,7 @@ class TrainingPlan:
     def _build(self) -> None:
         """Lay the step out for the model and the optimizer as they are."""
         self._check_parameters()
-        self._updates = find_updates(self.request)
+        self._updates = {name: Update(*each, self.optimizer) for name, each in find_trained(self.request).items()}
         self.program = TrainingProgram(self.request, self._updates)
         self.signature = self._signature()
 
@@ -142,21 +137,6 @@ class TrainingPlan:
             rows,
             f"{len(self._updates)} parameters of {trained} trained; {megabytes(program.nbytes)} of memory",
         )
-
-
-def find_updates(request: TrainingRequest) -> dict[str, Update]:
-    """Every parameter to update, by the model's name. Raises ArgumentError where there is none."""
-    optimizer = request.optimizer
-    given = {
-        id(parameter): Update(parameter, group, name, optimizer)
-        for group in optimizer.param_groups
-        for name, parameter in zip(group["param_names"], group["params"], strict=True)
-    }
-    named = request.model.named_parameters()
-    found = {name: given[id(p)] for name, p in named if p.requires_grad and id(p) in given}
-    if not found:
-        raise ArgumentError("compile_training: nothing to train: every parameter is frozen or not the optimizer's")
-    return found
 
 
 def name_of(array: Any) -> str:

@@ -8,7 +8,7 @@ needs is kept for the whole batch. Dense layers take the whole batch at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from alexnet_np import layers, threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import choices, cross_entropy_numba
 from alexnet_np.kernels.cpu.simd import LANES
-from alexnet_np.models import AlexNet
 from alexnet_np.plan import images, layout, steps
 from alexnet_np.plan.cpu import parts
 from alexnet_np.plan.cpu_buffers import Buffer, Rows
@@ -24,18 +23,9 @@ from alexnet_np.plan.cpu_training_buffers import Input, Update
 from alexnet_np.plan.cpu_training_convolution import Convolution
 from alexnet_np.plan.cpu_training_steps import Dropout, Load, MaxPool, other_steps
 from alexnet_np.plan.steps import Classes
+from alexnet_np.plan.training import TrainingRequest
 
 STEPS: Classes = {**other_steps(), layers.Conv2d: Convolution}
-
-
-class TrainingRequest(NamedTuple):
-    """What `compile_training` was asked for."""
-
-    model: AlexNet
-    optimizer: Any  # an SGD
-    batch_size: int
-    size: tuple[int, int]
-    label_smoothing: float
 
 
 class TrainingProgram:

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from alexnet_np.device import Array, as_array
-from alexnet_np.errors import ArgumentError, BackendError, DtypeError, ShapeError
+from alexnet_np.errors import BackendError, ShapeError
 from alexnet_np.kernels.gpu.runtime import contiguous, current_executor, empty
 from alexnet_np.kernels.gpu.upload import upload
 from alexnet_np.plan import images
 from alexnet_np.plan.cuda_input import Input
-from alexnet_np.plan.cuda_training_program import Trained, TrainingProgram, TrainingRequest, dropout_layers
+from alexnet_np.plan.cuda_training_program import TrainingProgram, dropout_layers
 from alexnet_np.plan.table import gigaflops, megabytes, table
+from alexnet_np.plan.training import Trained, TrainingRequest, check_classes, check_target
 from alexnet_np.text import html_lines
 
 
@@ -102,17 +103,11 @@ class CudaTrainingPlan:
     def _target(self, target: Any) -> Array:
         """`target` as int64 in C order, checked as far as that needs no waiting."""
         target = as_array(target, "training plan: target")
-        if target.dtype.kind not in "iu":
-            raise DtypeError(f"training plan: target must be integers, got {target.dtype}")
-        if target.shape != (self.batch_size,):
-            raise ShapeError(f"training plan: target must be ({self.batch_size},), got {target.shape}")
+        check_target(target, self.batch_size)
         if not self.queue.owns(target):
             if not isinstance(target, np.ndarray):
                 raise BackendError(f"training plan: target is {self.queue.name_of(target)}, not where the plan is")
-            classes = self.model.num_classes
-            wrong = target[(target < 0) | (target >= classes)]
-            if wrong.size:
-                raise ArgumentError(f"training plan: target {int(wrong[0])} is out of 0...{classes - 1}")
+            check_classes(target, self.model.num_classes)
         return contiguous(target.astype(np.int64, copy=False))
 
     def _signature(self) -> list[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from alexnet_np import layers
 from alexnet_np.device import Array
-from alexnet_np.errors import ArgumentError, BackendError, DtypeError
+from alexnet_np.errors import BackendError, DtypeError
 from alexnet_np.kernels import cross_entropy_cuda, sgd_cuda
 from alexnet_np.kernels.gemm_cuda import matmul_precision
 from alexnet_np.kernels.gpu.arguments import address
@@ -21,22 +21,10 @@ from alexnet_np.models import AlexNet
 from alexnet_np.plan import layout, steps
 from alexnet_np.plan.cuda import Replay
 from alexnet_np.plan.cuda_steps import STEPS, Dropout, Weighted
+from alexnet_np.plan.training import Trained, TrainingRequest, find_trained
 
 LOW = 1 << 32
 NUMBERS = len(sgd_cuda.NUMBERS)  # float32 of a parameter; an even count, so that they fill whole words
-
-Trained = tuple[layers.Parameter, dict[str, Any], str]  # a parameter, its group, and the optimizer's name for it
-
-
-class TrainingRequest(NamedTuple):
-    """What `compile_training` was asked for."""
-
-    model: AlexNet
-    optimizer: Any  # an SGD
-    batch_size: int
-    size: tuple[int, int]
-    label_smoothing: float
-    precision: str
 
 
 @dataclass
@@ -148,20 +136,6 @@ def at(tape: Tape, array: Array) -> Array:
     ghost = tape.ghost(array.shape)
     tape.put_at(ghost, array)
     return ghost
-
-
-def find_trained(request: TrainingRequest) -> dict[str, Trained]:
-    """Every parameter to update, by the model's name. Raises ArgumentError where there is none."""
-    given = {
-        id(parameter): (parameter, group, name)
-        for group in request.optimizer.param_groups
-        for name, parameter in zip(group["param_names"], group["params"], strict=True)
-    }
-    named = request.model.named_parameters()
-    trained = {name: given[id(p)] for name, p in named if p.requires_grad and id(p) in given}
-    if not trained:
-        raise ArgumentError("compile_training: nothing to train: every parameter is frozen or not the optimizer's")
-    return trained
 
 
 def check_place(queue: Any, name: str, array: Array) -> None:
