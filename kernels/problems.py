@@ -108,6 +108,7 @@ def meets(problem: Problem, conditions: Conditions) -> bool:
 _VECTORS: Conditions = {"dtype": "float32", "batch": (1, MANY), "C": (1, MANY)}
 _WHOLE: Conditions = {**_VECTORS, "full": (1, MANY)}
 _WINOGRAD: Conditions = {**_WHOLE, "exact": False, "kernel": (1, MANY), "dilation": 1}
+_TILES: Conditions = {"direction": "forward", "exact": False, "kernel": (1, MANY), "stride": 1, "dilation": 1}
 
 LIMITS: dict[tuple[str, str], dict[str, tuple[Conditions, ...]]] = {  # (op, device) -> way -> any of these conditions
     ("conv2d", "cpu"): {
@@ -119,6 +120,7 @@ LIMITS: dict[tuple[str, str], dict[str, tuple[Conditions, ...]]] = {  # (op, dev
         "im2col": ({},),
         "implicit": ({"direction": "forward", "precision": "strict"}, {"direction": "forward", "dtype": "float64"}),
         "direct": ({"direction": "forward"},),
+        "winograd": ({**_TILES, "precision": "strict"}, {**_TILES, "dtype": "float64"}),
     },
     ("linear", "cpu"): {
         "packed": ({"planned": True},),

@@ -99,6 +99,10 @@ VARIANTS = (
     cuda("conv2d", "implicit", "conv2d_implicit_cuda", "a tiled product that gathers its operand as it goes"),
     cuda("conv2d", "implicit-64", "conv2d_implicit_cuda", "tiles of 64 outputs a side", options={"tile": 64}),
     cuda("conv2d", "implicit-128", "conv2d_implicit_cuda", "tiles of 128 outputs a side", options={"tile": 128}),
+    *(
+        way("conv2d", f"winograd-{m}", "winograd", f"tiles of {m} x {m} outputs, and cuBLAS", "gpu", tiles=(m,))
+        for m in (3, 4, 5, 6)
+    ),
     cuda("conv2d", "cuda", "conv2d_cuda", "for each shape the way that choices.py names"),
     numba("conv2d_relu_max_pool2d", "numba", "conv2d_relu_max_pool2d_numba", "together, slice by slice", SINGLE),
     *arrays("max_pool2d", "the maximum over shifted views"),

@@ -111,6 +111,10 @@ def test_a_row_that_cannot_compute_the_problem_is_passed_over():
         assert str(choose(convolution())) == "winograd F(4,3)"
         assert str(choose(convolution(dilation=2))) == "direct"
         assert str(choose(convolution(exact=True))) == "direct"
+    with choices.overriding(Row("winograd", device="gpu", tiles=(4,))):
+        assert str(choose(convolution(device="gpu"))) == "winograd F(4,3)"
+        for facts in ({"exact": True}, {"precision": "tf32"}, {"stride": 2}, {"direction": "backward"}, {"kernel": 1}):
+            assert str(choose(convolution(device="gpu", **facts))) == "im2col"
     with choices.overriding(Row("implicit", device="gpu")):
         assert str(choose(convolution(device="gpu"))) == "implicit"
         assert str(choose(convolution(device="gpu", precision="tf32"))) == "im2col"
@@ -140,7 +144,14 @@ def test_every_way_that_can_compute_a_problem():
         "winograd F(6,3)",
     ]
     assert [str(way) for way in choices.ways(convolution(direction="backward", kernel=1))] == ["im2col"]
-    assert [str(way) for way in choices.ways(convolution(device="gpu"))] == ["im2col", "implicit", "direct"]
+    assert [str(way) for way in choices.ways(convolution(device="gpu"))] == [
+        "im2col",
+        "implicit",
+        "direct",
+        "winograd F(4,3)",
+        "winograd F(5,3)",
+        "winograd F(6,3)",
+    ]
     assert choices.ways(Problem("stages")) == []
 
 

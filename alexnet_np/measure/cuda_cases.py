@@ -17,6 +17,11 @@ def cuda_versions(op: str) -> list[Variant]:
     return [variant for variant in versions(op, "gpu") if variant.backend == "cuda"]
 
 
+def rounding(variant: Variant) -> float:
+    """How many times the error of a plain sum it is allowed."""
+    return 10.0 if variant.name.startswith("winograd") else 1.0
+
+
 class Case(NamedTuple):
     op: str
     name: str

@@ -30,7 +30,7 @@ from alexnet_np.errors import AlexNetError, one_line
 from alexnet_np.kernels.gemm_cuda import PRECISIONS
 from alexnet_np.kernels.variants import using
 from alexnet_np.measure import gpu_kernels, gpu_model, gpu_training, harness, markdown
-from alexnet_np.measure.cuda_cases import CASES, cuda_versions, run_case
+from alexnet_np.measure.cuda_cases import CASES, cuda_versions, rounding, run_case
 from alexnet_np.measure.gpu import Gpu, Machine, measure_peaks, to_numpy
 from alexnet_np.measure.report import Report
 from alexnet_np.models import AlexNet
@@ -60,7 +60,7 @@ def verify(machine: Machine) -> Iterator[str]:
                     continue
                 for key, value in expected.items():
                     finite = np.abs(value[np.isfinite(value)]) if value.dtype.kind == "f" else np.ones(1)
-                    limit = tolerance * finite.max(initial=0.0)
+                    limit = tolerance * rounding(variant) * finite.max(initial=0.0)
                     if not np.allclose(first[key], value, rtol=0, atol=limit, equal_nan=True):
                         yield f"{what} {key}: differs from the array operations by more than {limit:.1e}"
                     if first[key].tobytes() != second[key].tobytes():

@@ -73,8 +73,9 @@ class Convolution(steps.Convolution, Weighted):
 
     def forward(self, x: Array, weights: Weights, keep: bool = False) -> Array:
         operand, bias = self.operands(weights)
-        self.x, self.y = x, conv2d_cuda.convolve(x, *operand, bias, self.geometry, self.relu)
-        way = conv2d_cuda.choose(x, operand.weight, self.geometry, planned=True).algorithm
+        exact = self.options.exact
+        self.x, self.y = x, conv2d_cuda.convolve(x, *operand, bias, self.geometry, self.relu, exact)
+        way = str(conv2d_cuda.choose(x, operand.weight, self.geometry, planned=True, exact=exact))
         self.say({"im2col": "im2col + cuBLAS", "implicit": "implicit GEMM"}.get(way, way))
         return self.y
 
