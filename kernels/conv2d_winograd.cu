@@ -6,16 +6,17 @@
 //   winograd_output   y = Aᵀ m A, bias and ReLU. A thread a filter's tile.
 //
 // A tile whose values are not ordinary is computed as the definition says. What spoils outputs that do not see it: a NaN
-// or an infinity (also one that overflowed on the way), after which an output of the tile is not finite; and a value SPREAD
-// times its neighbours, which does not cancel to the last bit.
-//   winograd_mark     a warp a tile, channels in its lanes: strays[tile] = whether one window is SPREAD times another.
+// or an infinity (also one that overflowed on the way), after which an output of the tile is not finite; and a value
+// SPREAD times its neighbours, which does not cancel to the last bit.
+//   winograd_magnitudes   the largest over a pixel's channels. A thread a pixel.
+//   winograd_mark     strays[tile] = whether one window of magnitudes is SPREAD times another. A thread a tile.
 //   winograd_redo     the outputs of strays once more. A thread an output; of others it ends at once.
 //
-// M, R and the matrices AT, G, BT (conv2d_winograd_transforms.py) are given at compile time; what they multiply by zero
-// is left out. Parallel over: as said. Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015),
-// sec. 4.
+// M and R are given at compile time; what a matrix multiplies by zero is left out. Parallel over: as said.
+// Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), sec. 4.
 
 #include "conv2d_direct.cuh"
+#include "conv2d_winograd_matrices.cuh"
 
 #define SIDE (M + R - 1)
 #define POINTS (SIDE * SIDE)
@@ -40,7 +41,8 @@ __device__ inline Tile find_tile(const Window& w, int t) {
 
 // to = matrix · from · matrixᵀ
 template <int TO, int FROM>
-__device__ inline void transform(const double (&matrix)[TO][FROM], const real (&from)[FROM][FROM], real (&to)[TO][TO]) {
+__device__ inline void transform(const double (&matrix)[TO][FROM], const real (&from)[FROM][FROM],
+                                 real (&to)[TO][TO]) {
     real half[TO][FROM];
 #pragma unroll
     for (int i = 0; i < TO; i++)
@@ -74,8 +76,8 @@ extern "C" __global__ void winograd_filters(const real* __restrict__ weight, rea
     for (int p = 0; p < POINTS; p++) u[p * count + i] = points[p / SIDE][p % SIDE];
 }
 
-extern "C" __global__ void winograd_input(const real* __restrict__ x, real* __restrict__ v, Convolution conv, index_t tiles,
-                                          index_t count) {
+extern "C" __global__ void winograd_input(const real* __restrict__ x, real* __restrict__ v, Convolution conv,
+                                          index_t tiles, index_t count) {
     const index_t i = thread_number();
     if (i >= count) return;
     const Window& w = conv.window;
@@ -123,39 +125,42 @@ extern "C" __global__ void winograd_output(const real* __restrict__ products, co
     if (!finite) strays[t] = 1;  // whoever writes it writes this
 }
 
-extern "C" __global__ void winograd_mark(const real* __restrict__ x, unsigned char* __restrict__ strays, Convolution conv,
-                                         index_t tiles) {
-    const index_t t = thread_number() / 32;
-    if (t >= tiles) return;  // all of a warp
+extern "C" __global__ void winograd_magnitudes(const real* __restrict__ x, real* __restrict__ magnitudes,
+                                               Convolution conv, index_t count) {
+    const index_t i = thread_number();
+    if (i >= count) return;
+    const index_t pixels = (index_t)conv.window.H * conv.window.W;
+    const real* pixel = x + i / pixels * conv.window.C * pixels + i % pixels;
+    real most = 0;
+    for (int c = 0; c < conv.window.C; c++) {
+        const real value = pixel[c * pixels];
+        most = max(most, value < 0 ? -value : value);
+    }
+    magnitudes[i] = most;
+}
+
+extern "C" __global__ void winograd_mark(const real* __restrict__ magnitudes, unsigned char* __restrict__ strays,
+                                         Convolution conv, index_t tiles) {
+    const index_t t = thread_number();
+    if (t >= tiles) return;
     const Window& w = conv.window;
     const Tile tile = find_tile(w, t);
-    const int lane = threadIdx.x % 32;
-    real magnitudes[SIDE][SIDE];
-#pragma unroll
-    for (int a = 0; a < SIDE; a++)
-#pragma unroll
-        for (int b = 0; b < SIDE; b++) {
-            const int row = tile.row - w.top + a, column = tile.column - w.left + b;
-            real most = 0;
-            if (row >= 0 && row < w.H && column >= 0 && column < w.W)
-                for (int c = lane; c < w.C; c += 32) {
-                    const real value = x[(((index_t)tile.image * w.C + c) * w.H + row) * w.W + column];
-                    most = max(most, value < 0 ? -value : value);
-                }
-            magnitudes[a][b] = warp_max(most);
-        }
+    const real* plane = magnitudes + (index_t)tile.image * w.H * w.W;
     real largest = 0, smallest = infinity();
-#pragma unroll
-    for (int i = 0; i < M; i++)
-#pragma unroll
-        for (int j = 0; j < M; j++) {
-            real window = 0;
-#pragma unroll
-            for (int k = 0; k < R * R; k++) window = max(window, magnitudes[i + k / R][j + k % R]);
-            largest = max(largest, window);
-            if (window > 0 && window < smallest && tile.row + i < w.OH && tile.column + j < w.OW) smallest = window;
+#pragma unroll 1
+    for (int k = 0; k < M * M; k++) {
+        const int oh = tile.row + k / M, ow = tile.column + k % M;
+        real window = 0;
+#pragma unroll 1
+        for (int tap = 0; tap < R * R; tap++) {
+            const int row = oh - w.top + tap / R, column = ow - w.left + tap % R;
+            const bool inside = row >= 0 && row < w.H && column >= 0 && column < w.W;
+            window = max(window, inside ? plane[row * w.W + column] : (real)0);
         }
-    if (lane == 0) strays[t] = largest > SPREAD * smallest;
+        largest = max(largest, window);
+        if (window > 0 && window < smallest && oh < w.OH && ow < w.OW) smallest = window;
+    }
+    strays[t] = largest > SPREAD * smallest;
 }
 
 extern "C" __global__ void winograd_redo(const real* __restrict__ x, const real* __restrict__ weight,

@@ -11,9 +11,9 @@ from alexnet_np.errors import ArgumentError
 from alexnet_np.kernels import choices
 from alexnet_np.kernels.conv2d_geometry_cuda import describe
 from alexnet_np.kernels.conv2d_im2col_cuda import gradients
-from alexnet_np.kernels.conv2d_winograd_transforms import FAMILIES, Matrix, transforms
+from alexnet_np.kernels.conv2d_winograd_transforms import FAMILIES
 from alexnet_np.kernels.gemm_cuda import gemm
-from alexnet_np.kernels.gpu.runtime import BLOCK, ceil_div, contiguous, empty, launch, launch_each
+from alexnet_np.kernels.gpu.runtime import ceil_div, contiguous, empty, launch_each
 from alexnet_np.ops.conv2d import Geometry
 
 __all__ = ["compute", "gradients"]
@@ -33,7 +33,7 @@ def compute(
     if (m, r) not in FAMILIES:
         known = ", ".join(f"F({m},{r})" for m, r in FAMILIES)
         raise ArgumentError(f"cuda: conv2d_winograd has no F({m},{r}), only {known}")
-    build, points = defines(m, r), (m + r - 1) ** 2
+    build, points = {"M": m, "R": r}, (m + r - 1) ** 2
     y, u = empty((N, F, *geometry.output), x), empty((points * G, F // G, of_group), x)
     launch_each("conv2d_winograd", "winograd_filters", weight.size // r**2, weight, u, real=x.dtype, **build)
     of_image = ceil_div(geometry.output[0], m) * ceil_div(geometry.output[1], m)
@@ -41,15 +41,16 @@ def compute(
         part, into = x[images], y[images]
         tiles, conv = len(part) * of_image, describe(part, F, geometry, relu)
         strays, v = empty((tiles,), x, "uint8"), empty((points * G, C // G, tiles), x)
-        warps = (ceil_div(tiles, BLOCK // 32),)
-        launch("conv2d_winograd", "winograd_mark", warps, (BLOCK,), part, strays, conv, tiles, real=x.dtype, **build)
+        pixels = empty((len(part), *x.shape[2:]), x)
+        launch_each("conv2d_winograd", "winograd_magnitudes", pixels.size, part, pixels, conv, real=x.dtype, **build)
+        launch_each("conv2d_winograd", "winograd_mark", tiles, pixels, strays, conv, real=x.dtype, **build)
         launch_each("conv2d_winograd", "winograd_input", C * tiles, part, v, conv, tiles, real=x.dtype, **build)
         products = empty((points * G, F // G, tiles), x)
         gemm(u, v, products)
         given = (products, bias, into, strays, conv, tiles)
         launch_each("conv2d_winograd", "winograd_output", F * tiles, *given, real=x.dtype, **build)
-        given = (part, weight, bias, into, strays, conv)
-        launch_each("conv2d_winograd", "winograd_redo", into.size, *given, real=x.dtype, **build)
+        again = (part, weight, bias, into, strays, conv)
+        launch_each("conv2d_winograd", "winograd_redo", into.size, *again, real=x.dtype, **build)
     return y
 
 
@@ -58,13 +59,3 @@ def slices(N: int, image_bytes: int) -> Iterator[slice]:
     count = max(1, choices.sizes("conv2d", "gpu")["column_bytes"] // max(1, image_bytes))
     for first in range(0, N, count):
         yield slice(first, min(first + count, N))
-
-
-def defines(m: int, r: int) -> dict[str, str]:
-    AT, G, BT = (initialiser(matrix) for matrix in transforms(m, r))
-    return {"M": str(m), "R": str(r), "AT": AT, "G": G, "BT": BT}
-
-
-def initialiser(matrix: Matrix) -> str:
-    """As C writes it."""
-    return "{" + ",".join("{" + ",".join(repr(float(value)) for value in row) + "}" for row in matrix) + "}"

@@ -1,5 +1,5 @@
 // The dense layer on weights stored in 16 bits: each 64 of an output, side by side, share a scale (a `real`), their
-// largest magnitude / 32767, and weight ≈ scale * integer. Half the bytes of float32, of which a few images take all their time.
+// largest magnitude / 32767, and weight ≈ scale * integer. Half the bytes of float32: with few images, half the time.
 //
 // linear_int16_pack   a warp a block of 64: the largest by shuffles, then the integers. Rounding is to even, so they are
 //                     those of linear_int16_numba.py. A scale is not finite where one of its weights is not.
@@ -45,7 +45,7 @@ extern "C" __global__ void linear_int16_pack(const real* __restrict__ weight, sh
         const index_t k = first + 32 * i;
         const bool good = scale > 0 && scale < infinity();
         const int integer = good ? (int)rint(values[i] / scale) : 0;
-        const int cut = integer > LARGEST ? LARGEST : integer < -LARGEST ? -LARGEST : integer;  // of a subnormal scale
+        const int cut = integer > LARGEST ? LARGEST : integer < -LARGEST ? -LARGEST : integer;  // a subnormal scale's
         const int sign = !good ? 0 : values[i] > 0 ? 1 : values[i] < 0 ? -1 : 0;  // no weight but zero becomes 0
         if (k < K) integers[row + k] = (short)(cut ? cut : sign);
     }

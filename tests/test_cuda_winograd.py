@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
 from typing import Any
 
 import cuda_shim
@@ -15,7 +17,9 @@ import alexnet_np as anp
 from alexnet_np.errors import ArgumentError
 from alexnet_np.kernels import choices, conv2d_winograd_cuda
 from alexnet_np.kernels.choices import Row
+from alexnet_np.kernels.conv2d_winograd_transforms import FAMILIES, transforms
 from alexnet_np.kernels.gpu import runtime
+from alexnet_np.kernels.gpu.source import HERE
 from alexnet_np.ops import conv2d
 
 __all__ = ["machine"]  # a fixture
@@ -89,6 +93,21 @@ def test_a_plan_goes_by_it_where_choices_say_so(machine: Any) -> None:
     assert "winograd F(5,3)" in repr(plan) and "winograd F(3,5)" in repr(plan) and "winograd F(5,3)" in repr(step)
     assert not any("winograd" in repr(other) for other in exact)
     assert np.abs(logits - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_its_matrices_are_those_of_the_cpu() -> None:
+    text = (HERE / "conv2d_winograd_matrices.cuh").read_text().replace("\\\n", " ")
+    parts = re.split(r"^#(?:el)?if M == (\d) && R == (\d)$", text, flags=re.M)[1:]
+    found = {(int(m), int(r)): matrices for m, r, matrices in zip(parts[::3], parts[1::3], parts[2::3], strict=True)}
+    assert set(found) == set(FAMILIES)
+    for (m, r), matrices in found.items():
+        lines = re.findall(r"^#define (\w+) (.*)$", matrices, flags=re.M)
+        assert [name for name, _ in lines] == ["AT", "G", "BT"]
+        for (_, written), matrix in zip(lines, transforms(m, r), strict=True):
+            rows = [row.split(",") for row in re.findall(r"{([^{}]*)}", written)]
+            assert [[Fraction(v.replace(".", "").replace(" ", "")) for v in row] for row in rows] == [
+                *map(list, matrix)
+            ]
 
 
 def test_what_it_has_no_code_for_is_named() -> None:
