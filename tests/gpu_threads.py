@@ -227,7 +227,7 @@ def stand_in(gpus: int) -> ModuleType:
             function = callable(value) and not isinstance(value, type)
             setattr(module, name, on_device(value) if function else value)
     module.__spec__, module.ndarray = ModuleSpec("cupy", None), DeviceArray
-    module.asarray = lambda x: np.array(plain(x)).view(DeviceArray)
+    module.asarray = lambda x, dtype=None: np.array(plain(x), dtype).view(DeviceArray)
     numbers = itertools.count()
     module.nccl = SimpleNamespace(
         available=True,

@@ -125,6 +125,21 @@ def test_any_number_of_gpus_ends_with_the_same_bits_and_those_of_the_cpu(gpus: A
             assert np.array_equal(found[name], array), name
 
 
+@pytest.mark.parametrize(("parallel", "preset"), [("weird", "torchvision"), ("towers", "bvlc")])
+def test_what_two_gpus_hold_parts_of_ends_as_on_two_processors(gpus: Any, parallel: str, preset: str) -> None:
+    config = TINY | {"parallel": parallel, "preset": preset, "shards": 1, "limit": 16, "width": 1 / 16}
+
+    def work(group: Stood, backend: str = "cupy") -> dict[str, np.ndarray]:
+        trainer = Trainer(Config(**config, backend=backend), group=group)
+        trainer.fit()
+        return {name: np.array(plain(array)) for name, array in trainer.run.tensors().items()}
+
+    processors = everybody(2, lambda stood: work(stood, "numpy"))[0]
+    for found in everybody(2, work):
+        for name, array in processors.items():
+            assert np.array_equal(found[name], array), name
+
+
 def test_the_nth_process_of_a_machine_takes_its_nth_gpu(gpus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = ["a", "b", "a", "b"]
 

@@ -77,6 +77,6 @@ def paper_rule(w: Array, g: Array, v: Array | None, step: Step) -> None:
 
 
 def row_slices(w: Array) -> Iterator[slice]:
-    rows = len(w) if on_gpu(w) else max(1, BLOCK * len(w) // max(1, w.size))
+    rows = max(1, len(w) if on_gpu(w) else BLOCK * len(w) // max(1, w.size))
     for start in range(0, len(w), rows):
         yield slice(start, start + rows)
