@@ -129,6 +129,13 @@ def scratch(floats: int) -> np.ndarray:
     return have
 
 
+def swap_scratch(given: np.ndarray | None) -> np.ndarray:
+    """Let `given` be the calling thread's scratch from now on; gives what was before."""
+    before: Any = getattr(_own, "scratch", None)
+    _own.scratch = given
+    return np.empty(0, np.float32) if before is None else before
+
+
 def numpys_blas() -> list[Any]:
     """NumPy's BLAS as threadpoolctl's controllers, with `num_threads`; none where threadpoolctl is not installed."""
     if find_spec("threadpoolctl") is None:

@@ -37,7 +37,7 @@ from alexnet_np.kernels.conv2d_winograd_tiles_numba import (
 )
 from alexnet_np.kernels.conv2d_winograd_tiling_numba import Images, Tiles, copy_patch, having, inside_of, place
 from alexnet_np.kernels.cpu import memory
-from alexnet_np.kernels.cpu.blocks import block_kernel
+from alexnet_np.kernels.cpu.blocks import block_kernel, findings
 from alexnet_np.kernels.cpu.image import Image, Step
 from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.simd import LANES
@@ -127,15 +127,24 @@ def share_of(block, s, count, of_image):
 
 
 @block_kernel
-def forward_blocks(block, worker, x, xi, u, bias, y, yi, group, tiles, limit, s, work):
-    """Some tiles of y = act(conv(x, U) + bias); u is packed by transform_filters. Strays are marked."""
+def forward_blocks(block, worker, x, xi, u, bias, y, yi, group, tiles, limit, s, work, found):
+    """Some tiles of y = act(conv(x, U) + bias); u is packed by transform_filters.
+
+    Strays are marked, and found[0] is 1 where there are any.
+    """
     C, F, shift, relu, kind = group.C, group.F, group.bias_at, group.relu, tiles.family
     of_image, point_u = tiles.rows * tiles.cols, (F + WIDTH - 1) // WIDTH * WIDTH * C
     step, mine = Step(yi.row, yi.col), worker * s.share
     v, products = Points(mine, s.v_point, s.v_step), Points(mine + s.products_at, s.products_point, s.products_step)
     images, first, last = share_of(block, s, group.images, of_image)
     begin, map_at = images.first * of_image, mine + s.map_at
+    if shift == 0:  # the first group
+        for t in range(begin + first, begin + last):
+            work[s.strays_at + t] = 0
     mark(x, xi, tiles, C, begin + first, begin + last, limit, SPREAD, kind, work, map_at, s.strays_at)
+    for t in range(begin + first, begin + last):
+        if work[s.strays_at + t] != 0:
+            found[0] = 1
     transform_tiles(x, xi, tiles, C, images, first, last, work, v, mine + s.patch_at)
     for p in range(tiles.n * tiles.n):
         low, high = having(tiles, images.size, p)
@@ -162,17 +171,19 @@ def forward(
     block: int,
     exact: Exact,
 ) -> None:
-    """One convolution from Image to Image; `block`: the most tiles of a block; `exact`: what u is made of."""
+    """One convolution from Image to Image; `block`: the most tiles of a block; `exact`: what u is made of.
+
+    While a program is recorded, strays are left to whoever reads what it has found.
+    """
     if layer.images * tiles.rows * tiles.cols == 0:
         return
     with threads.parallel() as workers:
         s = plan_scratch(layer, tiles, block, workers)
-        work = threads.scratch(s.strays_at + s.tiles)
-        marks = work[s.strays_at : s.strays_at + s.tiles]
-        marks[:] = 0
+        work, found = threads.scratch(s.strays_at + s.tiles), findings()
         for group, source, target in each_group(layer, xi, yi, u.size):
-            forward_blocks[s.blocks](x, source, u, bias, y, target, group, tiles, exact.limit, s, work)
-    if marks.any():
+            forward_blocks[s.blocks](x, source, u, bias, y, target, group, tiles, exact.limit, s, work, found)
+    if found[0]:
+        marks = work[s.strays_at : s.strays_at + s.tiles]
         redo(x, xi, exact, bias, y, yi, layer, tiles, np.flatnonzero(marks))
 
 

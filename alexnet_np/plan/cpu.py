@@ -20,6 +20,7 @@ from alexnet_np.kernels import choices
 from alexnet_np.plan import images, layout, steps
 from alexnet_np.plan.base import InferencePlan, Request, Results, Shape
 from alexnet_np.plan.cpu_buffers import Buffer, InputBuffer, Rows, owner_of, share
+from alexnet_np.plan.cpu_recording import MOST, Call, Recording, key, record
 from alexnet_np.plan.cpu_steps import STEPS, AvgPool, Convolution, Dense, Flatten, MaxPool
 from alexnet_np.plan.cpu_weights import PackedWeights
 from alexnet_np.plan.table import gigaflops, megabytes, table
@@ -53,6 +54,7 @@ class Plan(InferencePlan):
         self._program.run(x, results)
 
     def _refresh(self) -> None:
+        self._program.recordings.clear()
         self._weights.copy_filters(self._program.of(Convolution))
         for step in self._program.of(Convolution, Dense):
             step.pack(self._weights)
@@ -93,6 +95,9 @@ class Program:
         self.load.say()
         self.stages, self.rows = cut(self.steps)
         self.flattens = self.of(Flatten)
+        inside = any(step.place.wanted and isinstance(step.target, Buffer) for step in self.steps)
+        self.records = not inside and all(step.by_kernels for step in self.steps)
+        self.recordings: dict[Any, Recording] = {}
         self._allocate()
         if packed is None or packed.size != size:
             self._prepare(weights)
@@ -135,9 +140,8 @@ class Program:
             step.pack(weights)
         with ThreadPoolExecutor(1) as other:
             packing = [other.submit(self._pack, step, weights) for step in self.of(Dense) if first]
-            self._run_stages(np.zeros((1, *self.load.place.entering), np.float32), 0, {})
-            for step in self.rows:
-                step.run(0, 0)
+            for call in self._calls(np.zeros((1, *self.load.place.entering), np.float32)):
+                call.step.run(call.first, 0 if call.step in self.rows else call.images)
             for done in packing:
                 done.result()
 
@@ -151,26 +155,38 @@ class Program:
         if x.dtype == np.uint8:
             self.load.table = images.table_of(self.request.model).reshape(-1)
             self.load.order = np.array(images.recipe(self.request.model).order)
-        for first, count in parts(len(x), self.chunk):
-            for step in self.flattens:
-                step.chunk = first
-            self._run_stages(x[first : first + count], first, results)
-        for step in self.rows:
-            step.run(0, len(x))
+        if not (self.records and self._recording(x).run(x)):
+            self._run_by_step(x, results)
+        self.load.x = np.empty(0, np.float32)  # not the caller's array, for longer than the call
         for step in (*self.flattens, *self.rows):
             for name in step.place.wanted:
                 results[name][...] = step.target.view(0, len(x))
 
-    def _run_stages(self, x: Array, chunk: int, results: Results) -> None:
-        self.load.x = x.reshape(-1)
-        for stage, most in zip(self.stages, self.passes, strict=True):
-            for first, count in parts(len(x), most):
-                for step in stage:
-                    step.run(first, count)
-                    if results and step.place.wanted and isinstance(step.target, Buffer):
-                        for name in step.place.wanted:
-                            results[name][chunk + first :][:count] = step.target.view(first, count)
-        self.load.x = np.empty(0, np.float32)  # not the caller's array, for longer than the call
+    def _recording(self, x: Array) -> Recording:
+        which = key(x)
+        if which not in self.recordings:
+            while len(self.recordings) >= MOST:
+                del self.recordings[next(iter(self.recordings))]
+            self.recordings[which] = record(lambda: self._calls(x), self.load)
+        return self.recordings[which]
+
+    def _run_by_step(self, x: Array, results: Results) -> None:
+        for step, chunk, first, count in self._calls(x):
+            step.run(first, count)
+            if isinstance(step.target, Buffer):
+                for name in step.place.wanted:
+                    results[name][chunk + first :][:count] = step.target.view(first, count)
+
+    def _calls(self, x: Array) -> Iterator[Call]:
+        """Which step computes which images of x, in order. A step is told what its call is of before it is yielded."""
+        for chunk, size in parts(len(x), self.chunk):
+            for step in self.flattens:
+                step.chunk = chunk
+            self.load.x, self.load.images = x[chunk : chunk + size].reshape(-1), size
+            for stage, most in zip(self.stages, self.passes, strict=True):
+                for first, count in parts(size, most):
+                    yield from (Call(step, chunk, first, count) for step in stage)
+        yield from (Call(step, 0, 0, len(x)) for step in self.rows)
 
     def of(self, *kinds: type) -> list[Any]:
         """The steps of these kinds."""

@@ -47,6 +47,7 @@ class Step(steps.Step):
     target: Any
     weights: Array = np.empty(0, np.float32)  # packed
     scales: Array = np.empty(0, np.float32)  # of weights in 16 bits
+    by_kernels = True  # whether `run` launches kernels, and does nothing else
 
     @property
     def packed_bytes(self) -> int:
@@ -78,6 +79,7 @@ class Load(steps.Input, Step):
         x.folds = not self.place.wanted
         self.source = self.target = x
         self.x = np.empty(0, np.float32)  # a chunk of images, flat
+        self.images = 0  # in it
         return x
 
     def run(self, first: int, count: int) -> None:
@@ -239,6 +241,7 @@ class MaxPool(steps.MaxPool, Step):
         self.dilated = self.geometry.dilation != (1, 1)
         y = self.between(x)
         if self.dilated:
+            self.by_kernels = False
             self.algorithm += ", array operations"
             y.own = True  # what fills a vector up is not written
         return y
@@ -276,6 +279,7 @@ class Normalise(steps.Normalise, Step):
         self.arrays = not self.within and groups > 1 and C // groups < MACHINE.lanes
         y = self.between(x)
         if self.arrays:
+            self.by_kernels = False
             self.algorithm += ", array operations"
         y.own = y.own or self.arrays or groups > 1  # what fills a vector up is not written
         return y

@@ -170,29 +170,62 @@ def _blocks_of(module: ir.Module, given: ir.Type, call: Callable[..., ir.Value])
 
 
 class Program:
-    """Kernels with their arguments, to be run as often as wanted while those arrays stay where they are."""
+    """Kernels with their arguments, to be run as often as wanted while those arrays stay where they are.
+
+    `scratch`: the workspace that they share. `found`: a kernel may set its one number, to say that results are not
+    what was asked for.
+    """
 
     def __init__(self) -> None:
-        self.memories: list[Array] = []
-        self.kept: list[Any] = []  # the arguments: their memory is used
-        self.steps = np.empty((0, team.WORDS), np.int64)
+        self.scratch = np.empty(0, np.float32)
+        self.found = np.zeros(1, np.int64)
+        self._memories: list[Array] = []
+        self._kept: list[Any] = []  # the arguments, whose memory is used
+        self._steps = np.empty((0, team.WORDS), np.int64)
+
+    def __len__(self) -> int:
+        return len(self._memories)
 
     def add(self, memory: Array, arguments: Any) -> None:
-        self.memories.append(memory)
-        self.kept.append(arguments)
+        self._memories.append(memory)
+        self._kept.append(arguments)
+
+    def replace(self, index: int, other: Program) -> None:
+        """The kernel `index` becomes the only one of `other`."""
+        (memory,), (arguments,) = other._memories, other._kept
+        self._memories[index], self._kept[index] = memory, arguments
+        if len(self._steps) == len(self):
+            self._steps[index] = memory[: team.WORDS]
+
+    def forget(self, index: int) -> None:
+        """Do not hold the arguments of the kernel `index`, which has to be replaced before the next run."""
+        self._kept[index] = None
 
     def run(self) -> None:
-        if len(self.steps) != len(self.memories):
-            self.steps = np.stack([memory[: team.WORDS] for memory in self.memories])
-        team.run(self.steps, threads.workers())
+        if len(self._steps) != len(self):
+            self._steps = np.stack([memory[: team.WORDS] for memory in self._memories])
+        if len(self):
+            team.run(self._steps, threads.workers())
 
 
 @contextmanager
-def recording() -> Iterator[Program]:
-    """Inside the `with`, the kernels that this thread calls do not run: they become steps of the program."""
+def recording(scratch: Array | None = None) -> Iterator[Program]:
+    """Inside the `with`, the kernels that this thread calls do not run: they become steps of the program.
+
+    They share a workspace of the program's own, which is `scratch` if that is large enough.
+    """
     program, before = Program(), getattr(_own, "program", None)
+    workspace = threads.swap_scratch(scratch)
     _own.program = program
     try:
         yield program
     finally:
         _own.program = before
+        program.scratch = threads.swap_scratch(workspace)
+
+
+def findings() -> Array:
+    """A number, 0 now, for a kernel to set where its results are not what was asked for; the program's, if one is being
+    recorded, which cannot be read before it has run."""
+    program: Program | None = getattr(_own, "program", None)
+    return np.zeros(1, np.int64) if program is None else program.found
