@@ -129,7 +129,7 @@ def describe(kind: str, model: AlexNet, out: str, **options: Any) -> Job:
     return Job(
         kind,
         absolute(out),
-        f"_network-{digest[:16]}.safetensors",
+        f"_network-{digest[:16]}.npz",
         digest,
         output,
         version("alexnet-np"),
