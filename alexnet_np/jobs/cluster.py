@@ -35,6 +35,11 @@ from alexnet_np.jobs.parts import identity_of
 from alexnet_np.models import AlexNet
 
 AHEAD = 3  # parts in flight for each thread of the cluster: one in work, and the next ones at hand
+PRELOADED = (
+    "alexnet_np.jobs.dataset",
+    "numba",
+    "pyarrow.parquet",
+)  # by local workers as they start
 READERS = 8  # threads that look at footers, which a store gives one a journey
 RETRIES = 2  # of a task that raises; Dask itself repeats those whose worker died
 
@@ -74,6 +79,7 @@ class Cluster:
                     dashboard_address="127.0.0.1:0",
                     host="127.0.0.1",
                     silence_logs=50,
+                    preload=[name for name in PRELOADED if importlib.util.find_spec(name)],
                 )
             if importlib.util.find_spec("bokeh"):
                 self.notice(f"Dask's dashboard: {local.dashboard_link}")
@@ -170,9 +176,11 @@ def run(
             store.drop(job.out, name)
     if todo:
         with ExitStack() as keep:
-            client = cluster.open(keep)
-            store.put_network(job.out, job.network, model)
             keep.callback(store.drop, job.out, job.network)
+            with ThreadPoolExecutor(1) as beside:  # while processes start
+                laid = beside.submit(store.put_network, job.out, job.network, model)
+                client = cluster.open(keep)
+            laid.result()
             wanted = (part_at(job, listed, size, i) for i in todo)
             for written in through(client, job, task, wanted):
                 done.computed += 1

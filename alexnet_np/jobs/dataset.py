@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from io import BytesIO
@@ -82,7 +83,8 @@ def do_part(job: Job, part: Part, workers: int = 1) -> Written:
     Raises DataError where it cannot be written.
     """
     Image.MAX_IMAGE_PIXELS = job.max_pixels
-    engine, idle, labels = engine_of(job, workers)
+    with alone() if workers == 1 else nullcontext():  # its neighbours make theirs ready at the same time
+        engine, idle, labels = engine_of(job, workers)
     compute = idle.get()
     try:
         with alone():  # as many parts as cores are done at once, each on a thread
