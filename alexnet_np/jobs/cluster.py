@@ -177,9 +177,10 @@ def run(
     if todo:
         with ExitStack() as keep:
             keep.callback(store.drop, job.out, job.network)
+            client = cluster.open(keep) if cluster.named else None  # first, for a wrong address leaves nothing in OUT
             with ThreadPoolExecutor(1) as beside:  # while processes start
                 laid = beside.submit(store.put_network, job.out, job.network, model)
-                client = cluster.open(keep)
+                client = client or cluster.open(keep)
             laid.result()
             wanted = (part_at(job, listed, size, i) for i in todo)
             for written in through(client, job, task, wanted):
