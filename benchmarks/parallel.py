@@ -161,14 +161,19 @@ def in_turns(contenders: list[Contender], group: Group, rounds: int, check: Call
 
 
 def shards(options: argparse.Namespace) -> dict[str, Any]:
-    """1, 2, 4 and 8 shards on one process and one thread: the processor seconds of a step."""
+    """1, 2, 4 and 8 shards on one process and one thread: the processor seconds of a step.
+
+    Shards are computed layer by layer, where a run by itself, without them, is computed by a training plan.
+    """
     bench = Bench(options, Alone())
-    contenders = [bench.one("no shards", options.preset, threads=1)]
-    for count in (2, 4, 8):
+    contenders = [bench.one("plan", options.preset, threads=1)]
+    for count in (1, 2, 4, 8):
         config = Config(shards=count)
         contenders.append(bench.shared(f"{count} shards", options.preset, Sharded, Alone(), config))
     found = in_turns(contenders, Alone(), options.rounds, lambda: None)
-    ratios = {name: found[name]["processor_s"] / found["no shards"]["processor_s"] for name in list(found)[1:]}
+    seconds = {name: figures["processor_s"] for name, figures in found.items()}
+    ratios = {f"{count} shards": seconds[f"{count} shards"] / seconds["1 shards"] for count in (2, 4, 8)}
+    ratios["1 shard beside the plan"] = seconds["1 shards"] / seconds["plan"]
     return {"contenders": found, "ratios": ratios}
 
 

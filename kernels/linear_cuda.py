@@ -10,8 +10,9 @@ from alexnet_np.kernels import linear_rows_cuda as rows
 from alexnet_np.kernels.gemm_cuda import Prepared, precision_in_force
 from alexnet_np.kernels.linear_cublas_cuda import gradients, prepare_weight
 from alexnet_np.kernels.problems import Problem
+from alexnet_np.ops.linear import sum_shards
 
-__all__ = ["choose", "compute", "gradients", "multiply", "prepare_weight"]
+__all__ = ["choose", "compute", "gradients", "multiply", "prepare_weight", "sum_shards"]
 
 WAYS = {"cublas": cublas, "rows": rows}
 

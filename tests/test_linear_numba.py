@@ -51,3 +51,21 @@ def test_packed_weights(M, N, K, relu):
         linear_numba.forward(rows.reshape(-1), packed, wide, bool(relu), y.reshape(-1), shape)
     expected = linear.compute(*(a.astype(np.float64) for a in (x, weight, bias)))
     assert_close(y[:, :N], np.maximum(expected, 0) if relu else expected)
+
+
+@pytest.mark.parametrize("sizes", [[5], [3, 4], [0, 2, 1, 9], [4, 4, 5, 4, 0, 1, 2, 3]])
+@pytest.mark.parametrize(("N", "K"), [(7, 96), (130, 64), (10, 50)])
+def test_the_gradient_over_shards_is_their_tree_whoever_has_them(rng, sizes, N, K):
+    dy, x = ([rng.standard_normal((rows, width), dtype=np.float32) for rows in sizes] for width in (N, K))
+    found, other = np.full((2, N, K), np.nan, np.float32)
+    each = list(np.full((len(sizes), N, K), np.nan, np.float32))
+    linear_numba.sum_shards(dy, x, found)
+    linear.sum_shards(dy, x, other)
+    for d, rows, out in zip(dy, x, each, strict=True):
+        linear_numba.sum_shards([d], [rows], out)
+    while len(each) > 1:
+        each = [first + second for first, second in zip(each[::2], each[1::2], strict=True)]
+    assert np.array_equal(found, each[0])
+    whole = np.concatenate(dy).astype(np.float64).T @ np.concatenate(x)
+    assert_close(found, whole)
+    assert_close(other, whole)

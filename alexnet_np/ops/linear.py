@@ -6,6 +6,7 @@ The trap: weight is (out_features, in_features), torch's order; Caffe's and Kera
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from alexnet_np.backend import implementation
@@ -67,6 +68,23 @@ def gradients(dy: Array, x: Array, weight: Array, needs: Needs) -> Gradients:
     dweight = xp.matmul(dy.T, x) if needs[1] else None
     dbias = dy.sum(0) if needs[2] else None
     return dx, dweight, dbias
+
+
+def weight_gradient(dy: Sequence[Array], x: Sequence[Array], out: Array) -> Array:
+    """dweight of 2^n shards of a batch, dy[s] (rows, out) and x[s] (rows, in): each one's dyᵀ · x, added by a tree.
+
+    ((0 + 1) + (2 + 3)) + ...: the bits that 2, 4 ... processes with a branch of the tree each give together. `out`
+    takes it, and is returned: memory that stays spares the system a good part of the time that the sum takes.
+    """
+    implementation("linear", x[0]).sum_shards(dy, x, out)
+    return out
+
+
+def sum_shards(dy: Sequence[Array], x: Sequence[Array], out: Array) -> None:
+    sums = [array_module(out).matmul(each.T, rows) for each, rows in zip(dy, x, strict=True)]
+    while len(sums) > 1:
+        sums = [first + second for first, second in zip(sums[::2], sums[1::2], strict=True)]
+    out[...] = sums[0]
 
 
 def as_rows(x: Array) -> Array:

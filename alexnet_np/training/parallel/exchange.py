@@ -69,11 +69,17 @@ class Exchange:
     def ready(self, parameter: Parameter) -> None:
         """Take its gradient. What stands in `grad` afterwards is the sum, once `finish` has returned."""
         bucket, i = self.places[id(parameter)]
-        bucket.views[i][...] = parameter.grad
-        parameter.grad = bucket.views[i]
+        if parameter.grad is not bucket.views[i]:
+            bucket.views[i][...] = parameter.grad
+            parameter.grad = bucket.views[i]
         self._left[id(bucket)] -= 1
         if self._left[id(bucket)] == 0:
             self._behind.put(partial(self._sum, bucket))
+
+    def place(self, parameter: Parameter) -> Array:
+        """Where its gradient goes; who computes it there spares a copy."""
+        bucket, i = self.places[id(parameter)]
+        return bucket.views[i]
 
     def finish(self) -> None:
         """Wait until every sum is there. Raises what the exchange raised."""

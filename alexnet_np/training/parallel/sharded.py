@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from alexnet_np import ops
 from alexnet_np.device import Array, array_module, beside, to_cpu
 from alexnet_np.errors import ArgumentError
-from alexnet_np.layers import Dropout
+from alexnet_np.layers import Dropout, Layer, Linear, Sequential
 from alexnet_np.models import AlexNet
 from alexnet_np.parameters import Parameter
 from alexnet_np.training.config import Config
@@ -94,6 +95,30 @@ class Shared:
         return next((rows for prefix, rows in self.rows.items() if prefix in name), None)
 
 
+class InShards(Linear):
+    """A dense layer whose weight's gradient is computed of all shards at once, at the last one: written once, not added
+    up in memory, of which these weights are nearly all."""
+
+    given: list[Array]  # dy of every shard so far
+    taken: list[Array]  # and x
+    last: bool  # whether this shard is the last
+    out: Array  # where the gradient goes
+
+    def begin(self) -> None:
+        self.given, self.taken, self.last = [], [], False
+
+    def gradients(self, dy: Array, input_grad: bool) -> Array | None:
+        _, weight, bias = self.needs(input_grad)
+        dx, _, dbias = self.op.backward(dy, self._cache, (input_grad, False, bias))
+        return self.accumulate(dx, self.add(dy, self._cache.x) if weight else None, dbias)
+
+    def add(self, dy: Array, x: Array) -> Array | None:
+        """The whole gradient, with the last shard."""
+        self.given.append(dy)
+        self.taken.append(x)
+        return self.op.weight_gradient(self.given, self.taken, self.out) if self.last else None
+
+
 class Sharded(Shared):
     """Steps of `model` by `optimizer`, each with the gradients of the whole batch. As stepping.Stepper; see there."""
 
@@ -103,10 +128,16 @@ class Sharded(Shared):
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.dropouts = [layer for _, layer in model.leaves() if isinstance(layer, Dropout)]
         self.exchange = None if group.size == 1 else Exchange(group, self.trained, config.reduce, overlap=overlap)
+        self.dense = [in_shards(model.classifier, i) for i, layer in enumerate(model.classifier) if is_dense(layer)]
+        for layer in self.dense:
+            if layer.weight.requires_grad:
+                layer.out = self._place(layer.weight)
+        at_once = {id(layer.weight) for layer in self.dense}
+        self.summed = [p for p in self.trained if id(p) not in at_once]  # shard by shard
         self._sums = Counter(_add_all)
         self._sending = False
-        for i, parameter in enumerate(self.trained):
-            parameter.register_post_accumulate_grad_hook(self._sender(i))
+        for parameter in self.trained:
+            parameter.register_post_accumulate_grad_hook(self._send)
 
     def gradients(self, x: np.ndarray, target: np.ndarray) -> Done:
         """Those of the whole batch, in the parameters; its mean loss and how many were right."""
@@ -114,22 +145,26 @@ class Sharded(Shared):
         cut, mine = cuts(samples, self.share.shards), self.share.mine
         losses, hits = [], 0
         self._sums = Counter(_add_all)
+        for dense in self.dense:
+            dense.begin()
         for shard in mine:
             begin, end = cut[shard], cut[shard + 1]
             for layer, count in zip(self.dropouts, calls, strict=True):
                 layer.row, layer.calls = begin, count
             self._sending = self.exchange is not None and shard == mine[-1]
+            for dense in self.dense:
+                dense.last = shard == mine[-1]
             rows = slice(begin - cut[mine.start], end - cut[mine.start])
             loss, correct = self._one(x[rows], target[begin:end], samples)
             losses.append(loss)
             hits += correct
             if not self._sending:
-                self._sums.put([_gradient(p) for p in self.trained])
+                self._sums.put([_gradient(p) for p in self.summed])
         self._sending = False
         for layer, count in zip(self.dropouts, calls, strict=True):
             layer.row, layer.calls = 0, count + 1
         if self.exchange is None:
-            for parameter, gradient in zip(self.trained, self._sums.total(), strict=True):
+            for parameter, gradient in zip(self.summed, self._sums.total(), strict=True):
                 parameter.grad = gradient
         else:
             self.exchange.finish()
@@ -142,8 +177,7 @@ class Sharded(Shared):
         for parameter in self.trained:
             parameter.grad = None
         if not len(target):
-            for parameter in reversed(self.trained):
-                parameter.accumulate(_gradient(parameter))
+            self._nothing()
             return np.empty(0, self.trained[0].dtype), 0
         logits = self.model(beside(x, self.trained[0].data))
         smoothing = self.label_smoothing
@@ -152,19 +186,43 @@ class Sharded(Shared):
         self.model.backward(ops.cross_entropy.backward(beside(share, logits), cache), input_grad=False)
         return to_cpu(each), right(logits, target)
 
-    def _sender(self, i: int) -> Callable[[Parameter], None]:
-        def send(parameter: Parameter) -> None:
-            """The last shard's gradient completes the branch of the tree that is this process's."""
-            if self._sending and self.exchange is not None:
-                for _, partial in reversed(self._sums.partial):
-                    parameter.grad = partial[i] + parameter.grad
-                self.exchange.ready(parameter)
+    def _place(self, parameter: Parameter) -> Array:
+        """Memory for a gradient, which stays."""
+        return parameter.data * 0 if self.exchange is None else self.exchange.place(parameter)
 
-        return send
+    def _nothing(self) -> None:
+        """A shard without samples: its gradients are zeros."""
+        for parameter in reversed(self.summed):
+            parameter.accumulate(_gradient(parameter))
+        for dense in reversed(self.dense):
+            if dense.weight.requires_grad:
+                weight = dense.weight.data
+                dense.weight.accumulate(dense.add(weight.T[:0], weight[:0]))
+
+    def _send(self, parameter: Parameter) -> None:
+        """The last shard's gradient completes the branch of the tree that is this process's."""
+        if not self._sending or self.exchange is None:
+            return
+        i = next((i for i, other in enumerate(self.summed) if other is parameter), None)
+        if i is not None:
+            for _, partial in reversed(self._sums.partial):
+                parameter.grad = partial[i] + parameter.grad
+        self.exchange.ready(parameter)
 
     def whole(self, rows: Array) -> np.ndarray:
         """Everybody's rows, in the batch's order."""
         return np.concatenate(self.group.collect(to_cpu(rows)))
+
+
+def is_dense(layer: Layer) -> bool:
+    return type(layer) is Linear
+
+
+def in_shards(layers: Sequential, i: int) -> InShards:
+    """The i-th layer, which from now on is one of these, with the same parameters."""
+    layers[i] = made = copy.copy(layers[i])
+    made.__class__ = InShards
+    return made  # type: ignore[return-value]
 
 
 def _gradient(parameter: Parameter) -> Array:
