@@ -21,7 +21,7 @@ from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.image import channels_last, framed
 from alexnet_np.kernels.cpu.simd import INTEGER, POINTER, Emitter, vector_function
-from alexnet_np.kernels.max_pool2d_nhwc_numba import Window
+from alexnet_np.kernels.max_pool2d_nhwc_numba import Window, seen_by, seers_of
 from alexnet_np.ops.avg_pool2d import Geometry, divisors
 
 
@@ -70,29 +70,19 @@ shares = vector_function("avg_shares", (P, P, Block, P, I), {0: emit_shares})
 @block_kernel
 def pool(task, _, x, xi, y, yi, divisors, C, window):
     """The mean of every window of the images xi into yi; C >= LANES. divisors: (OH,OW), flat."""
-    n, i = task // yi.H, task % yi.H
-    top = i * window.SH - window.top
-    h0, h1 = max(top, 0), min(top + window.KH, xi.H)
     for j in range(yi.W):
-        left = j * window.SW - window.left
-        w0, w1 = max(left, 0), min(left + window.KW, xi.W)
-        seen = Block(xi.row, xi.col, h1 - h0, w1 - w0, yi.W)
-        pixel = xi.at + n * xi.image + h0 * xi.row + w0 * xi.col
-        target = yi.at + n * yi.image + i * yi.row + j * yi.col
-        mean(0, x, pixel, seen, y, target, divisors, i * yi.W + j, C)
+        view = seen_by(task, j, xi, yi, window)
+        seen = Block(xi.row, xi.col, view.rows, view.cols, yi.W)
+        mean(0, x, view.source, seen, y, view.target, divisors, task % yi.H * yi.W + j, C)
 
 
 @block_kernel
 def unpool(task, _, dy, yi, divisors, dx, xi, C, window):
     """dx, images as xi has them, from dy, images as yi has them; none with a frame."""
-    n, h = task // xi.H, task % xi.H + window.top
-    i0, i1 = max(0, (h - window.KH + window.SH) // window.SH), min(yi.H, h // window.SH + 1)
-    for w in range(window.left, xi.W + window.left):
-        j0, j1 = max(0, (w - window.KW + window.SW) // window.SW), min(yi.W, w // window.SW + 1)
-        seers = Block(yi.row, yi.col, max(0, i1 - i0), max(0, j1 - j0), yi.W)
-        source = n * yi.image + i0 * yi.row + j0 * yi.col
-        pixel = task * xi.row + (w - window.left) * xi.col
-        shares(0, dy, source, divisors, i0 * yi.W + j0, seers, dx, pixel, C)
+    for j in range(xi.W):
+        view = seers_of(task, j, xi, yi, window)
+        seers = Block(yi.row, yi.col, view.rows, view.cols, yi.W)
+        shares(0, dy, view.source, divisors, view.down * yi.W + view.across, seers, dx, view.target, C)
 
 
 def window_of(geometry: Geometry) -> Window:

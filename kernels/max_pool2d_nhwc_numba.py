@@ -23,6 +23,7 @@ from alexnet_np.device import Array
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.image import channels_last, framed
+from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, POINTER, Emitter, vector_function
 from alexnet_np.ops.max_pool2d import Geometry
 
@@ -107,36 +108,61 @@ maximum = vector_function("max_window", (P, Seen, P, P, I), {k: partial(emit_win
 gather = vector_function("max_gather", (P, P, Seers, P, I), {0: emit_gather})
 
 
+class View(NamedTuple):
+    """Pixels that a window sees, or windows that see a pixel: where the first of them lies, where what they give, how
+    many rows and columns they are, and which row and column the first is."""
+
+    source: int
+    target: int
+    rows: int
+    cols: int
+    down: int
+    across: int
+
+
+@kernel
+def seen_by(task, j, xi, yi, window):
+    """The pixels that window j of row `task`, of all images' rows, sees; counted from the window's corner."""
+    n, i = task // yi.H, task % yi.H
+    top, left = i * window.SH - window.top, j * window.SW - window.left
+    h0, h1, w0, w1 = max(top, 0), min(top + window.KH, xi.H), max(left, 0), min(left + window.KW, xi.W)
+    source = xi.at + n * xi.image + h0 * xi.row + w0 * xi.col
+    target = yi.at + n * yi.image + i * yi.row + j * yi.col
+    return View(source, target, h1 - h0, w1 - w0, h0 - top, w0 - left)
+
+
+@kernel
+def seers_of(task, j, xi, yi, window):
+    """The windows that see pixel j of row `task`, of all images' rows; without frames."""
+    n, h, w = task // xi.H, task % xi.H + window.top, j + window.left
+    i0, i1 = max(0, (h - window.KH + window.SH) // window.SH), min(yi.H, h // window.SH + 1)
+    j0, j1 = max(0, (w - window.KW + window.SW) // window.SW), min(yi.W, w // window.SW + 1)
+    source = n * yi.image + i0 * yi.row + j0 * yi.col
+    return View(source, task * xi.row + j * xi.col, max(0, i1 - i0), max(0, j1 - j0), i0, j0)
+
+
 @block_kernel
 def pool(task, _, x, xi, y, yi, switches, keep, C, window):
     """The maximum of every window of the images xi into yi; C >= LANES.
 
     With keep = 1 also its place in the window, kh*KW + kw, into switches (N,OH,OW,C), uint8.
     """
-    n, i = task // yi.H, task % yi.H
-    top = i * window.SH - window.top
-    h0, h1 = max(top, 0), min(top + window.KH, xi.H)
     for j in range(yi.W):
-        left = j * window.SW - window.left
-        w0, w1 = max(left, 0), min(left + window.KW, xi.W)
-        seen = Seen(xi.row, xi.col, h1 - h0, w1 - w0, (h0 - top) * window.KW + w0 - left, window.KW)
-        pixel = xi.at + n * xi.image + h0 * xi.row + w0 * xi.col
-        target = yi.at + n * yi.image + i * yi.row + j * yi.col
-        maximum(keep, x, pixel, seen, y, target, switches, keep * (task * yi.W + j) * C, C)
+        view = seen_by(task, j, xi, yi, window)
+        first = view.down * window.KW + view.across
+        seen = Seen(xi.row, xi.col, view.rows, view.cols, first, window.KW)
+        maximum(keep, x, view.source, seen, y, view.target, switches, keep * (task * yi.W + j) * C, C)
 
 
 @block_kernel
 def unpool(task, _, dy, switches, yi, dx, xi, C, window):
     """dx, images as xi has them, from dy and switches, images as yi has them; none with a frame."""
-    n, h = task // xi.H, task % xi.H + window.top
-    i0, i1 = max(0, (h - window.KH + window.SH) // window.SH), min(yi.H, h // window.SH + 1)
-    for w in range(window.left, xi.W + window.left):
-        j0, j1 = max(0, (w - window.KW + window.SW) // window.SW), min(yi.W, w // window.SW + 1)
-        first = (h - i0 * window.SH) * window.KW + w - j0 * window.SW
-        seers = Seers(yi.row, yi.col, i1 - i0, j1 - j0, first, window.SH * window.KW, window.SW)
-        source = n * yi.image + i0 * yi.row + j0 * yi.col
-        pixel = task * xi.row + (w - window.left) * xi.col
-        gather(0, dy, source, switches, source, seers, dx, pixel, C)
+    h = task % xi.H + window.top
+    for j in range(xi.W):
+        view = seers_of(task, j, xi, yi, window)
+        first = (h - view.down * window.SH) * window.KW + j + window.left - view.across * window.SW
+        seers = Seers(yi.row, yi.col, view.rows, view.cols, first, window.SH * window.KW, window.SW)
+        gather(0, dy, view.source, switches, view.source, seers, dx, view.target, C)
 
 
 def pool_images(x: Array, geometry: Geometry, y: Array, switches: Array) -> None:
