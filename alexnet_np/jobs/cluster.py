@@ -35,11 +35,8 @@ from alexnet_np.jobs.parts import identity_of
 from alexnet_np.models import AlexNet
 
 AHEAD = 3  # parts in flight for each thread of the cluster: one in work, and the next ones at hand
-PRELOADED = (
-    "alexnet_np.jobs.dataset",
-    "numba",
-    "pyarrow.parquet",
-)  # by local workers as they start
+# By local workers as they start.
+PRELOADED = (dataset.__name__, "numba", "pyarrow.parquet")
 READERS = 8  # threads that look at footers, which a store gives one a journey
 RETRIES = 2  # of a task that raises; Dask itself repeats those whose worker died
 
