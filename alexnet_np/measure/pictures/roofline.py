@@ -30,7 +30,8 @@ def picture(reports: Sequence[Report]) -> Picture:
         raise ArgumentError("roofline: none of these kernels counts FLOPs; draw it with conv2d or linear among them")
     panels = {name: found for name in DIRECTIONS if (found := [row for row in rows if row.work.endswith(name)])}
     rest = [row for row in rows if not row.work.endswith(DIRECTIONS)]
-    panels |= {"": rest} if rest else {}
+    kinds = {row.work.rpartition(", ")[2] for row in rest}
+    panels |= {kinds.pop() if len(kinds) == 1 else "": rest} if rest else {}
     figure = begin(report, "Roofline", 0.9 + PANEL * len(panels))
     every = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axes, (name, found) in zip(every, panels.items(), strict=True):
