@@ -245,7 +245,7 @@ def test_a_gpu_is_measured_kept_under_its_name_and_asked_by_its_plan(monkeypatch
     monkeypatch.setattr(tuning_gpu, "walk", lambda model, size: walk(model, SIZE))
     with fake_gpu.machine():
         assert tuning.machine("gpu").startswith("shim, ")
-        rows = anp.tune(60, width=1 / 32)
+        rows = anp.tune(600, width=1 / 32)
         assert {(row.op, row.device, row.algorithm) for row in rows} == {("conv2d", "gpu", "implicit")}
         assert len(rows) == 5 and all("50% less" in row.why for row in rows)
         choices.use_measured([])
