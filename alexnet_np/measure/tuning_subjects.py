@@ -24,12 +24,12 @@ LEAST = 1e-3  # seconds of a timing: what takes less is run again and again
 BATCHES = {1: (1, 1), 8: (2, 16), 32: (17, 64), 128: (65, MANY)}  # what is timed -> the batches that it speaks for
 
 TRIED: dict[str, tuple[int, ...]] = {  # of every size in choices.py
-    "block_tiles": (24, 36, 60, 108, 192),
-    "gradient_tiles": (96, 192, 384),
+    "block_tiles": (24, 32, 60, 108, 192),
+    "gradient_tiles": (100, 200, 400),
     "stage_bytes": (4 << 20, 8 << 20, 12 << 20, 24 << 20),
     "chunk_bytes": (3 << 20, 6 << 20, 12 << 20),
     "column_bytes": (1 << 19, 2 << 20, 8 << 20, 32 << 20),
-    "block_k": (128, 256, 512, MANY),
+    "block_k": (256, 512, 1024, MANY),
     "block_panels": (4, 8, 16),
     "chunk": (1 << 12, 1 << 14, 1 << 16, 1 << 18),
     "positions": (64, 128, 256),
