@@ -113,7 +113,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(npz_file.npy, "write_array", full)
+    monkeypatch.setattr(npz_file.npy, "write_array_header_1_0", full)
     with pytest.raises(WeightsError, match="w.npz: cannot be written: No space left on device"):
         anp.weights.write(path, {"w": np.ones(3)})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

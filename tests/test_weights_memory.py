@@ -46,20 +46,26 @@ FORMATS = {
 def preset(path):
     return {".onnx": "onnx", ".1": "krizhevsky145"}.get(path.suffix, "bvlc")
 
-WORK = {"read": lambda path: anp.weights.read(path), "load": lambda path: anp.alexnet(preset(path), path, width=WIDTH)}
+WORK = {
+    "read": lambda path, _: anp.weights.read(path),
+    "load": lambda path, width: anp.alexnet(preset(path), path, width=width),
+}
 for ending in ("safetensors", "npz", "pth", "onnx", "caffemodel"):
-    WORK[f"convert to {ending}"] = lambda path, e=ending: export.convert(path, FOLDER / f"out.{e}", preset=preset(path))
+    WORK[f"convert to {ending}"] = lambda path, _, e=ending: export.convert(
+        path, FOLDER / f"out.{e}", preset=preset(path)
+    )
 
 def peak():
     return next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
-def in_a_child(work, path):
+def in_a_child(work, small, large):
     reading, writing = os.pipe()
     if not os.fork():
-        Path("/proc/self/clear_refs").write_text("5")
-        before = peak()
         try:
-            work(path)
+            work(*small)  # a child of a fork has no page of any library: whatever is used, is there then
+            Path("/proc/self/clear_refs").write_text("5")
+            before = peak()
+            work(*large)
         finally:
             os.write(writing, str(peak() - before).encode())
             os._exit(0)
@@ -68,17 +74,18 @@ def in_a_child(work, path):
     return int(os.read(reading, 100))
 
 FOLDER, found = Path(sys.argv[1]), {}
-for WIDTH in (1 / 32, 1 / 4):  # a small one first: whatever is imported, is
-    state = anp.alexnet("bvlc", width=WIDTH, num_classes=1000, seed=0).state_dict()
-    for kind, write in FORMATS.items():
-        path = FOLDER / ("1.1" if kind == "1.1" else f"w.{kind}")
+WIDTHS = (1 / 32, 1 / 4)
+states = [anp.alexnet("bvlc", width=width, num_classes=1000, seed=0).state_dict() for width in WIDTHS]
+for kind, write in FORMATS.items():
+    paths = [FOLDER / part / ("1.1" if kind == "1.1" else f"w.{kind}") for part in ("small", "large")]
+    for path, state in zip(paths, states):
+        path.parent.mkdir(exist_ok=True)
         write(path, state)
-        for name, work in WORK.items():
-            if WIDTH < 0.1:
-                work(path)
-            elif name in ("read", "load") or kind in ("v1.caffemodel", "onnx"):
-                found[f"{name} {kind}"] = (in_a_child(work, path), path.stat().st_size)
-        path.unlink()
+    small, large = zip(paths, WIDTHS)
+    for name, work in WORK.items():
+        if name in ("read", "load") or kind in ("v1.caffemodel", "onnx"):
+            work(*small)  # so that whatever is imported, is
+            found[f"{name} {kind}"] = (in_a_child(work, small, large), paths[1].stat().st_size)
 print(json.dumps(found))
 """
 

@@ -309,6 +309,7 @@ def draw(
         Drawn | None,
         typer.Option("--picture", help="Which; by default kernels for kernels, else peers.", show_default=False),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Saved reports as pictures, nothing measured anew: peers, accuracy over time, roofline, kernels on CPU and GPU.
 
@@ -323,8 +324,11 @@ def draw(
     for path in out:
         outputs.check(path, report=path.suffix.lower() == ".md")
     found = [_load(path) for path in reports]
+    kind = picture.value if picture else fitting(found[0])
     for path in out:
-        outputs.draw(found, picture.value if picture else fitting(found[0]), path)
+        outputs.draw(found, kind, path)
+    if as_json:
+        show.print_json({"picture": kind, "out": [str(path) for path in out]})
 
 
 def _load(path: Path) -> Any:

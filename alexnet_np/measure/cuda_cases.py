@@ -80,6 +80,7 @@ CASES = [
     pool("padding, ceil_mode", normal(2, 2, 11, 10), (5, 2), (3, 2), padding=(2, 1), ceil_mode=True),
     pool("dilation and padding", normal(1, 2, 14, 13), (4, 3), (1, 3), padding=(2, 1), dilation=(3, 2)),
     pool("ties", np.round(normal(2, 2, 9, 9)), 3, 2, padding=1),
+    pool("ties to all", with_special_values(np.round(normal(2, 2, 9, 9))), 3, 2, padding=1, ties="all"),
     pool("all negative", -1 - np.abs(normal(1, 2, 8, 8)), 3, 2, padding=1),
     pool("NaN and infinities", with_special_values(normal(2, 2, 10, 9)), 3, 2, padding=1),
     pool("all -inf", np.full((1, 1, 6, 7), -np.inf), 4, 3, padding=2, dilation=2, ceil_mode=True),

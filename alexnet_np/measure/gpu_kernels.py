@@ -23,7 +23,7 @@ from alexnet_np.measure.cases import CASES, Case, Problem, pose
 from alexnet_np.measure.gpu import LABELS, PEAKS, EventClock, Machine, to_numpy
 from alexnet_np.measure.gpu_peers import configure
 from alexnet_np.measure.harness import Contender, Work, attempt
-from alexnet_np.measure.kernels import chosen, in_memory, our_calls, torch_calls
+from alexnet_np.measure.kernels import able, chosen, in_memory, our_calls, torch_calls
 from alexnet_np.measure.units import sgd_work
 from alexnet_np.study.torch_net import import_torch
 
@@ -59,9 +59,11 @@ def _works(machine: Machine, versions: list[Variant], problem: Problem, arithmet
     seen: list[tuple[Any, str]] = []
     for name, variant, own in arithmetics(versions, problem, arithmetic):
         calls = our_calls(variant, case, x, arrays, dy)
-        forward.append(Contender(name, in_arithmetic(own, calls[0]), peak=PEAKS[own]))
+        run, _ = able(variant, calls[0])
+        if run is not None:
+            forward.append(Contender(name, in_arithmetic(own, run), peak=PEAKS[own]))
         gradients = getattr(load(variant), "gradients", None), own
-        if variant.rows or gradients not in seen:  # versions that differ in their forward alone share it
+        if gradients not in seen:  # versions that differ in their forward alone share it
             seen.append(gradients)
             backward.append(Contender(name, in_arithmetic(own, calls[1]), peak=PEAKS[own]))
     for name, memory in peers(case).items():

@@ -7,6 +7,7 @@ good where another process may cut the file; so the header is read here, by the 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -85,7 +86,11 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
     ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with TemporaryDirectory(prefix=".", suffix=".part", dir=path.parent) as folder:
         made = Path(folder) / "weights"
-        library.numpy.save_file(ordered, made, None if metadata is None else dict(metadata))
+        try:
+            library.numpy.save_file(ordered, made, None if metadata is None else dict(metadata))
+        except library.SafetensorError as error:  # which tells the system's reason by its number, in words
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(*((int(number[1]), os.strerror(int(number[1]))) if number else (str(error),))) from error
         made.replace(path)
 
 
