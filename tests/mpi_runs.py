@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alexnet_np.measure import mpi
 from alexnet_np.training import checkpoint
 
-BESIDE = Path(sys.executable).with_name("mpirun")
-MPIRUN = str(BESIDE) if BESIDE.is_file() else shutil.which("mpirun")
+MPIRUN = mpi.find_mpirun()
 MARKS = [
     pytest.mark.skipif(MPIRUN is None or find_spec("mpi4py") is None, reason="no mpirun and mpi4py here"),
     pytest.mark.slow,
@@ -32,19 +31,11 @@ RECIPE = "kaiming --lr 0.02 --momentum 0.9 --weight-decay 5e-4 --schedule cosine
 TIMES = ("images_per_second", "data_wait", "environment", "exchange")
 
 
-def launcher(processes: int) -> list[str]:
-    """Open MPI will not start more processes than there are cores unless told; MPICH does not know the word."""
-    said = subprocess.run([str(MPIRUN), "--version"], capture_output=True, text=True).stdout
-    more = ["--oversubscribe"] if "Open MPI" in said or "PRRTE" in said else []
-    return [str(MPIRUN), *more, "-n", str(processes)]
-
-
 class Runs:
     """Starts runs, and ends at the end whatever is left of them: only what was started here."""
 
     def __init__(self) -> None:
-        root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # as in a container
-        self.environment = os.environ | root | {"ALEXNET_NP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        self.environment = os.environ | mpi.ENVIRONMENT | {"ALEXNET_NP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         self.started: list[subprocess.Popen] = []
 
     def __call__(
@@ -53,7 +44,14 @@ class Runs:
         """`alexnet train` of so many. `code`: run in each of them first; `before`: a command that runs mpirun."""
         python = [sys.executable, *(["-c", code + MAIN] if code else ["-m", "alexnet_np"])]
         given = [*NETWORK.split(), *RECIPE.split(), *["--epochs", "2", "--workers", "1", "--json", "--out"], str(out)]
-        command = [*before, *([] if processes == 1 else launcher(processes)), *python, "train", *given, *options]
+        command = [
+            *before,
+            *([] if processes == 1 else mpi.launcher(str(MPIRUN), processes)),
+            *python,
+            "train",
+            *given,
+            *options,
+        ]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self.started.append(subprocess.Popen(command, env=self.environment, start_new_session=True, **pipes))
         return self.started[-1]

@@ -39,31 +39,31 @@ class Counted:
         return self._waiting(lambda: self.group.share(value))
 
     def scatter(self, parts: Array, inbox: Array) -> None:
-        self._send(parts.nbytes // self.size * (self.size - 1))
-        self.group.scatter(parts, inbox)
+        self._moving(parts.nbytes // self.size * (self.size - 1), lambda: self.group.scatter(parts, inbox))
 
     def gather(self, part: Array, whole: Array) -> None:
-        self._send(part.nbytes * (self.size - 1))
-        self.group.gather(part, whole)
+        self._moving(part.nbytes * (self.size - 1), lambda: self.group.gather(part, whole))
 
     def gather_uneven(self, part: Array, whole: Array, counts: Sequence[int]) -> None:
-        self._send(part.nbytes * (self.size - 1))
-        self._waiting(lambda: self.group.gather_uneven(part, whole, counts))
+        sent = part.nbytes * (self.size - 1)
+        self._waiting(lambda: self._moving(sent, lambda: self.group.gather_uneven(part, whole, counts)))
 
     def scatter_uneven(self, parts: Array, counts: Sequence[int]) -> Array:
-        self._send((parts.size - counts[self.rank]) * parts.itemsize)
-        return self._waiting(lambda: self.group.scatter_uneven(parts, counts))
+        sent = (parts.size - counts[self.rank]) * parts.itemsize
+        return self._waiting(lambda: self._moving(sent, lambda: self.group.scatter_uneven(parts, counts)))
 
     def sum(self, numbers: Array) -> None:
-        self._send(2 * numbers.nbytes // self.size * (self.size - 1))  # of a ring; the library may send otherwise
-        self.group.sum(numbers)
+        of_a_ring = 2 * numbers.nbytes // self.size * (self.size - 1)  # the library may send otherwise
+        self._moving(of_a_ring, lambda: self.group.sum(numbers))
 
     def end(self, code: int) -> None:
         self.group.end(code)
 
-    def _send(self, count: int) -> None:
+    def _moving(self, count: int, call: Callable[[], T]) -> T:
+        """A call that sends so many bytes."""
         with self._lock:
             self.sent += count
+        return call()
 
     def _waiting(self, call: Callable[[], T]) -> T:
         begun = time.perf_counter()
