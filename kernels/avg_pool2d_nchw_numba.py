@@ -66,7 +66,7 @@ def compute(x: Array, geometry: Geometry) -> Array:
     N, C, H, W = x.shape
     y = np.empty((N * C, *geometry.output), x.dtype)
     with threads.parallel():
-        _forward[N * C](plain(x).reshape(N * C, H, W), flat(geometry), divisors(geometry, x.shape), y)
+        _forward[N * C](plain(x).reshape(N * C, H, W), geometry, divisors(geometry, x.shape), y)
     return y.reshape(N, C, *geometry.output)
 
 
@@ -74,21 +74,15 @@ def gradients(dy: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
     N, C, H, W = shape
     dx = np.zeros((N * C, H, W), dy.dtype)
     with threads.parallel():
-        _backward[N * C](plain(dy).reshape(N * C, *geometry.output), flat(geometry), divisors(geometry, shape), dx)
+        _backward[N * C](plain(dy).reshape(N * C, *geometry.output), geometry, divisors(geometry, shape), dx)
     return dx.reshape(shape)
 
 
-def flat(geometry: Geometry) -> tuple[int, ...]:
-    """(KH, KW, SH, SW, PH, PW): without inner tuples, which Numba does not take into a parallel loop."""
-    return (*geometry.kernel, *geometry.stride, *geometry.padding)
-
-
 @block_kernel
-def _forward(plane: int, _: int, x: Array, window: tuple[int, ...], divisors: Array, y: Array) -> None:
+def _forward(plane: int, _: int, x: Array, geometry: Geometry, divisors: Array, y: Array) -> None:
     """x (N*C,H,W) -> y (N*C,OH,OW)."""
-    KH, KW, SH, SW, PH, PW = window
+    (KH, KW), (SH, SW), (PH, PW), (OH, OW), _, _ = geometry
     _, H, W = x.shape
-    OH, OW = divisors.shape
     for i in range(OH):
         h0, h1 = max(0, i * SH - PH), min(H, i * SH - PH + KH)
         for j in range(OW):
@@ -100,11 +94,10 @@ def _forward(plane: int, _: int, x: Array, window: tuple[int, ...], divisors: Ar
 
 
 @block_kernel
-def _backward(plane: int, _: int, dy: Array, window: tuple[int, ...], divisors: Array, dx: Array) -> None:
+def _backward(plane: int, _: int, dy: Array, geometry: Geometry, divisors: Array, dx: Array) -> None:
     """dx (N*C,H,W) += dy (N*C,OH,OW) / divisors, over each window."""
-    KH, KW, SH, SW, PH, PW = window
+    (KH, KW), (SH, SW), (PH, PW), (OH, OW), _, _ = geometry
     _, H, W = dx.shape
-    OH, OW = divisors.shape
     for i in range(OH):
         h0, h1 = max(0, i * SH - PH), min(H, i * SH - PH + KH)
         for j in range(OW):

@@ -132,7 +132,7 @@ def weight_gradient(dy: Array, x: Array, shape: tuple[int, ...], geometry: Geome
 
 
 class Windows(NamedTuple):
-    """Geometry without inner tuples, which Numba does not take into a parallel loop."""
+    """What the loops below read of a Geometry; top and left are padding."""
 
     groups: int
     OH: int

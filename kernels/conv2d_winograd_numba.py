@@ -55,7 +55,7 @@ class Points(NamedTuple):
 class Scratch(NamedTuple):
     """What a thread's share of the workspace holds, in floats: V of a block of tiles, products, a patch, magnitudes.
 
-    After the shares lies a mark a tile. Flat: Numba takes no tuples of tuples into a parallel loop.
+    After the shares lies a mark a tile.
     """
 
     share: int

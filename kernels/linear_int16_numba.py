@@ -31,7 +31,7 @@ from alexnet_np.device import Array
 from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.simd import INTEGER, LANES, MACHINE, POINTER, Emitter, vector_function
 from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, gemm, packed_product
-from alexnet_np.kernels.linear_numba import Blocks, Shape
+from alexnet_np.kernels.linear_numba import Blocks, Shape, finish_panel
 
 BLOCK = 64  # weights that share a scale
 LARGEST = 32767
@@ -215,11 +215,7 @@ def product(p, worker, x, packed, scales, bias, relu, y, shape, blocks, work):
             depth, more = min(blocks.K, K - k), 1 if k else 0
             widen(0, packed, (p * K + k) * WIDTH, scales, (p * of_panel + k // BLOCK) * WIDTH, work, at, depth)
             gemm(x, k, work, at, y, p * WIDTH, packed_product(M, WIDTH, depth, shape.ldx, shape.ldy, more))
-    for i in range(M):
-        row = i * shape.ldy + p * WIDTH
-        for f in range(WIDTH):
-            value = y[row + f] + bias[p * WIDTH + f]
-            y[row + f] = np.float32(0) if relu and value < 0 else value
+    finish_panel(y, p * WIDTH, M, shape.ldy, bias, relu)
 
 
 def forward(x: Array, packed: Array, scales: Array, bias: Array, relu: bool, y: Array, shape: Shape) -> None:

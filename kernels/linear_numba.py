@@ -143,6 +143,16 @@ def product_of_panel(p, x, weight, y, shape, block, work, at):
 
 
 @kernel
+def finish_panel(y, first, M, ldy, bias, relu):
+    """y = act(y + bias) in the panel of outputs that begins with the `first`, of M rows."""
+    for i in range(M):
+        at = i * ldy + first
+        for f in range(WIDTH):
+            value = y[at + f] + bias[first + f]
+            y[at + f] = np.float32(0) if relu and value < 0 else value
+
+
+@kernel
 def pack_columns(b, b_at, ldb, depth, count, packed, at, step):
     """`count` panels side by side, `depth` rows of b from b_at on; each `step` floats after the one before."""
     for k in range(depth):
@@ -229,11 +239,7 @@ def product_of_packed(block, _, x, packed, bias, relu, y, shape, blocks):
             for h in range(heights):
                 i, end = h * M // heights, (h + 1) * M // heights
                 tile(end - i, x, i * shape.ldx + k, packed, panel, y, i * shape.ldy + p * WIDTH, product)
-        for i in range(M):
-            at = i * shape.ldy + p * WIDTH
-            for f in range(WIDTH):
-                value = y[at + f] + bias[p * WIDTH + f]
-                y[at + f] = np.float32(0) if relu and value < 0 else value
+        finish_panel(y, p * WIDTH, M, shape.ldy, bias, relu)
 
 
 def forward(x: Array, packed: Array, bias: Array, relu: bool, y: Array, shape: Shape) -> None:

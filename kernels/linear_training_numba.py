@@ -23,7 +23,7 @@ from alexnet_np.kernels import choices
 from alexnet_np.kernels.cpu.blocks import block_kernel
 from alexnet_np.kernels.cpu.simd import MACHINE
 from alexnet_np.kernels.gemm_numba import ROWS, WIDTH, Product, gemm, packed_product, tile_transposed
-from alexnet_np.kernels.linear_numba import Blocks, Shape, pack_columns, panel_room, product_of_panel
+from alexnet_np.kernels.linear_numba import Blocks, Shape, finish_panel, pack_columns, panel_room, product_of_panel
 from alexnet_np.kernels.problems import Problem
 from alexnet_np.kernels.sgd_numba import rule_of, sgd_run
 from alexnet_np.ops.sgd import Step
@@ -35,11 +35,7 @@ NO_UPDATE = -1  # for a rule of sgd_numba: the weight stays
 def product_with_bias(p, worker, x, weight, bias, relu, y, shape, blocks, work):
     """Panel p of y = act(x · weightᵀ + bias); rows of y, and the bias, have room for whole panels."""
     product_of_panel(p, x, weight, y, shape, blocks.K, work, worker * blocks.share)
-    for i in range(shape.M):
-        row = i * shape.ldy + p * WIDTH
-        for f in range(WIDTH):
-            value = y[row + f] + bias[p * WIDTH + f]
-            y[row + f] = np.float32(0) if relu and value < 0 else value
+    finish_panel(y, p * WIDTH, shape.M, shape.ldy, bias, relu)
 
 
 class Share(NamedTuple):

@@ -68,7 +68,7 @@ def compute(x: Array, geometry: Geometry) -> tuple[Array, Array]:
     y = np.empty((N * C, *geometry.output), x.dtype)
     switches = np.empty(y.shape, switch_dtype(geometry))
     with threads.parallel():
-        _forward[N * C](planes, flat(geometry), y, switches)
+        _forward[N * C](planes, geometry, y, switches)
     return y.reshape(N, C, *geometry.output), switches.reshape(N, C, *geometry.output)
 
 
@@ -78,7 +78,7 @@ def gradients(dy: Array, switches: Array, shape: tuple[int, ...], geometry: Geom
     dy = plain(dy).reshape(N * C, *geometry.output)
     switches = plain(switches).reshape(dy.shape)
     with threads.parallel():
-        _backward[N * C](dy, switches, flat(geometry), dx)
+        _backward[N * C](dy, switches, geometry, dx)
     return dx.reshape(shape)
 
 
@@ -88,19 +88,14 @@ def gradients_to_all(dy: Array, x: Array, y: Array, switches: Array, geometry: G
     planes = plain(x).reshape(N * C, H, W)
     dy, y, switches = (plain(each).reshape(N * C, *geometry.output) for each in (dy, y, switches))
     with threads.parallel():
-        _backward_to_all[N * C](dy, planes, y, switches, flat(geometry), dx)
+        _backward_to_all[N * C](dy, planes, y, switches, geometry, dx)
     return dx.reshape(x.shape)
 
 
-def flat(geometry: Geometry) -> tuple[int, ...]:
-    """Geometry without inner tuples, which Numba does not take into a parallel loop."""
-    return tuple(number for pair in geometry for number in pair)
-
-
 @block_kernel
-def _forward(plane: int, _: int, x: Array, geometry: tuple[int, ...], y: Array, switches: Array) -> None:
+def _forward(plane: int, _: int, x: Array, geometry: Geometry, y: Array, switches: Array) -> None:
     """x (N*C,H,W) -> y and switches (N*C,OH,OW)."""
-    KH, KW, SH, SW, PH, PW, DH, DW, OH, OW = geometry
+    (KH, KW), (SH, SW), (PH, PW), (DH, DW), (OH, OW) = geometry
     _, H, W = x.shape
     for i in range(OH):
         top = i * SH - PH
@@ -119,9 +114,9 @@ def _forward(plane: int, _: int, x: Array, geometry: tuple[int, ...], y: Array, 
 
 
 @block_kernel
-def _backward(plane: int, _: int, dy: Array, switches: Array, geometry: tuple[int, ...], dx: Array) -> None:
+def _backward(plane: int, _: int, dy: Array, switches: Array, geometry: Geometry, dx: Array) -> None:
     """dx (N*C,H,W) += dy (N*C,OH,OW) at the switches."""
-    KH, KW, SH, SW, PH, PW, DH, DW, OH, OW = geometry
+    (KH, KW), (SH, SW), (PH, PW), (DH, DW), (OH, OW) = geometry
     _, H, W = dx.shape
     for i in range(OH):
         for j in range(OW):
@@ -133,10 +128,10 @@ def _backward(plane: int, _: int, dy: Array, switches: Array, geometry: tuple[in
 
 @block_kernel
 def _backward_to_all(
-    plane: int, _: int, dy: Array, x: Array, y: Array, switches: Array, geometry: tuple[int, ...], dx: Array
+    plane: int, _: int, dy: Array, x: Array, y: Array, switches: Array, geometry: Geometry, dx: Array
 ) -> None:
     """dx (N*C,H,W) += dy (N*C,OH,OW) wherever x is y, and at the switches, which alone find a NaN."""
-    KH, KW, SH, SW, PH, PW, DH, DW, OH, OW = geometry
+    (KH, KW), (SH, SW), (PH, PW), (DH, DW), (OH, OW) = geometry
     _, H, W = dx.shape
     for i in range(OH):
         top = i * SH - PH
