@@ -94,7 +94,6 @@ def evaluate(
     """The evaluation of labelled images into parts, with a bar. Raises as `run` does."""
     check(out, [])
     data = images.data
-    wanted = len(labels_of(trained.model))
     with stoppable(str(out)):
         small = trained.config is not None and trained.config.dataset != "folder"
         if images.files_from is not None:
@@ -104,9 +103,7 @@ def evaluate(
             listed, classes = of_dataset(found), list(found.classes)
         else:
             listed, classes = list_labelled(data, trained.classes)
-        if len(classes) != wanted:
-            named = images.files_from or data
-            raise DataError(f"{named}: {counted(len(classes), 'class')}, where the network has {wanted}")
+        check_classes(trained.model, len(classes), images.files_from or data)
         listed = listed if limit is None else evenly(listed, limit)
         job = cluster.describe("evaluate", trained.model, str(out), **options)
         return carried_out(job, trained.model, listed, asked)
@@ -149,6 +146,13 @@ class Labelled(NamedTuple):
 
     data: str | None
     files_from: str | None
+
+
+def check_classes(model: AlexNet, found: int, named: str | None) -> None:
+    """Raises DataError unless the images `named` have as many classes as the network."""
+    wanted = len(labels_of(model))
+    if found != wanted:
+        raise DataError(f"{named}: {counted(found, 'class')}, where the network has {wanted}")
 
 
 def check(out: str | None, read: list[str]) -> None:

@@ -16,7 +16,7 @@ from alexnet_np.cli.images import listed, report
 from alexnet_np.cli.options import BatchSize, JobBackend, Json, MaxPixels, Preset
 from alexnet_np.data.augment import Augment
 from alexnet_np.data.dataset import Dataset
-from alexnet_np.errors import ArgumentError, DataError
+from alexnet_np.errors import ArgumentError
 from alexnet_np.figures import new_figure
 from alexnet_np.files import picture_format
 from alexnet_np.identity import labels_of, recipe_of
@@ -95,7 +95,7 @@ def evaluate(
     else:
         images = images_to_evaluate(trained, None if data is None else Path(data))
         images = images if limit is None else first_images(images, limit)
-        check_classes(len(images.classes), len(labels), data)
+        cluster.check_classes(trained.model, len(images.classes), data)
         augment = evaluation_augment(trained.config, recipe_of(trained.model), ten_crop)
         ready = jobs.open_engine(
             trained.model,
@@ -137,11 +137,6 @@ def evaluated(images: Dataset, augment: Augment, engine: jobs.Engine) -> Evaluat
     stopped = show.stoppable(lambda: f"{done[0]} of {counted(count, 'image')} were seen; nothing is kept")
     with stopped, bar as advance, closing(jobs.stream_logits(images, augment, engine)) as found:
         return from_logits(watched(found, advance), len(images.classes))
-
-
-def check_classes(found: int, wanted: int, data: str | None) -> None:
-    if found != wanted:
-        raise DataError(f"{data}: {counted(found, 'class')}, where the network has {wanted}")
 
 
 def ablate(

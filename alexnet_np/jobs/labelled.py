@@ -18,7 +18,7 @@ from alexnet_np.jobs import store
 from alexnet_np.jobs.listing import Listed, files_below, inside, is_url, list_images, shown
 from alexnet_np.jobs.parts import stamp
 from alexnet_np.training.evaluation import Evaluation, Judged, evaluation_of
-from alexnet_np.training.task import VALIDATION_FOLDERS, held_out_below
+from alexnet_np.training.task import VALIDATION_FOLDERS, evenly_spaced, held_out_below
 
 
 def list_labelled(root: str, classes: Sequence[str] | None) -> tuple[Listed, list[str]]:
@@ -83,7 +83,9 @@ def of_dataset(dataset: Dataset) -> Listed:
 def evenly(listed: Listed, count: int) -> Listed:
     """`count` of the images, evenly spaced, as `first_images` takes them."""
     have = len(listed.files)
-    chosen = range(have) if count >= have else [i * have // count for i in range(count)]
+    if count >= have:
+        return listed
+    chosen = evenly_spaced(count, have).tolist()
     files, stamps = [listed.files[i] for i in chosen], [listed.stamps[i] for i in chosen]
     return Listed(files, stamps, listed.failures, [listed.targets[i] for i in chosen])
 

@@ -36,7 +36,7 @@ from alexnet_np.measure import memory
 from alexnet_np.measure.harness import Contender, Run, Work, attempt
 from alexnet_np.measure.load import JPEG_SIZE, write_photographs
 from alexnet_np.measure.report import Row
-from alexnet_np.measure.runtimes import torch_trunk, trunk_file
+from alexnet_np.measure.runtimes import onnx_session, torch_trunk, trunk_file
 from alexnet_np.study.summary import summary
 from alexnet_np.study.torch_net import import_torch, import_torchvision
 from alexnet_np.threads import get_num_threads
@@ -81,7 +81,7 @@ def embedding_work(folder: Path) -> Work:
         **{
             f"torch, DataLoader, {n} workers": partial(torch_runner, model, folder / "photographs", n) for n in range(3)
         },
-        "onnxruntime, fed by threads": lambda: fed(onnx_session(model), model, files),
+        "onnxruntime, fed by threads": lambda: fed(onnx_trunk(model), model, files),
         "openvino, fed by threads": lambda: fed(openvino_session(model), model, files),
         DECODING: lambda: (lambda: decoded(files, engine), ""),
         COMPUTING: lambda: computing(files, engine),
@@ -163,14 +163,9 @@ def fed(session: Callable[[np.ndarray], np.ndarray], model: Any, files: Sequence
     return run, ""
 
 
-def onnx_session(model: Any) -> Callable[[np.ndarray], np.ndarray]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = get_num_threads()
+def onnx_trunk(model: Any) -> Callable[[np.ndarray], np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
-        session = onnxruntime.InferenceSession(trunk_file(model, folder), options, providers=["CPUExecutionProvider"])
-    return lambda x: session.run(None, {"x": x})[0]
+        return onnx_session(trunk_file(model, folder))
 
 
 def openvino_session(model: Any) -> Callable[[np.ndarray], np.ndarray]:

@@ -60,9 +60,13 @@ def torch_runner(model: AlexNet, x: np.ndarray, layout: str, compiled: bool = Fa
 
 def onnx_file(model: AlexNet, x: np.ndarray, folder: str) -> Path:
     """The network as torch's own exporter writes it."""
+    return exported(torch_net(model).eval(), x[:1], Path(folder) / "alexnet.onnx")
+
+
+def exported(net: Any, x: np.ndarray, path: Path) -> Path:
+    """A module of torch for images like x, as torch's own exporter writes it; their number is free."""
     torch = import_torch()
-    path = Path(folder) / "alexnet.onnx"
-    torch.onnx.export(torch_net(model).eval(), (torch.from_numpy(x[:1]),), path, dynamo=False, **BATCH_IS_FREE)
+    torch.onnx.export(net, (torch.from_numpy(x),), path, dynamo=False, **BATCH_IS_FREE)
     return path
 
 
@@ -74,21 +78,24 @@ def torch_trunk(model: Any) -> Any:
 
 def trunk_file(model: Any, folder: str) -> Path:
     """The network up to the embedding, as torch's own exporter writes it."""
-    torch, path = import_torch(), Path(folder) / "trunk.onnx"
-    torch.onnx.export(torch_trunk(model), (torch.zeros(1, 3, 224, 224),), path, dynamo=False, **BATCH_IS_FREE)
-    return path
+    return exported(torch_trunk(model), np.zeros((1, 3, 224, 224), np.float32), Path(folder) / "trunk.onnx")
 
 
 def onnx_runner(model: AlexNet, x: np.ndarray, quantised: Callable[[Path, np.ndarray], Path] | None = None) -> Run:
+    with tempfile.TemporaryDirectory() as folder:
+        path = onnx_file(model, x, folder)
+        session = onnx_session(path if quantised is None else quantised(path, x))
+    return lambda: session(x), ""
+
+
+def onnx_session(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """ONNX Runtime with the network of a file, on all cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = get_num_threads()
-    with tempfile.TemporaryDirectory() as folder:
-        path = onnx_file(model, x, folder)
-        path = path if quantised is None else quantised(path, x)
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"x": x})[0], ""
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda x: session.run(None, {"x": x})[0]
 
 
 def prepared(path: Path) -> Path:

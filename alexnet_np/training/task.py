@@ -140,7 +140,12 @@ def held_out_below(root: Path) -> Path:
 def first_images(dataset: Dataset, count: int) -> Dataset:
     """`count` images, evenly spaced, so that a set sorted by class keeps its classes."""
     have = len(dataset.targets)
-    return dataset if count >= have else Subset(dataset, np.arange(count) * have // count)
+    return dataset if count >= have else Subset(dataset, evenly_spaced(count, have))
+
+
+def evenly_spaced(count: int, have: int) -> np.ndarray:
+    """Which `count` of so many: int (count,)."""
+    return np.arange(count) * have // count
 
 
 def with_mean_image(config: Config, task: Task, workers: int, group: Group) -> Task:

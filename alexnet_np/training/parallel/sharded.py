@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -219,10 +220,17 @@ def is_dense(layer: Layer) -> bool:
 
 
 def in_shards(layers: Sequential, i: int) -> InShards:
-    """The i-th layer, which from now on is one of these, with the same parameters."""
-    layers[i] = made = copy.copy(layers[i])
-    made.__class__ = InShards
-    return made  # type: ignore[return-value]
+    """The i-th layer, which from now on is one of these."""
+    layers[i] = made = as_kind(layers[i], InShards)
+    return made
+
+
+def as_kind(layer: Any, kind: type, **more: Any) -> Any:
+    """The same layer, with the same parameters, of another kind, which has some attributes more."""
+    made = copy.copy(layer)
+    made.__class__ = kind
+    vars(made).update(more)
+    return made
 
 
 def _gradient(parameter: Parameter) -> Array:

@@ -14,7 +14,6 @@ tower; Caffe's, of networks trained on one GPU, do not, and their border is comp
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from alexnet_np.towers import TOWERS, own_groups
 from alexnet_np.training.config import Config
 from alexnet_np.training.parallel.crossing import gather_units, sum_units, units_last, units_second
 from alexnet_np.training.parallel.group import Group
-from alexnet_np.training.parallel.sharded import Shared
+from alexnet_np.training.parallel.sharded import Shared, as_kind
 from alexnet_np.training.sgd import SGD
 from alexnet_np.training.stepping import Done, right
 
@@ -188,10 +187,10 @@ class TwoTowers(Shared):
     def _divided(self, layer: Any) -> Any:
         """The layer as this tower has it."""
         if crosses_border(layer):
-            return as_kind(layer, Bordering, self.group)
+            return as_kind(layer, Bordering, group=self.group)
         if isinstance(layer, WeightedLayer) and layer is not self.first and not own_groups(layer):
             kind = Last if layer is self.last else MeetingConv2d if isinstance(layer, Conv2d) else MeetingLinear
-            return as_kind(layer, kind, self.group)
+            return as_kind(layer, kind, group=self.group)
         if getattr(layer, "groups", 1) % TOWERS == 0:
             layer.groups //= TOWERS
         return layer
@@ -211,10 +210,3 @@ class TwoTowers(Shared):
     def whole(self, logits: Array) -> np.ndarray:
         """They are on the first process."""
         return self.group.share(to_cpu(logits))
-
-
-def as_kind(layer: Any, kind: type, group: Group) -> Any:
-    """The same layer, with the same parameters, of another kind."""
-    made = copy.copy(layer)
-    made.__class__, made.group = kind, group
-    return made
