@@ -10,7 +10,6 @@ import clusters
 import numpy as np
 import pytest
 from oracles import refused
-from PIL import Image
 from typer.testing import CliRunner
 
 import alexnet_np as anp
@@ -22,7 +21,7 @@ from alexnet_np.jobs.cluster import Cluster
 from alexnet_np.jobs.listing import list_images, read_from
 
 distributed = pytest.importorskip("distributed")
-two_workers = clusters.two_workers
+two_workers, rows = clusters.two_workers, clusters.rows
 parquet = pytest.importorskip("pyarrow.parquet")
 fsspec = pytest.importorskip("fsspec")
 COUNT, BROKEN, PART = 30, 7, 4
@@ -36,24 +35,13 @@ def model():
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """A folder of 30 small pictures, one of which is none."""
-    folder = tmp_path_factory.mktemp("pictures")
-    draw = np.random.default_rng(0).integers
-    for i in range(COUNT):
-        Image.fromarray(draw(0, 256, (40, 50, 3), np.uint8)).save(folder / f"{i:02d}.png")
-    (folder / f"{BROKEN:02d}.png").write_bytes(b"no picture")
-    return folder
+    names = [f"{i:02d}.png" for i in range(COUNT)]
+    return clusters.write_pictures(tmp_path_factory.mktemp("pictures"), names, names[BROKEN])
 
 
 def run(model, pictures, out, where, **options):
     job = cluster.describe("embed", model, str(out), backend="numba", **options)
     return cluster.run(job, model, list_images([str(pictures)]), PART, where)
-
-
-def rows(out):
-    """Every file of a dataset, and the vectors, in the order of the parts."""
-    tables = [parquet.read_table(path) for path in sorted(out.glob("part-*.parquet"))]
-    names = [name for table in tables for name in table["file"].to_pylist()]
-    return names, np.concatenate([np.stack(table["embedding"].to_pylist()) for table in tables if len(table)])
 
 
 @pytest.fixture(scope="module")

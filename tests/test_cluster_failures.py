@@ -15,7 +15,6 @@ from pathlib import Path
 import clusters
 import numpy as np
 import pytest
-from PIL import Image
 
 import alexnet_np as anp
 from alexnet_np import jobs
@@ -24,7 +23,7 @@ from alexnet_np.jobs.cluster import Cluster
 from alexnet_np.jobs.listing import list_images
 
 distributed = pytest.importorskip("distributed")
-parquet = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("pyarrow.parquet")
 COUNT, BROKEN, PART = 60, 7, 4
 PARTS = COUNT // PART
 
@@ -43,12 +42,8 @@ def network(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    draw = np.random.default_rng(0).integers
-    for i in range(COUNT):
-        Image.fromarray(draw(0, 256, (40, 50, 3), np.uint8)).save(folder / f"{i:02d}.png")
-    (folder / f"{BROKEN:02d}.png").write_bytes(b"no picture")
-    return folder
+    names = [f"{i:02d}.png" for i in range(COUNT)]
+    return clusters.write_pictures(tmp_path_factory.mktemp("pictures"), names, names[BROKEN])
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +58,7 @@ def reference(network, pictures, tmp_path_factory):
 
 def holds(out: Path, reference) -> bool:
     """Every row once, in order, to the bit; and nothing else in the folder."""
-    tables = [parquet.read_table(path) for path in sorted(out.glob("part-*.parquet"))]
-    names = [name for table in tables for name in table["file"].to_pylist()]
-    vectors = np.concatenate([np.stack(table["embedding"].to_pylist()) for table in tables])
+    names, vectors = clusters.rows(out)
     alone = sorted(path.name for path in out.iterdir()) == [f"part-{i:06d}.parquet" for i in range(PARTS)]
     return names == reference[0] and np.array_equal(vectors, reference[1]) and alone
 

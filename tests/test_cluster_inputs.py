@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from command_line import fails, run, run_json
 from oracles import refused
-from PIL import Image
 
 import alexnet_np as anp
 from alexnet_np.identity import recipe_of
@@ -31,11 +30,7 @@ CARRIED = "--weights", "FASHION_MNIST_V1", "--backend", "numpy"
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """Names as people give them, a hidden one, and a file that is no picture by its name."""
-    folder = tmp_path_factory.mktemp("pictures")
-    draw = np.random.default_rng(0).integers
-    for name in (*NAMES, ".thumbnails/a.png"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        Image.fromarray(draw(0, 256, (40, 50, 3), np.uint8)).save(folder / name)
+    folder = clusters.write_pictures(tmp_path_factory.mktemp("pictures"), (*NAMES, ".thumbnails/a.png"))
     (folder / "notes.txt").write_text("no picture")
     return folder
 

@@ -9,7 +9,6 @@ import clusters
 import numpy as np
 import pytest
 from command_line import fails, run, run_json
-from PIL import Image
 
 import alexnet_np as anp
 from alexnet_np.data.image_folder import ImageFolder
@@ -41,14 +40,8 @@ def network(model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
     """val/ with a folder a class; one picture is none."""
-    root = tmp_path_factory.mktemp("photographs")
-    draw = np.random.default_rng(0).integers
-    for name in CLASSES:
-        (root / "val" / name).mkdir(parents=True)
-        for i in range(EACH):
-            Image.fromarray(draw(0, 256, (30, 40, 3), np.uint8)).save(root / "val" / name / f"{i}.png")
-    (root / "val" / BAD).write_bytes(b"no picture")
-    return root
+    names = [f"val/{name}/{i}.png" for name in CLASSES for i in range(EACH)]
+    return clusters.write_pictures(tmp_path_factory.mktemp("photographs"), names, f"val/{BAD}")
 
 
 def on_dask(where, out):
