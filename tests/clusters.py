@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import alexnet_np as anp
 from alexnet_np.jobs.cluster import Cluster
 
 distributed = pytest.importorskip("distributed")
@@ -21,6 +22,14 @@ def two_workers():
     """Started once: its address."""
     with distributed.LocalCluster(**OPTIONS) as started:
         yield Cluster(started.scheduler_address)
+
+
+@pytest.fixture(scope="module")
+def network(model, tmp_path_factory):
+    """The weights of a file's own `model`, in a file."""
+    file = tmp_path_factory.mktemp("network") / "net.safetensors"
+    anp.weights.write(file, model)
+    return file
 
 
 def write_pictures(folder: Path, names: Iterable[str], broken: str | None = None) -> Path:

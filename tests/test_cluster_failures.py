@@ -23,6 +23,7 @@ from alexnet_np.jobs.cluster import Cluster
 from alexnet_np.jobs.listing import list_images
 
 distributed = pytest.importorskip("distributed")
+network = clusters.network
 pytest.importorskip("pyarrow.parquet")
 COUNT, BROKEN, PART = 60, 7, 4
 PARTS = COUNT // PART
@@ -31,13 +32,6 @@ PARTS = COUNT // PART
 @pytest.fixture(scope="module")
 def model():
     return anp.alexnet("d2l", width=1 / 8, seed=0).eval()
-
-
-@pytest.fixture(scope="module")
-def network(model, tmp_path_factory):
-    file = tmp_path_factory.mktemp("network") / "net.safetensors"
-    anp.weights.write(file, model)
-    return file
 
 
 @pytest.fixture(scope="module")

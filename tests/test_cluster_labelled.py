@@ -17,7 +17,7 @@ from alexnet_np.jobs import store
 from alexnet_np.jobs.labelled import evenly, list_labelled, of_dataset
 from alexnet_np.training.task import first_images
 
-two_workers = clusters.two_workers
+two_workers, network = clusters.two_workers, clusters.network
 parquet = pytest.importorskip("pyarrow.parquet")
 fsspec = pytest.importorskip("fsspec")
 CLASSES, EACH, PART = ["cat", "dog", "emu"], 7, 5
@@ -27,14 +27,6 @@ BAD = "dog/3.png"
 @pytest.fixture(scope="module")
 def model():
     return anp.alexnet("torchvision", width=1 / 16, num_classes=len(CLASSES), seed=0).eval()
-
-
-@pytest.fixture(scope="module")
-def network(model, tmp_path_factory):
-    """A weight file whose classes have names."""
-    file = tmp_path_factory.mktemp("network") / "net.safetensors"
-    anp.weights.write(file, model)
-    return file
 
 
 @pytest.fixture(scope="module")
