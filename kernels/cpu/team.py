@@ -153,6 +153,8 @@ class Team:
         self.helpers: list[threading.Thread] = []
 
     def start(self, active: int) -> None:
+        if not self.helpers:
+            alone(np.empty((0, WORDS), np.int64))  # compiled now: who finds the team busy needs it, which is chance
         for worker in range(len(self.helpers) + 1, active):
             name = f"alexnet-np-{worker}"
             helper = threading.Thread(target=serve, args=(self.numbers, worker, SPINS), name=name, daemon=True)
