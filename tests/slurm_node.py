@@ -28,6 +28,7 @@ SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
+TmpFS={folder}/tmp
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 ProctrackType=proctrack/pgid
@@ -56,7 +57,7 @@ def why_not() -> str | None:
 @contextmanager
 def one_node(folder: Path) -> Iterator[dict[str, str]]:
     """Inside, a SLURM that those find who have this in their environment. Ends what it started."""
-    for name in ("state", "spool"):
+    for name in ("state", "spool", "tmp"):  # tmp: where PMIx refuses a folder that an earlier job of this number left
         (folder / name).mkdir(parents=True)
     values = {"host": socket.gethostname().partition(".")[0], "folder": folder, "ports": free_ports(2)}
     (folder / "slurm.conf").write_text(CONFIGURATION.format(**values, cores=os.cpu_count()))

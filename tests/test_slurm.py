@@ -108,8 +108,9 @@ def test_a_real_slurm_stops_and_requeues_a_job_which_ends_with_the_same_bits(tmp
         pytest.skip(reason or "no mpi4py here")
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("module", "alexnet"):
-        (folder / name).write_text(f"#!/bin/bash\n{STAND_INS[name]}")
+    long = {"alexnet": STAND_INS["alexnet"].replace("--epochs 4", "--epochs 20")}  # it is to be stopped in its middle
+    for name, body in ({"module": ""} | long).items():
+        (folder / name).write_text(f"#!/bin/bash\n{body}")
         (folder / name).chmod(0o755)
     with one_node(tmp_path / "slurm") as environment:
         environment |= {"ALEXNET_NP_NUM_THREADS": "1", "PATH": f"{folder}:{environment['PATH']}"}
@@ -140,7 +141,7 @@ def test_a_real_slurm_stops_and_requeues_a_job_which_ends_with_the_same_bits(tmp
         whole = submit("whole")
         wait(lambda: state(whole) == "COMPLETED")
         job = submit("a")
-        for step, command in ((4, ["scancel", "--signal=USR1", job]), (10, ["scontrol", "requeue", job])):
+        for step, command in ((10, ["scancel", "--signal=USR1", job]), (50, ["scontrol", "requeue", job])):
             wait(lambda step=step: has_step("a", step))
             ask(*command)
             wait(lambda: state(job) == "PENDING")

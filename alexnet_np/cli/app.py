@@ -39,7 +39,7 @@ from alexnet_np.cli import (
     weights,
 )
 from alexnet_np.errors import AlexNetError, one_line
-from alexnet_np.training.parallel.group import speaks
+from alexnet_np.training.parallel.group import hear_out, speaks
 
 ClickException: Any = typer.BadParameter.__mro__[2]  # click's, or of the copy of click that Typer brings
 
@@ -65,6 +65,7 @@ class OneLineErrors(TyperGroup):
         except ClickException as error:
             if (said := usage(error)) and speaks():
                 show.note(said)
+            hear_out()
             sys.exit(error.exit_code)
 
     def invoke(self, ctx: Any) -> Any:

@@ -13,7 +13,15 @@ from alexnet_np.cli import evaluate, show
 from alexnet_np.cli import training_options as options
 from alexnet_np.cli.options import Json, MaxPixels
 from alexnet_np.cli.training_progress import ProgressBar
-from alexnet_np.errors import AlexNetError, ArgumentError, CheckpointError, DataError, MissingPackageError, WeightsError
+from alexnet_np.errors import (
+    AlexNetError,
+    ArgumentError,
+    CheckpointError,
+    DataError,
+    MissingPackageError,
+    WeightsError,
+    one_line,
+)
 from alexnet_np.files import picture_format
 from alexnet_np.identity import identify
 from alexnet_np.presets import PRESETS
@@ -24,7 +32,7 @@ from alexnet_np.training.config import SYNTHETIC, Config
 from alexnet_np.training.interrupt import Stopped
 from alexnet_np.training.loop import Listener, Trainer
 from alexnet_np.training.metrics import Event, read_events
-from alexnet_np.training.parallel.group import Group, speaks, world
+from alexnet_np.training.parallel.group import Group, hear_out, speaks, world
 from alexnet_np.training.parallel.launch import Watchdog, share_cores, together
 from alexnet_np.training.pictures import draw_curves
 from alexnet_np.training.tensorboard import TensorBoard
@@ -204,9 +212,10 @@ def processes() -> Group:
     """Those that were started together. What keeps all of them from meeting, the first one says."""
     try:
         return world()
-    except AlexNetError:
+    except AlexNetError as error:
         if speaks():
-            raise
+            show.note(f"alexnet: {one_line(error)}")
+        hear_out()
         raise typer.Exit(1) from None
 
 

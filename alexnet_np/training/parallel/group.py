@@ -22,6 +22,7 @@ from alexnet_np.errors import ArgumentError, MissingPackageError
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 HEARD = 0.5  # seconds: what a process said just before it ended all, a launcher that hears of the end first drops
+MOST_PATIENCE = 10.0  # seconds that a process lets those of lower rank speak first
 UNDER_SLURM = ("PMIX_RANK", "PMI_RANK")  # srun gives the size as SLURM_NTASKS, and one of these where MPI can start
 
 
@@ -142,6 +143,15 @@ def processes() -> int:
 def speaks() -> bool:
     """Whether this process is the one to say what all have to say: rank 0, as the launcher's environment has it."""
     return processes() == 1 or next((os.environ[name] for name in RANKS if name in os.environ), "0") == "0"
+
+
+def hear_out() -> None:
+    """Called before an end that all processes come to alike, so that the launcher hears of it what rank 0 has said.
+
+    It ends them all with the first one that leaves: the others therefore leave after rank 0, and that one not at once.
+    """
+    if processes() > 1:
+        time.sleep(HEARD if speaks() else MOST_PATIENCE)
 
 
 @cache

@@ -21,11 +21,10 @@ from alexnet_np.errors import AlexNetError, one_line
 from alexnet_np.threads import VARIABLE, set_num_threads
 from alexnet_np.training.interrupt import Stopped
 from alexnet_np.training.metrics import Event
-from alexnet_np.training.parallel.group import Group
+from alexnet_np.training.parallel.group import MOST_PATIENCE, Group
 
 SILENT = 75  # exit code: EX_TEMPFAIL, try again later
 PATIENCE = 2.0  # seconds that rank 1 waits before it says what rank 0 may be saying already; rank 2 twice as long
-MOST_PATIENCE = 10.0
 BEGINNING = 3600.0  # seconds that a large data set may take to be looked through before anything happens
 
 
