@@ -303,7 +303,7 @@ def sum_shards(dy: Sequence[Array], x: Sequence[Array], out: Array) -> None:
 
 def _divided(product: Any, a: Array, b: Array, c: Array, shape: Shape, choice: choices.Choice) -> None:
     """Run a product of two operands into a third by all threads."""
-    block, panels = choice.sizes["block_k"], choice.sizes["block_panels"]
+    block, panels = min(max(shape), choice.sizes["block_k"]), choice.sizes["block_panels"]
     share = panels * panel_room(block)
     with threads.parallel() as workers:
         product(a, b, c, shape, Blocks(block, panels, share), threads.scratch(share * workers))

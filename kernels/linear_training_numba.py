@@ -124,4 +124,5 @@ def blocks_of(shape: Shape, direction: str) -> tuple[int, int]:
     """Terms of the sums, and panels, in work at a time."""
     problem = Problem("linear", "cpu", direction, batch=shape.M, C=shape.K, F=shape.N, training=True, machine=MACHINE)
     sizes = choices.choose(problem).sizes
-    return sizes["block_k"], sizes["block_panels"]
+    terms = shape.K if direction == "forward" else max(shape.M, shape.N)
+    return min(terms, sizes["block_k"]), sizes["block_panels"]

@@ -125,8 +125,8 @@ LIMITS: dict[tuple[str, str], dict[str, tuple[Conditions, ...]]] = {  # (op, dev
     ("linear", "cpu"): {
         "packed": ({"planned": True},),
         "panels": (
-            {**_WHOLE, "layout": "C order", "direction": "forward"},
-            {**_WHOLE, "layout": "C order", "spare": 0},
+            {**_WHOLE, "planned": False, "layout": "C order", "direction": "forward"},
+            {**_WHOLE, "planned": False, "layout": "C order", "spare": 0},
         ),
         "arrays": ({"planned": False},),
     },

@@ -14,13 +14,13 @@ import pytest
 from command_line import run
 
 import alexnet_np as anp
-from alexnet_np.kernels import choices, tuning
+from alexnet_np.kernels import choices, linear_numba, linear_training_numba, tuning
 from alexnet_np.kernels.choices import Row
 from alexnet_np.kernels.cpu.simd import MACHINES
 from alexnet_np.kernels.gpu import runtime
 from alexnet_np.kernels.problems import LIMITS, MANY, Problem, formed
 from alexnet_np.kernels.rows import SIZES
-from alexnet_np.measure import gpu, tuning_cpu, tuning_gpu, tuning_subjects
+from alexnet_np.measure import gpu, tuning_cpu, tuning_gpu, tuning_subjects, tuning_whole
 from alexnet_np.measure import tuning as measuring
 from alexnet_np.measure.tuning_subjects import Contest, Subject
 from alexnet_np.plan.layout import walk
@@ -116,13 +116,12 @@ def only(monkeypatch, *makes):
 def test_a_measurement_keeps_what_is_faster_and_says_why(monkeypatch):
     sizes = {"direct": ("block_tiles",), "winograd": ("gradient_tiles",)}
     only(monkeypatch, sleeping({108: 1, "direct": 3, "im2col": 9, "winograd F(5,3)": 9, "": 0}, sizes=sizes))
-    monkeypatch.setattr(tuning_subjects, "BEHIND", 100)
     told = []
     with choices.overriding(Row("winograd", tiles=(5,))):
         monkeypatch.setattr(choices, "ways", lambda problem: [choices.Choice("direct"), choices.Choice("im2col")])
         rows = anp.tune(60, width=1 / 8, told=told.append)
     assert [(row.algorithm, row.says) for row in rows] == [("direct", {}), (None, {"block_tiles": 108})]
-    assert all(row.where == {"C": 64, "F": 64, "batch": (2, 16)} for row in rows) and told == [1]
+    assert all(row.where == {"C": 64, "F": 64, "batch": (2, 16)} for row in rows) and told == [0.5, 1]
     assert re.fullmatch(r"measured: [4-8]\d% less for one layer", rows[0].why)
     for batch, way in ((8, "direct"), (16, "direct"), (17, "winograd F(5,3)")):
         assert str(choices.choose(PROBLEM._replace(batch=batch))) == way
@@ -150,6 +149,7 @@ def few_batches(monkeypatch):
     monkeypatch.setattr(tuning_subjects, "BATCHES", {1: (1, 1), 32: (2, MANY)})
     for module in (tuning_cpu, tuning_gpu):
         monkeypatch.setattr(module, "BATCHES", tuning_subjects.BATCHES)
+    monkeypatch.setattr(tuning_cpu, "CONVOLVED", tuning_subjects.BATCHES)
 
 
 SIZE = (67, 67)
@@ -235,7 +235,7 @@ class Quick(fake_gpu.FakeGpu):
         executor = runtime.current_executor()
         executor.launched.clear()
         run()
-        return 2e-3 if any(kernel.stem == "conv2d_implicit" for kernel in executor.launched) else 4e-3
+        return 4e-3 if any(kernel.stem == "conv2d_implicit" for kernel in executor.launched) else 8e-3
 
 
 def test_a_gpu_is_measured_kept_under_its_name_and_asked_by_its_plan(monkeypatch):
@@ -270,16 +270,102 @@ def test_nothing_to_measure_is_said_in_one_line(monkeypatch):
         anp.tune(1, width=1 / 8)
 
 
-def test_a_measurement_that_is_broken_off_keeps_nothing(monkeypatch):
-    def fail(*a):
-        raise KeyboardInterrupt
+def test_ctrl_c_keeps_what_was_found_until_then_and_the_command_says_so(monkeypatch):
+    """An error keeps nothing."""
 
+    def broken_off(problem=None):
+        raise KeyboardInterrupt if problem is None else MemoryError
+
+    sizes = {"direct": ("block_tiles",)}
+    quick = sleeping({108: 1, "direct": 9, "": 0}, ways=(), sizes=sizes)
     choices.keep([ROW])
-    monkeypatch.setattr(tuning_subjects, "gain_of", fail)
-    only(monkeypatch, sleeping({"": 0}))
-    with pytest.raises(KeyboardInterrupt):
-        anp.tune(60, width=1 / 8)
-    assert len(choices.rows_here()) == 1 and len(choices.measured("cpu")) == 1
+    monkeypatch.setattr(choices, "ways", lambda problem: [])
+    with choices.overriding(Row("direct")):
+        only(monkeypatch, quick, lambda: broken_off(PROBLEM))
+        with pytest.raises(MemoryError):
+            anp.tune(60, width=1 / 8)
+        assert (
+            [row.as_dict() for row in choices.rows_here()] == [ROW.as_dict()] == [choices.measured("cpu")[0].as_dict()]
+        )
+        only(monkeypatch, quick, broken_off, quick)
+        result = run("tune", code=130)
+        assert result.stderr.strip() == "alexnet: stopped; what 1 of 3 pieces of work gave is kept"
+        assert [row.says for row in choices.rows_here()] == [{"block_tiles": 108}, {}]
+        with pytest.raises(KeyboardInterrupt):
+            anp.tune(60, width=1 / 8)
+
+
+def test_what_is_ahead_by_chance_is_not_kept(monkeypatch):
+    """The first time a candidate is timed, the machine favours it; when it is timed again, it is not ahead."""
+    favoured = iter([*[0.5] * 6, *[1] * 100])
+    subject = Subject("one", PROBLEM, {"C": 64}, lambda: lambda: None, (), {"": ("block_tiles",)})
+    monkeypatch.setattr(tuning_subjects, "TRIED", {"block_tiles": (108,)})
+    tried = []
+
+    def clocked(run, clock):
+        run()
+        tried.append(run)
+        mine = len(tried)
+        return lambda: 1.0 if mine == 1 else next(favoured)
+
+    monkeypatch.setattr(tuning_subjects, "often", clocked)
+    assert Contest(subject, time.monotonic() + 60).rows() == [] and len(tried) == 2
+    assert next(favoured) == 1
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_what_makes_the_whole_network_slower_is_not_kept(monkeypatch, training):
+    """A row may be faster in its layer alone and slower in the network, where its weights are not in the cache."""
+    model = anp.alexnet(width=1 / 32, seed=0).eval()
+    slow = Row(tiles=(5,), block_tiles=77, why="slow", batch=(17, MANY), training=training)
+    other = Row(op="relu", chunk=1 << 14, why="asked by neither")
+
+    def built(model, size, batch, training):
+        sizes = choices.choose(PROBLEM._replace(batch=batch, training=training)).sizes
+        return lambda: time.sleep(0.02 if sizes["block_tiles"] == 77 else 0.01)
+
+    monkeypatch.setattr(tuning_whole, "build", built)
+    sound = tuning_whole.sound(model, SIZE, [slow, other], time.monotonic() + 60)
+    assert [row.why for row in sound] == ["asked by neither"]
+    assert tuning_whole.sound(model, SIZE, [slow, other], time.monotonic()) == [slow, other]
+
+
+def test_whole_plans_and_steps_are_built_by_the_rows_in_question():
+    model = anp.alexnet(width=1 / 8, seed=0).eval()
+    for training in (False, True):
+        problems = asked(tuning_whole.build(model, SIZE, 2, training)) | asked(
+            lambda training=training: tuning_whole.build(model, SIZE, 2, training)
+        )
+        assert {p.op for p in problems} >= {"conv2d", "linear", "stages"}
+        for problem in problems:
+            row = Row(op=problem.op, block_tiles=32, training=problem.training, batch=(2, 2))
+            assert tuning_whole.is_asked(row, 2, training) == (problem.training == training), problem
+
+
+@pytest.mark.parametrize("op", ["linear", "trained forward", "trained backward"])
+def test_a_block_may_be_said_to_be_larger_than_the_sum(op):
+    """`all`, as the table says of it, is no workspace of 256 GiB."""
+    N, K = 64, 96
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((32, K), dtype=np.float32), rng.standard_normal((N, K), dtype=np.float32)
+    dy = rng.standard_normal((32, N), dtype=np.float32)
+    with choices.overriding(Row(op="linear", block_k=MANY), Row("panels", op="linear")):
+        if op == "linear":
+            np.testing.assert_allclose(linear_numba.compute(x, weight, None), x @ weight.T, atol=1e-4)
+            dx, dweight, _ = linear_numba.gradients(dy, x, weight, (True, True, True))
+        else:
+            shape = linear_numba.Shape(32, N, K, K, N)
+            y, dx, dweight = np.empty_like(dy), np.empty_like(x), None
+            if op == "trained forward":
+                linear_training_numba.forward(
+                    x.ravel(), weight.ravel(), np.zeros(N, np.float32), False, y.ravel(), shape
+                )
+                np.testing.assert_allclose(y, x @ weight.T, atol=1e-4)
+                return
+            linear_training_numba.backward(dy.ravel(), x.ravel(), weight.ravel(), dx.ravel(), None, shape)
+    np.testing.assert_allclose(dx, dy @ weight, atol=1e-4)
+    if dweight is not None:
+        np.testing.assert_allclose(dweight, dy.T @ x, atol=1e-4)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, "long"])

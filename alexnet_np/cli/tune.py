@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from alexnet_np.cli.options import Json
 from alexnet_np.errors import ArgumentError
 from alexnet_np.kernels import choices, tuning
 from alexnet_np.kernels.rows import Row, facts_of
-from alexnet_np.measure.tuning import SECONDS, Tuned
+from alexnet_np.measure.tuning import SECONDS, Stopped, Tuned
 from alexnet_np.measure.tuning import measure as measure_choices
 
 
@@ -32,7 +33,7 @@ def tune(
 
     Of convolutions and dense layers, forward and backward, in plans and in training, on the CPU and on the GPU if there
     is one. From then on backends and plans ask them first. Run it while nothing else runs. What the time is not enough
-    for stays as it was.
+    for stays as it was; Ctrl-C ends it early, and keeps what was found.
 
     Examples:
       alexnet tune
@@ -50,8 +51,13 @@ def tune(
         tuning.write(tuning.kept(), out)
         done = f"exported to {out}"
     elif not shown:
-        tuned = with_progress(seconds)
-        done = f"kept; measured {tuned.measured} of {tuned.of} pieces of work"
+        begin = time.monotonic()
+        try:
+            tuned = with_progress(seconds)
+        except Stopped as stopped:
+            show.note(f"alexnet: stopped; {stopped}")
+            raise typer.Exit(130) from None
+        done = f"kept; measured {tuned.measured} of {tuned.of} pieces of work in {time.monotonic() - begin:.0f} s"
         if tuned.measured < tuned.of:
             done += f", for which {seconds:g} seconds were enough: --seconds gives it more"
     report(choices.rows_here(), done, as_json)

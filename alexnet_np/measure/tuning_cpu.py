@@ -29,7 +29,7 @@ from alexnet_np.kernels import (
 )
 from alexnet_np.kernels.cpu.simd import MACHINE
 from alexnet_np.kernels.gemm_numba import WIDTH, padded_width
-from alexnet_np.kernels.problems import Problem, of_convolution
+from alexnet_np.kernels.problems import MANY, Problem, of_convolution
 from alexnet_np.measure.tuning_subjects import BATCHES, Subject
 from alexnet_np.models import AlexNet
 from alexnet_np.ops.sgd import Step
@@ -37,6 +37,7 @@ from alexnet_np.plan.layout import Place, walk
 from alexnet_np.training.sgd import SGD
 
 IMAGES, OUTPUTS = 32, 1024
+CONVOLVED = {1: (1, 1), 8: (2, 16), IMAGES: (17, MANY)}  # as BATCHES: of more images no more are in work at a time
 SOME = 1 << 22  # floats of what is walked from end to end
 SHAPE = ("C", "F", "groups", "kernel", "stride", "OH", "OW", "direction", "dtype", "exact", "training")
 
@@ -48,18 +49,18 @@ def subjects(model: AlexNet, size: tuple[int, int]) -> Iterator[Make]:
     places = walk(model, size)
     convolutions = [place for place in places if isinstance(place.layer, layers.Conv2d)]
     dense = [place for place in places if isinstance(place.layer, layers.Linear)]
-    first, several = convolutions[0], [batch for batch in BATCHES if batch > 1]
+    first, most = convolutions[0], max(CONVOLVED)  # few images at a time are seldom trained
     for batch in sorted(BATCHES, key=lambda batch: batch % 32):  # 32 and 128, then 1 and 8
-        yield from (partial(convolution, place, batch) for place in convolutions)
+        if batch in CONVOLVED:
+            yield from (partial(convolution, place, batch) for place in convolutions)
         yield from (partial(packed, place, batch) for place in dense)
     yield partial(stages, model, size)
-    yield partial(trained_stages, model, size)
-    for batch in several[::-1]:
-        yield from (partial(trained, place, batch, place is not first) for place in convolutions)
+    yield from (partial(trained, place, most, place is not first) for place in convolutions)
+    for batch in (batch for batch in BATCHES if batch >= most):
         for direction in ("forward", "backward"):
             yield from (partial(trained_dense, place, batch, direction) for place in dense)
-    for batch in several[::-1]:
-        yield from (partial(gradients, place, batch, place is not first) for place in convolutions)
+    yield from (partial(gradients, place, most, place is not first) for place in convolutions)
+    yield partial(trained_stages, model, size)
     for batch in BATCHES:
         for direction in ("forward", "backward"):
             yield from (partial(linear, place, batch, direction) for place in dense)
@@ -67,8 +68,12 @@ def subjects(model: AlexNet, size: tuple[int, int]) -> Iterator[Make]:
     yield from (normalising_rows, rectifying, dropping, stepping)
 
 
-def batches(batch: int) -> str:
-    least, most = BATCHES[batch]
+def speaking_for(batch: int, op: str) -> tuple[int, int]:
+    return CONVOLVED[batch] if op == "conv2d" else BATCHES[batch]
+
+
+def batches(batch: int, op: str = "conv2d") -> str:
+    least, most = speaking_for(batch, op)
     return f"batch {least}" if least == most else f"batches from {least} on" if most > 1 << 20 else f"{least} to {most}"
 
 
@@ -85,7 +90,7 @@ def rows(count: int, width: int) -> Array:
 def shape_of(problem: Problem, batch: int, *names: str) -> dict[str, Any]:
     """What a row asks of problems of this shape and batches like this one."""
     known = choices.conditions(problem)
-    return {name: known[name] for name in names} | {"batch": BATCHES[batch]}
+    return {name: known[name] for name in names} | {"batch": speaking_for(batch, problem.op)}
 
 
 # Convolutions
@@ -210,7 +215,8 @@ def packed(place: Place, batch: int) -> Subject:
     shape = linear_numba.Shape(batch, N, K, padded_width(K), padded_width(N))
     x, y = (rows(batch, width).reshape(-1) for width in (shape.ldx, shape.ldy))
     run = partial(linear_numba.forward, x, panels, bias, True, y, shape)
-    return Subject(f"{place.name}, {batches(batch)}", problem, where, lambda: run, sizes={"packed": ("block_k",)})
+    name = f"{place.name}, {batches(batch, 'linear')}"
+    return Subject(name, problem, where, lambda: run, sizes={"packed": ("block_k",)})
 
 
 def linear(place: Place, batch: int, direction: str) -> Subject:
@@ -222,7 +228,7 @@ def linear(place: Place, batch: int, direction: str) -> Subject:
         sizes: tuple[str, ...] = ("block_k",)
     else:
         run, sizes = partial(linear_numba.gradients, dy, x, weight, needs), ("block_k", "block_panels")
-    name = f"{place.name} {direction}, on weights as they are, {batches(batch)}"
+    name = f"{place.name} {direction}, on weights as they are, {batches(batch, 'linear')}"
     return Subject(name, problem, where, lambda: run, sizes={"panels": sizes})
 
 
@@ -241,7 +247,7 @@ def trained_dense(place: Place, batch: int, direction: str) -> Subject:
         fits = linear_training_numba.fits(weight)
         run = partial(linear_training_numba.backward, y, x, flat, dx, update, shape) if fits else lambda: None
     sizes = {"": ("block_k", "block_panels")[: 1 if direction == "forward" else 2]}
-    name = f"{place.name} {direction} in training, {batches(batch)}"
+    name = f"{place.name} {direction} in training, {batches(batch, 'linear')}"
     return Subject(name, problem, where, lambda: run, (), sizes)
 
 

@@ -1,7 +1,9 @@
 """What `tune` times: a piece of work whose time a choice changes; and how the fastest choice for it is found.
 
 The choices are changed one by one, first who computes it, then the sizes that the winner reads; each is timed in turn
-with the best so far, and stays where it is at least GAIN faster. One far behind after FIRST turns is not timed further.
+with the best so far, and stays where it is at least GAIN faster. One that is not ahead after two turns is not timed
+further. Of so many candidates one is ahead by chance now and then: what was found is timed once more, for longer, in
+turn with what was chosen before, and kept where it is GAIN faster again.
 """
 
 from __future__ import annotations
@@ -19,14 +21,15 @@ from alexnet_np.kernels.problems import MANY, Problem
 
 GAIN = 0.03  # faster by less is chance
 TURNS = 7  # timings of each of two candidates; the medians are compared, and the least
-FIRST, BEHIND = 2, 0.25  # after so many turns, one slower by so much has lost
-LEAST = 1e-3  # seconds of a timing: what takes less is run again and again
+AGAIN = 13  # the same, of what was found
+BEHIND = 0.15  # slower by so much in the first turn has lost; not ahead after the second, too
+LEAST = 3e-3  # seconds of a timing: what takes less is run again and again
 BATCHES = {1: (1, 1), 8: (2, 16), 32: (17, 64), 128: (65, MANY)}  # what is timed -> the batches that it speaks for
 
 TRIED: dict[str, tuple[int, ...]] = {  # of every size in choices.py
-    "block_tiles": (24, 32, 60, 108, 192),
-    "gradient_tiles": (100, 200, 400),
-    "stage_bytes": (4 << 20, 8 << 20, 12 << 20, 24 << 20),
+    "block_tiles": (24, 32, 60, 108),
+    "gradient_tiles": (100, 192, 400),
+    "stage_bytes": (6 << 20, 12 << 20, 24 << 20),
     "chunk_bytes": (3 << 20, 6 << 20, 12 << 20),
     "column_bytes": (1 << 19, 2 << 20, 8 << 20, 32 << 20),
     "block_k": (256, 512, 1024, MANY),
@@ -38,6 +41,7 @@ TRIED: dict[str, tuple[int, ...]] = {  # of every size in choices.py
     "tile": (64, 128),
 }
 
+Candidate = Callable[[], float]  # seconds that it takes
 Says = dict[str, Any]  # of a row: an algorithm with its tiles, or a size
 
 
@@ -74,10 +78,11 @@ class Contest:
     def __init__(self, subject: Subject, end: float) -> None:
         self.subject, self.end = subject, end
         self.found: dict[str, tuple[Says, float]] = {}  # by "way", or a size's name
-        self.best: Callable[[], Any] | None = None
+        self.best: Candidate | None = None
 
     def rows(self) -> list[Row]:
         """What was found, as it is to be kept. Raises Late where the time is not enough to try everything."""
+        shipped = self.best = self._built({})
         for says in self._ways():
             self._try("way", says)
         way = self._choice().algorithm
@@ -86,6 +91,8 @@ class Contest:
             for value in TRIED[name]:
                 if value != now:
                     self._try(name, {name: value})
+        if self.found and gain_of(shipped, self.best, self.end, AGAIN) < GAIN:
+            self.found.clear()
         where, name = self.subject.where, self.subject.name
         made = ((says, f"measured: {gain:.0%} less for {name}") for says, gain in self.found.values())
         return [self.subject.row(says, **where, why=why) for says, why in made]
@@ -102,10 +109,9 @@ class Contest:
             return table.choose(self.subject.problem)
 
     def _try(self, kind: str, says: Says) -> None:
-        if self.best is None:
-            self.best = self._built({})
+        assert self.best is not None
         other = self._built(says)
-        gain = gain_of(self.best, other, self.subject.clock or wall, self.end)
+        gain = gain_of(self.best, other, self.end)
         if gain > GAIN:
             self.found[kind], self.best = (says, gain), other
 
@@ -116,7 +122,7 @@ class Contest:
         with table.overriding(*(self.subject.row(given) for given in (says, *found) if given)):
             yield
 
-    def _built(self, says: Says) -> Callable[[], Any]:
+    def _built(self, says: Says) -> Candidate:
         with self._choosing(says):
             run, rows = self.subject.build(), table.in_force()
 
@@ -124,23 +130,20 @@ class Contest:
             with table.overriding(*rows):
                 return run()
 
-        return chosen
+        return often(chosen, self.subject.clock or wall)
 
 
-def gain_of(
-    best: Callable[[], Any], other: Callable[[], Any], clock: Callable[[Callable[[], Any]], float], end: float
-) -> float:
+def gain_of(best: Candidate, other: Candidate, end: float, turns: int = TURNS) -> float:
     """How much less time `other` takes, as a share: of the medians or of the least, whichever is less. Raises Late."""
-    calls = [often(run, clock) for run in (best, other)]
     times: tuple[list[float], list[float]] = ([], [])
     gain = 0.0
-    for turn in range(TURNS):
-        for call, spent in zip(calls, times, strict=True):
+    for turn in range(turns):
+        for candidate, spent in zip((best, other), times, strict=True):
             if time.monotonic() > end:
                 raise Late
-            spent.append(call())
+            spent.append(candidate())
         gain = min(1 - of(times[1]) / of(times[0]) for of in (statistics.median, min))
-        if turn + 1 >= FIRST and min(times[1]) > (1 + BEHIND) * min(times[0]):
+        if min(times[1]) >= min(times[0]) * (1 if turn else 1 + BEHIND):
             break
     return gain  # on a busy machine one of the two is soon off by chance
 
