@@ -110,6 +110,10 @@ def test_similar_finds_what_one_machine_finds(network, photographs, two_workers,
     assert [failure["file"] for failure in found["failures"]] == [str(folder / BAD)]
     nobody = run_json(*given, *there, code=1)  # no cluster is started for parts that are there
     assert nobody["matches"] == wanted["matches"] and nobody["computed"] == 0
+    lines = tmp_path / "list.txt"  # without a folder: the same pictures, one by one
+    lines.write_text("".join(f"{file}\n" for file in sorted(folder.rglob("*.png"))))
+    listed = run_json("similar", query, "--files-from", lines, *given[3:], *there, code=1)
+    assert (listed["matches"], listed["computed"]) == (wanted["matches"], 0)
     made = run_json(
         "embed", folder, "--weights", network, "--backend", "numba", "--out", index, *there[:2], *there[4:], code=1
     )
@@ -132,6 +136,7 @@ def test_similar_finds_what_one_machine_finds(network, photographs, two_workers,
             "a scheduler has its own",
         ),
         (["similar", "no.png", "{data}", "-w", "{net}", "--engine", "dask", "--index", "x"], "no.png: no such file"),
+        (["similar", "no.png", "--files-from", "{data}", "-w", "{net}", "--engine", "dask"], "a place with --index"),
         (["similar", "no.png", "nowhere", "-w", "{net}", "--engine", "dask"], "nowhere: no such file or folder"),
     ],
 )

@@ -151,9 +151,33 @@ def test_the_command_its_sheet_and_its_json(folder):
     assert json.dumps(found) and found["engine"]["backend"] == "numpy"
 
 
+def test_a_list_beside_a_folder_and_without_one(folder, tmp_path, monkeypatch):
+    """What lies in the folder goes by its path below it, the rest by its whole path; twice named counts once."""
+    files = sorted(folder.glob("*.png"))
+    (tmp_path / "elsewhere").mkdir()
+    other = Path(shutil.copy(files[3], tmp_path / "elsewhere" / "other.png"))
+    (tmp_path / "list.txt").write_text(f"elsewhere/other.png\n{files[5]}\nnone.png\n")
+    monkeypatch.chdir(tmp_path)
+    both = "similar", str(files[3]), str(folder), "--files-from", "list.txt", *CARRIED
+    found = run_json(*both, code=1)
+    assert (found["images"], found["kept"], found["computed"]) == (len(files) + 1, 0, len(files) + 2)
+    assert found["matches"][0] == {"file": str(other), "cosine": pytest.approx(1, abs=1e-6)}
+    assert [failure["error"] for failure in found["failures"]] == ["no such file"]
+    again = run_json(*both, code=1)
+    assert again["matches"] == found["matches"] and (again["kept"], again["computed"]) == (len(files) + 2, 0)
+    index = "--index", "index.safetensors"
+    alone = run_json("similar", str(files[3]), "--files-from", "list.txt", *index, *CARRIED, code=1)
+    assert [match["file"] for match in alone["matches"]] == ["elsewhere/other.png", f"garments/{files[5].name}"]
+    piped = run("similar", str(files[3]), "--files-from", "-", *index, *CARRIED, input=f"{files[5]}\n".encode())
+    assert files[5].name in piped.stdout
+    assert "no FOLDER: name the one to look in" in run("similar", str(files[3]), *CARRIED, code=2).stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["QUERY", "--files-from", "LIST"], "name a place with --index"),
+        (["QUERY", "FOLDER", "--files-from", "LIST"], "s3://b/x.png: addresses are for --engine dask"),
         (["nowhere.png", "FOLDER"], "nowhere.png: no such file"),
         (["QUERY", "nowhere"], "nowhere: no such folder; name the one to look in"),
         (["QUERY", "EMPTY"], "no images in this folder"),
@@ -164,5 +188,7 @@ def test_the_command_its_sheet_and_its_json(folder):
 )
 def test_mistakes_are_one_line(folder, arguments, said):
     (folder.parent / "empty").mkdir()
+    (folder.parent / "list.txt").write_text("s3://b/x.png\n")
     names = {"QUERY": sorted(folder.glob("*.png"))[0], "FOLDER": folder, "EMPTY": folder.parent / "empty"}
+    names["LIST"] = folder.parent / "list.txt"
     assert said in fails("similar", *[str(names.get(a, a)) for a in arguments], *CARRIED)

@@ -110,15 +110,15 @@ def evaluate(
 
 
 def similar(
-    network: Network, query: str, folder: str, index: str | None, asked: Asked, top: int, **options: Any
+    network: Network, query: str, images: Images, index: str | None, asked: Asked, top: int, **options: Any
 ) -> tuple[Similar, str]:
     """The search, with a bar, and where its index is. Raises as `run` does; ImageError."""
-    place = index or f"{folder.rstrip('/')}/{NAME}"
+    place = index or f"{images.paths[0].rstrip('/')}/{NAME}"
     check(place, [query])
     with stoppable(place):
-        listed = list_images([folder])
+        listed = list_images(images.paths, images.named)
         if not listed.files:
-            raise ImageError(f"{folder}: {listed.failures[0].error}")
+            raise ImageError(f"{images.paths[0]}: {listed.failures[0].error}")
         job = cluster.describe("embed", network.model, place, **options)
         with show.progress("images", len(listed.files), rate=True) as advance:
             found = find_similar(

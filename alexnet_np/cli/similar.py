@@ -10,12 +10,12 @@ from rich.text import Text
 
 from alexnet_np import jobs
 from alexnet_np.cli import cluster, show
-from alexnet_np.cli.cluster import Asked, Engine, PartSize, Scheduler, SchedulerFile
+from alexnet_np.cli.cluster import Asked, Engine, FilesFrom, Images, PartSize, Scheduler, SchedulerFile
 from alexnet_np.cli.images import about, report, warn_if_random
 from alexnet_np.cli.options import BatchSize, JobBackend, Json, MaxPixels, Network, Preset, Seed, Weights, load_network
 from alexnet_np.errors import ArgumentError, ImageError
 from alexnet_np.files import PAINTED, picture, picture_format
-from alexnet_np.jobs.listing import opened
+from alexnet_np.jobs.listing import is_url, opened
 from alexnet_np.jobs.nearest import NAME, Similar, to_json
 from alexnet_np.jobs.nearest import similar as find_similar
 from alexnet_np.study.contact_sheet import Picture, picture_sheet
@@ -27,7 +27,8 @@ def register(app: typer.Typer) -> None:
 
 def similar(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="The picture to look for.")],
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where to look.")],
+    folder: Annotated[str | None, typer.Argument(metavar="FOLDER", help="Where to look.", show_default=False)] = None,
+    files_from: FilesFrom = None,
     top: Annotated[int, typer.Option("--top", "-k", help="How many.", min=1, max=1000)] = 10,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A contact sheet: .png, .pdf or .jpg.")] = None,
     index: Annotated[
@@ -63,6 +64,7 @@ def similar(
       alexnet similar cat.jpg holiday/
       alexnet similar cat.jpg holiday/ --top 24 --out like-the-cat.png
       alexnet similar cat.jpg /media/photographs --index photographs.safetensors --json
+      find . -name '*.jpg' | alexnet similar cat.jpg --files-from - --index here.safetensors
       alexnet similar cat.jpg s3://photographs --engine dask --index parts/
     """
     form = None if out is None else picture_format(out, PAINTED)
@@ -70,15 +72,20 @@ def similar(
     on_dask = asked.on_dask()
     if query == "-":
         raise ArgumentError("the query is read more than once, which standard input cannot be: name a file")
-    if not on_dask and not Path(folder).is_dir():
+    if folder is None and files_from is None:
+        raise typer.BadParameter("no FOLDER: name the one to look in, or a list by --files-from")
+    if folder is None and index is None:
+        raise ArgumentError("a list has no folder to keep its vectors in: name a place with --index")
+    if folder is not None and not on_dask and not Path(folder).is_dir():
         raise ArgumentError(f"{folder}: no such folder; name the one to look in")
+    images = Images.of(None if folder is None else [folder], files_from)
     network = load_network(preset, weights, None, seed, trained=True)
     warn_if_random(network)
     options: dict[str, Any] = {"top": top, "backend": backend, "batch_size": batch_size}
     if on_dask:
-        found, place = cluster.similar(network, query, folder, index, asked, **options)
+        found, place = cluster.similar(network, query, images, index, asked, **options)
     else:
-        found, place = here(network, query, Path(folder), index, **options)
+        found, place = here(network, query, images, index, **options)
     if out is not None:
         nearest = [Picture(m.file, f"{m.cosine:.3f}", opened(".", m.file)) for m in found.matches]
         title = f"like {Path(query).name}: {found.images:,} pictures, {network.model.preset}, {network.weights}"
@@ -95,10 +102,17 @@ def similar(
     report(found.failures)
 
 
-def here(network: Network, query: str, folder: Path, index: str | None, **options: Any) -> tuple[Similar, str]:
-    """The search on this machine, with a bar, and where its index is. Raises ImageError, DataError; Exit."""
+def here(network: Network, query: str, images: Images, index: str | None, **options: Any) -> tuple[Similar, str]:
+    """The search on this machine, with a bar, and where its index is.
+
+    Raises ArgumentError, ImageError, DataError; Exit.
+    """
+    folder = Path(*images.paths)
     place = folder / NAME if index is None else Path(index)
-    files, failures = jobs.find([str(folder)])
+    for address in filter(is_url, images.named):
+        raise ArgumentError(f"{address}: addresses are for --engine dask")
+    files, failures = jobs.find(images.paths)
+    files += images.named
     if not files:
         raise ImageError(failures[0].error if failures else f"{folder}: no images in this folder")
     stopped = show.stoppable(lambda: f"what is done is kept in {place}; the same command goes on")

@@ -133,10 +133,11 @@ def similar(
     batch_size: int = 32,
     progress: Progress = lambda done: None,
 ) -> Similar:
-    """The `top` of `files`, which lie in `folder`, whose vectors point where the query's does. The query is left out.
+    """The `top` of `files` whose vectors point where the query's does. The query is left out.
 
-    `index`: the file to keep the vectors in, FOLDER/.alexnet-index.safetensors by default. `backend`: see `choose`;
-    `progress` is told how many images more are done.
+    Those in `folder` are known by their paths below it, others by their whole paths; one that is named twice counts
+    once. `index`: the file to keep the vectors in, FOLDER/.alexnet-index.safetensors by default. `backend`: see
+    `choose`; `progress` is told how many images more are done.
     Raises ImageError for a query that is no picture, DataError where the index cannot be written, BackendError.
     """
     read_image(query)  # before the work of hours
@@ -148,7 +149,7 @@ def similar(
     engine = open_engine(model, output, images=len(todo) + 1, backend=backend, batch_size=batch_size, forget=True)
     if todo or changed:
         known.write(place)  # where it cannot be, that is said now and not after the work
-    progress(len(files) - len(todo))
+    progress(len(stamps) - len(todo))
     if todo:
         _compute(known, todo, engine, stamps, folder, place, progress)
     (mine,) = stream([query], engine)
@@ -157,7 +158,7 @@ def similar(
     order = [i for i in np.argsort(-cosines, kind="stable").tolist() if not _same(paths[i], query)]
     matches = [Match(str(paths[i]), float(cosines[i])) for i in order[:top]]
     failures = [Failure(str(folder / name), said) for name, (_, said) in known.failures.items()]
-    return Similar(matches, len(paths), len(files) - len(todo), len(todo), failures, engine.described())
+    return Similar(matches, len(paths), len(stamps) - len(todo), len(todo), failures, engine.described())
 
 
 def _compute(
@@ -199,7 +200,9 @@ def cosines_of(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
 
 
 def below(file: str, folder: Path) -> str:
-    return os.path.relpath(file, folder)
+    """By what a file is known: its path below `folder`, which may move so; of one elsewhere the whole path."""
+    path = os.path.relpath(file, folder)
+    return str(Path(file).absolute()) if path.startswith(os.pardir) else path
 
 
 def _same(path: Path, query: str) -> bool:
