@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from inspect import Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +46,39 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel=PANEL)(command)
 
 
+def common_options(
+    strict: options.Strict = False,
+    like_torchvision: options.LikeTorchvision = False,
+    max_pixels: MaxPixels = None,
+    step_epochs: options.StepEpochs = Config.step_epochs,
+    patience: options.Patience = Config.patience,
+    gamma: options.Gamma = Config.gamma,
+    label_smoothing: options.LabelSmoothing = Config.label_smoothing,
+    seed: options.Seed = Config.seed,
+    backend: options.Backend = Config.backend,
+    shards: options.Shards = Config.shards,
+    reduce: options.Reduce = Config.reduce,
+    parallel: options.Parallel = Config.parallel,
+    timeout: options.Timeout = 600.0,
+    workers: options.Workers = 2,
+    cache: options.Cache = None,
+    keep: options.Keep = 3,
+    save_every: options.SaveEvery = 120.0,
+    tensorboard: options.Tensorboard = False,
+    as_json: Json = False,
+) -> None:
+    """What `train` and `finetune` both take, with the same defaults: read for its signature only."""
+
+
+def with_common_options(command: Any) -> Any:
+    """`command` as Typer sees it: with those options behind its own, in the place of **common."""
+    parameters = [*signature(command, eval_str=True).parameters.values()]
+    common = signature(common_options, eval_str=True).parameters.values()
+    command.__signature__ = Signature([*(each for each in parameters if each.kind != each.VAR_KEYWORD), *common])
+    return command
+
+
+@with_common_options
 def train(
     context: typer.Context,
     out: options.Out,
@@ -60,9 +94,6 @@ def train(
     mean: options.Mean = Config.mean,
     resizing: options.Resizing = Config.resizing,
     jpeg: options.Jpeg = Config.jpeg,
-    strict: options.Strict = False,
-    like_torchvision: options.LikeTorchvision = False,
-    max_pixels: MaxPixels = None,
     image_size: options.ImageSize = Config.image_size,
     raw: options.Raw = False,
     preset: options.Preset = Config.preset,
@@ -86,24 +117,9 @@ def train(
     rule: options.Rule = Config.rule,
     biases: options.Biases = Config.biases,
     schedule: options.Schedule = Config.schedule,
-    step_epochs: options.StepEpochs = Config.step_epochs,
     milestones: options.Milestones = [],  # noqa: B006
-    patience: options.Patience = Config.patience,
-    gamma: options.Gamma = Config.gamma,
-    label_smoothing: options.LabelSmoothing = Config.label_smoothing,
-    seed: options.Seed = Config.seed,
     dtype: options.Dtype = Config.dtype,
-    backend: options.Backend = Config.backend,
-    shards: options.Shards = Config.shards,
-    reduce: options.Reduce = Config.reduce,
-    parallel: options.Parallel = Config.parallel,
-    timeout: options.Timeout = 600.0,
-    workers: options.Workers = 2,
-    cache: options.Cache = None,
-    keep: options.Keep = 3,
-    save_every: options.SaveEvery = 120.0,
-    tensorboard: options.Tensorboard = False,
-    as_json: Json = False,
+    **common: Any,
 ) -> None:
     """Train a network. The defaults are d2l's: its AlexNet on Fashion-MNIST.
 
@@ -125,6 +141,7 @@ def train(
     start(context)
 
 
+@with_common_options
 def finetune(
     context: typer.Context,
     data: Annotated[str, typer.Argument(metavar="FOLDER", help="Your pictures, a folder a class.")],
@@ -136,33 +153,15 @@ def finetune(
     validation: options.Validation = Config.validation,
     validation_limit: options.ValidationLimit = Config.validation_limit,
     augmentation: options.AugmentationOfHead = None,
-    strict: options.Strict = False,
-    like_torchvision: options.LikeTorchvision = False,
-    max_pixels: MaxPixels = None,
     epochs: options.Epochs = 10,
     batch_size: options.BatchSize = 32,
     lr: options.Lr = 0.001,
     momentum: options.Momentum = 0.9,
     weight_decay: options.WeightDecay = 5e-4,
     schedule: options.Schedule = "cosine",
-    step_epochs: options.StepEpochs = Config.step_epochs,
-    patience: options.Patience = Config.patience,
-    gamma: options.Gamma = Config.gamma,
-    label_smoothing: options.LabelSmoothing = Config.label_smoothing,
     dropout: options.Dropout = Config.dropout,
     width: options.WidthOfWeights = None,
-    seed: options.Seed = Config.seed,
-    backend: options.Backend = Config.backend,
-    shards: options.Shards = Config.shards,
-    reduce: options.Reduce = Config.reduce,
-    parallel: options.Parallel = Config.parallel,
-    timeout: options.Timeout = 600.0,
-    workers: options.Workers = 2,
-    cache: options.Cache = None,
-    keep: options.Keep = 3,
-    save_every: options.SaveEvery = 120.0,
-    tensorboard: options.Tensorboard = False,
-    as_json: Json = False,
+    **common: Any,
 ) -> None:
     """Teach a trained network other classes: a fresh last layer, trained on a folder of pictures.
 

@@ -8,22 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from alexnet_np.measure.pictures import style
 from alexnet_np.measure.pictures.labels import name_points
 from alexnet_np.measure.pictures.peers import common, own
-from alexnet_np.measure.pictures.style import (
-    FAMILIES,
-    GREY,
-    SIZE,
-    SMALL,
-    Picture,
-    begin,
-    by_work,
-    digits,
-    each,
-    family,
-    marks,
-    plain,
-)
+from alexnet_np.measure.pictures.style import Picture, begin, by_work, marks, plain
 from alexnet_np.measure.report import Report, Row
 
 PANEL = 3.4  # inches
@@ -38,27 +26,32 @@ def picture(reports: Sequence[Report]) -> Picture:
     title = f"Accuracy against time: {shared[:1].lower()}{shared[1:]}"
     figure = begin(report, title, 0.9 + PANEL * len(works))
     panels = figure.subplots(len(works), 1, squeeze=False)[:, 0]
-    figure.supxlabel("left is faster, lower is more exact; hollow: fewer bits than float32", fontsize=SMALL, color=GREY)
+    figure.supxlabel(
+        "left is faster, lower is more exact; hollow: fewer bits than float32", fontsize=style.SMALL, color=style.GREY
+    )
     words = []
     for axes, (work, rows) in zip(panels, works.items(), strict=True):
-        axes.set_title(own(work, shared), fontsize=SIZE, loc="left")
+        axes.set_title(own(work, shared), fontsize=style.SIZE, loc="left")
         points(axes, rows)
-        told = (f"{row.contender} {digits(each(row))} ms {row.error:.1e}" for row in sorted(rows, key=each))
+        told = (
+            f"{row.contender} {style.digits(style.each(row))} ms {row.error:.1e}"
+            for row in sorted(rows, key=style.each)
+        )
         words.append(f"{work}, ms an image and relative error: {', '.join(told)}")
     for axes, rows in zip(panels, works.values(), strict=True):
-        at = [(each(row), row.error or 0.0) for row in rows]
-        name_points(axes, at, [row.contender for row in rows], [FAMILIES[family(row)][0] for row in rows])
+        at = [(style.each(row), row.error or 0.0) for row in rows]
+        name_points(axes, at, [row.contender for row in rows], [style.FAMILIES[style.family(row)][0] for row in rows])
     return Picture(figure, title, "\n".join(words))
 
 
 def points(axes: Any, rows: Sequence[Row]) -> None:
     for row in rows:
-        axes.plot([each(row)], [row.error], **marks(row))
+        axes.plot([style.each(row)], [row.error], **marks(row))
     plain(axes)
-    times, errors = [each(row) for row in rows], [row.error or 0.0 for row in rows]
+    times, errors = [style.each(row) for row in rows], [row.error or 0.0 for row in rows]
     axes.set(xscale="log", yscale="log", xlabel="ms an image", ylabel="relative error of the logits")
     axes.set(xlim=(min(times) / 1.7, max(times) * 2.2), ylim=(min(errors) / 10, max(errors) * 6))
-    axes.xaxis.label.set_size(SIZE), axes.yaxis.label.set_size(SIZE)
+    axes.xaxis.label.set_size(style.SIZE), axes.yaxis.label.set_size(style.SIZE)
     round_ticks(axes.xaxis)
     axes.grid(alpha=0.25)
 

@@ -29,7 +29,7 @@ from alexnet_np.weights.formats import protobuf_write
 from alexnet_np.weights.formats.caffe_schema import SCHEMA, messages
 from alexnet_np.weights.formats.protobuf_write import Part, field
 from alexnet_np.weights.lrn import geometry
-from alexnet_np.weights.steps import Network, Step, output_size
+from alexnet_np.weights.steps import Network, Step, Writer, output_size
 
 LAYER, BLOBS = SCHEMA["NetParameter"]["layer"][0], SCHEMA["LayerParameter"]["blobs"][0]  # numbers of fields
 DATA = SCHEMA["BlobProto"]["data"][0]
@@ -50,7 +50,7 @@ def write(path: Path, network: Network, beside: Path) -> None:
         temporary.write_text(text_format.MessageToString(net.message), encoding="utf-8")
 
 
-class _Net:
+class _Net(Writer):
     """The network while it is made: its layers, and the blob and the shape of what they have come to."""
 
     def __init__(self, network: Network) -> None:
@@ -60,28 +60,6 @@ class _Net:
         self.blob, self.shape, self.number = "data", network.input, 0
         layer = self.message.layer.add(name="data", type="Input", top=["data"])
         layer.input_param.shape.add(dim=[1, *network.input])
-
-    def add(self, each: Step) -> None:
-        """The layers of one step. Raises WeightsError for what Caffe cannot compute."""
-        match each.kind:
-            case "conv":
-                self.convolution(each)
-            case "linear":
-                self.dense(each)
-            case "max_pool" | "avg_pool":
-                self.pooling(each)
-            case "adaptive":
-                self.adaptive(each)
-            case "lrn":
-                self.norm(each)
-            case "dropout":
-                self.layer("Dropout", self.name(each)).dropout_param.dropout_ratio = each.settings["p"]
-            case kind if kind in ACTIVATIONS:
-                self.layer(ACTIVATIONS[kind], self.name(each))
-            case "flatten":
-                self.shape = (prod(self.shape), 1, 1)  # which InnerProduct does itself
-            case kind:
-                raise WeightsError(f"{each.name}: Caffe has no layer for {kind}")
 
     def name(self, each: Step) -> str:
         """norm2, or norm2b where there is one already."""
@@ -215,6 +193,17 @@ class _Net:
             normed.append(title)
         if len(parts) > 1:
             self.layer("Concat", name, bottoms=normed).concat_param.axis = 1
+
+    def flatten(self, each: Step) -> None:
+        self.shape = (prod(self.shape), 1, 1)  # which InnerProduct does itself
+
+    def dropout(self, each: Step) -> None:
+        self.layer("Dropout", self.name(each)).dropout_param.dropout_ratio = each.settings["p"]
+
+    def activation(self, each: Step) -> None:
+        if each.kind not in ACTIVATIONS:
+            raise WeightsError(f"{each.name}: Caffe has no layer for {each.kind}")
+        self.layer(ACTIVATIONS[each.kind], self.name(each))
 
 
 def _ceil_count(side: int, pad: int, kernel: int, stride: int) -> int:

@@ -30,7 +30,7 @@ from alexnet_np.weights.formats.onnx_lrn import neighbours_of
 from alexnet_np.weights.formats.onnx_schema import SCHEMA
 from alexnet_np.weights.formats.protobuf_write import Part, field
 from alexnet_np.weights.lrn import geometry
-from alexnet_np.weights.steps import Network, Step, output_size
+from alexnet_np.weights.steps import Network, Step, Writer, output_size
 
 GRAPH, INITIALIZER = SCHEMA["ModelProto"]["graph"][0], SCHEMA["GraphProto"]["initializer"][0]  # numbers of fields
 RAW_DATA = SCHEMA["TensorProto"]["raw_data"][0]
@@ -57,7 +57,7 @@ def write(path: Path, network: Network, opset: int = 17) -> None:
     protobuf_write.write(path, [made.SerializeToString(), *field(GRAPH, [layers, *graph.numbers()])])
 
 
-class _Graph:
+class _Graph(Writer):
     """The graph while it is made: its nodes, and the name and the shape of what they have come to."""
 
     def __init__(self, onnx: Any, network: Network) -> None:
@@ -65,29 +65,6 @@ class _Graph:
         self.nodes: list[Any] = []
         self.constants: dict[str, np.ndarray] = {}  # the initializers, which are not put into the message
         self.x, self.shape = "input", network.input
-
-    def add(self, each: Step) -> None:
-        """The nodes of one step."""
-        match each.kind:
-            case "conv":
-                self.convolution(each)
-            case "linear":
-                self.dense(each)
-            case "max_pool" | "avg_pool":
-                self.pooling(each)
-            case "adaptive":
-                self.adaptive(each)
-            case "lrn":
-                self.norm(each)
-            case "flatten":
-                self.node("Flatten", each.name, axis=1)
-                self.shape = (prod(self.shape), 1, 1)
-            case "dropout":
-                pass
-            case kind if kind in NAMES:
-                self.node(NAMES[kind], each.name)
-            case kind:
-                raise WeightsError(f"{each.name}: {kind} cannot be written as ONNX")
 
     def node(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
         """A node that takes what has been reached, or `inputs`; what it gives is reached then."""
@@ -192,6 +169,18 @@ class _Graph:
         pads = [0, 0, sees.low, sees.low, 0, 0, sees.high, sees.high]
         self.node("Pad", name, self.x, self.constant(f"{name}.pads", np.array(pads, np.int64)))
         self.node("AveragePool", name, kernel_shape=[n, n], strides=[1, 1])
+
+    def flatten(self, each: Step) -> None:
+        self.node("Flatten", each.name, axis=1)
+        self.shape = (prod(self.shape), 1, 1)
+
+    def dropout(self, each: Step) -> None:
+        """Nothing: the graph is for inference."""
+
+    def activation(self, each: Step) -> None:
+        if each.kind not in NAMES:
+            raise WeightsError(f"{each.name}: {each.kind} cannot be written as ONNX")
+        self.node(NAMES[each.kind], each.name)
 
     def finished(self, opset: int) -> Any:
         helper, number = self.onnx.helper, self.onnx.TensorProto.FLOAT
