@@ -22,11 +22,24 @@ from typing import Any, NamedTuple
 from alexnet_np.errors import BackendError
 from alexnet_np.kernels import tuning
 from alexnet_np.kernels.conv2d_winograd_transforms import FAMILIES, multiplications
+from alexnet_np.kernels.cpu import caches
 from alexnet_np.kernels.problems import AS_IT_IS, DENSE, FILLED, LIMITS, MANY, STRIDES, Problem, can, formed
 from alexnet_np.kernels.rows import Row, facts_of, rows_of
 
 __all__ = ["TABLE", "Choice", "NoWay", "Row", "choose", "insisting", "overriding", "show", "sizes", "ways"]
 
+_HERE = caches.find()
+
+
+def _of_core(size: int, least: int, most: int) -> int:
+    return caches.scaled(size, _HERE.core, caches.MEASURED.core, least, most)
+
+
+def _of_shared(size: int, least: int, most: int) -> int:
+    return caches.scaled(size, _HERE.shared, caches.MEASURED.shared, least, most)
+
+
+# Sizes go with the machine's caches where no sum's order does: the bits are the same everywhere.
 # Measured, unless said otherwise, on 2 cores of an EPYC Zen 4 at batch 32; convolutions in direct-equivalent GFLOP/s.
 TABLE = (
     # conv2d: what it is computed as
@@ -55,15 +68,25 @@ TABLE = (
     Row("direct", direction="forward", why="185-215, its arithmetic peak being 235"),
     Row("im2col", why="any dtype and shape; 145-165"),
     Row(column_bytes=2 << 20, why="a block's columns stay in its thread's cache"),
-    Row(block_tiles=32, why="V and products in a thread's cache: 3% of a plan, conv 2 5%, beside 60 tiles"),
+    Row(
+        block_tiles=_of_core(32, 24, 96),
+        why="V and products in a thread's cache: 32 at 1 MB; 3% of a plan, conv 2 5%, beside 60 tiles",
+    ),
     Row(gradient_tiles=400, direction="backward", kernel=3, why="4% of a training step beside 192: dU is read less"),
     Row(gradient_tiles=100, direction="backward", kernel=5, why="2% of a step beside 192: V and S of 64 points"),
     Row(gradient_tiles=192, direction="backward", why="242 ms of products a step of AlexNet, 210 at the peak"),
     # how much of a batch goes through several layers at a time
     Row(
         op="stages",
+        planned=True,
+        training=False,
+        stage_bytes=_of_shared(12 << 20, 3 << 20, 24 << 20),
+        chunk_bytes=_of_shared(6 << 20, 3 << 19, 12 << 20),
+        why="what is written is read again from the shared cache: 12 MB and 6 at 32 MB",
+    ),
+    Row(
+        op="stages",
         stage_bytes=12 << 20,
-        chunk_bytes=6 << 20,
         why="what is written is read again from the shared cache: a training step 1.45 s, whole batches 1.84 s",
     ),
     # linear

@@ -10,6 +10,7 @@ from alexnet_np.errors import ArgumentError, BackendError
 from alexnet_np.kernels import choices, conv2d_numba
 from alexnet_np.kernels.choices import Row, choose
 from alexnet_np.kernels.conv2d_winograd_transforms import FAMILIES
+from alexnet_np.kernels.cpu import caches
 from alexnet_np.kernels.cpu.simd import MACHINE, MACHINES
 from alexnet_np.kernels.problems import AS_IT_IS, DENSE, FILLED, LIMITS, Problem, formed, of_convolution
 from alexnet_np.ops import conv2d
@@ -87,7 +88,8 @@ def test_narrow_and_grouped_convolutions(problem, form, channels_filters_groups)
 
 
 def test_sizes_come_from_the_first_row_that_says_them():
-    assert choose(convolution()).sizes == {"block_tiles": 32, "column_bytes": 2 << 20}
+    sizes = choose(convolution()).sizes
+    assert sizes == {"block_tiles": caches.scaled(32, caches.find().core, 1 << 20, 24, 96), "column_bytes": 2 << 20}
     with choices.overriding(Row(block_tiles=7), Row("direct", kernel=3)):
         choice = choose(convolution())
         assert (choice.algorithm, choice.sizes["block_tiles"]) == ("direct", 7)

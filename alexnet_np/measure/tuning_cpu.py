@@ -174,7 +174,14 @@ def stages(model: AlexNet, size: tuple[int, int]) -> Subject:
         return lambda: made(x)
 
     sizes = {"": ("stage_bytes", "chunk_bytes")}
-    return Subject("all convolutions of a plan", Problem("stages"), {"training": False}, build, (), sizes)
+    return Subject(
+        "all convolutions of a plan",
+        Problem("stages", planned=True),
+        {"planned": True, "training": False},
+        build,
+        (),
+        sizes,
+    )
 
 
 def trained_stages(model: AlexNet, size: tuple[int, int]) -> Subject:

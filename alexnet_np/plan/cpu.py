@@ -109,7 +109,7 @@ class Program:
         between = [stage[-1].target for stage in self.stages[:-1]]
         held = [[step.target for step in stage if isinstance(step.target, Buffer)] for stage in self.stages]
         inner = [[buffer for buffer in stage if buffer not in between] for stage in held]
-        room = {name: size // self.request.at_once for name, size in choices.sizes("stages").items()}
+        room = {name: size // self.request.at_once for name, size in choices.sizes("stages", planned=True).items()}
         self.chunk = self._most(between, room["chunk_bytes"], self.request.max_batch)
         self.passes = [self._most(stage, room["stage_bytes"], self.chunk) for stage in inner]
         for buffer in between:
