@@ -39,17 +39,26 @@ class Runs:
         self.started: list[subprocess.Popen] = []
 
     def __call__(
-        self, processes: int, out: Path, *options: str, code: str = "", before: Sequence[str] = ()
+        self,
+        processes: int,
+        out: Path,
+        *options: str,
+        given: str = f"{NETWORK} {RECIPE}",
+        code: str = "",
+        before: Sequence[str] = (),
     ) -> subprocess.Popen:
-        """`alexnet train` of so many. `code`: run in each of them first; `before`: a command that runs mpirun."""
+        """`alexnet train` of so many, with what is `given` and then some options.
+
+        `code`: run in each of them first; `before`: a command that runs mpirun.
+        """
         python = [sys.executable, *(["-c", code + MAIN] if code else ["-m", "alexnet_np"])]
-        given = [*NETWORK.split(), *RECIPE.split(), *["--epochs", "2", "--workers", "1", "--json", "--out"], str(out)]
+        common = [*given.split(), *["--epochs", "2", "--workers", "1", "--json", "--out"], str(out)]
         command = [
             *before,
             *([] if processes == 1 else mpi.launcher(str(MPIRUN), processes)),
             *python,
             "train",
-            *given,
+            *common,
             *options,
         ]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -132,12 +132,15 @@ def goes_on(command, out, reference) -> int:
 
 
 @pytest.mark.slow
-def test_a_killed_driver(command, reference, tmp_path):
+def test_a_killed_driver_and_the_one_that_went_on_killed_too(command, reference, tmp_path):
     out = tmp_path / "parts"
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
-        when_parts_are_there(out, 2, driver.kill).join(300)
+    for more in (2, 3):
+        there = len(list(out.glob("part-*.parquet")))
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+            when_parts_are_there(out, there + more, driver.kill).join(300)
+        assert driver.returncode == -signal.SIGKILL
     there = goes_on(command, out, reference)
-    assert 2 <= there < PARTS
+    assert 5 <= there < PARTS
 
 
 @pytest.mark.slow

@@ -1,10 +1,14 @@
 """`mpirun alexnet train`: the same bits on any number of processes. Skipped where mpirun or mpi4py is missing."""
 
+import json
 import shutil
 
+import numpy as np
 import pytest
-from mpi_runs import MARKS, SECONDS, check_counted, check_equal, finished, runs, wait_for_step
+from mpi_runs import MARKS, NETWORK, RECIPE, SECONDS, check_counted, check_equal, end_of, finished, runs, wait_for_step
+from PIL import Image
 
+from alexnet_np.training.config import CHOICES
 from alexnet_np.weights import read
 
 pytestmark = MARKS
@@ -18,6 +22,43 @@ def test_the_same_bits_on_one_two_and_four_processes(tmp_path, begin):
     check_equal(tmp_path / "1", tmp_path / "4")
     check_counted(tmp_path / "2", 2)
     check_counted(tmp_path / "4", 4)
+
+
+# Every augmentation, those of pictures as the recipe has it that is their source: with its mean image, resizing, ties,
+# rates of biases. Whoever goes together in the authors' (32 images) lies in several batches, shards and processes.
+AUGMENTATIONS = {
+    "none": f"{NETWORK} {RECIPE} --augmentation none",
+    "mirror": f"{NETWORK} {RECIPE}",
+    "crop": "--dataset folder --recipe caffe",
+    "paper": "--dataset folder --recipe paper",
+    "krizhevsky145": "--dataset folder --recipe krizhevsky145",
+}
+
+
+@pytest.mark.parametrize("augmentation", CHOICES["augmentation"])
+def test_every_augmentation_has_the_same_bits(tmp_path, begin, augmentation):
+    given = f"{AUGMENTATIONS[augmentation]} --width 0.0625 --batch-size 24 --shards 4"
+    if "folder" in given:
+        given += f" --data {photographs(tmp_path / 'data')}"
+    for processes in (1, 2, 4):
+        finished(begin(processes, tmp_path / str(processes), given=given))
+    start = json.loads((tmp_path / "1" / "metrics.jsonl").read_text().splitlines()[0])
+    assert start["config"]["augmentation"] == augmentation
+    assert np.unique(end_of(tmp_path / "1")[0]["momentum.features.0.weight"]).size > 100, "it learns"
+    check_equal(tmp_path / "1", tmp_path / "2")
+    check_equal(tmp_path / "1", tmp_path / "4")
+
+
+def photographs(data):
+    """A folder of them: 48 to train on, 8 to validate on."""
+    draw = np.random.default_rng(0)
+    for part, count in (("train", 24), ("val", 4)):
+        for name in ("cat", "emu"):
+            (data / part / name).mkdir(parents=True)
+            for i in range(count):
+                small = draw.integers(0, 256, (9, 12, 3), np.uint8)
+                Image.fromarray(small).resize((300, 270)).save(data / part / name / f"{i}.jpg", quality=90)
+    return data
 
 
 def test_a_run_stopped_by_its_file_goes_on_with_another_number(tmp_path, begin):

@@ -197,6 +197,25 @@ def test_any_number_of_processes_ends_with_the_same_bits(rng, samples):
                 assert np.array_equal(tensors[name], array), name
 
 
+@pytest.mark.parametrize("samples", [13, 5, 3])
+def test_any_number_of_processes_judges_with_the_same_bits(rng, samples):
+    """Of few outputs a BLAS may take the product, which sums by how many rows there are."""
+    x, _ = batch(rng, "float32", samples)
+    config = Config(shards=4)
+
+    def work(group: Any) -> Any:
+        net = anp.alexnet("torchvision", width=1 / 16, num_classes=2, seed=0, backend="numba").eval()
+        parts = Sharded(net, SGD(net.named_parameters(), 0.05), group, config)
+        with anp.use_backend("numba"), anp.no_grad():
+            return parts.logits(x[share_of(config, group).rows(samples)], samples), net(x)
+
+    alone, whole = work(Alone())
+    np.testing.assert_allclose(alone, whole, rtol=1e-4, atol=1e-6)
+    for processes in (2, 4):
+        for logits, _ in everybody(processes, work):
+            assert np.array_equal(logits, alone)
+
+
 @pytest.mark.parametrize(("dtype", "limit"), LIMITS)
 @pytest.mark.parametrize("processes", [2, 4])
 def test_one_weird_trick_is_the_batch_but_for_rounding(rng, dtype, limit, processes):

@@ -33,12 +33,12 @@ def evaluate(
     model: AlexNet,
     batches: Iterable[tuple[Array, Array]],
     num_classes: int,
-    whole: Callable[[Array], Array] = lambda logits: logits,
+    shared: Callable[[Array, int], Array] | None = None,
     planned: int = 0,
 ) -> Evaluation:
     """Run `model` in evaluation mode over batches of x (N,C,H,W), or (N,crops,C,H,W), and targets (N,).
 
-    `whole`: makes the batch's logits of those of x, where several processes have each a part of the rows.
+    `shared`: gives a batch's logits, of so many images, where x is the rows of it that this process has.
     `planned`: by an inference plan for batches of at most so many images, compiled of the weights as they are now; 0:
     layer by layer, as hooks and float64 need it.
     See `from_logits`. The model's mode is put back. Raises ArgumentError without images.
@@ -46,10 +46,14 @@ def evaluate(
     was_training, parameters = model.training, next(model.parameters()).data
     model.eval()
     forward: Forward = by_plan(model, planned) if planned else model
+
+    def logits(x: Array, images: int) -> Array:
+        return logits_of(forward, x) if shared is None else beside(shared(x, images), parameters)
+
     try:
         with no_grad():
-            logits = ((whole(logits_of(forward, beside(x, parameters))), target) for x, target in batches)
-            return from_logits(((beside(found, parameters), target) for found, target in logits), num_classes)
+            found = ((logits(beside(x, parameters), len(target)), target) for x, target in batches)
+            return from_logits(found, num_classes)
     finally:
         model.train(was_training)
 

@@ -193,7 +193,7 @@ class Run:
         if self.parallel is None:
             planned = self.config.batch_size if self.engine == PLAN else 0
             return evaluate(self.network, batches, classes, planned=planned)
-        return evaluate(self.model, batches, classes, self.parallel.whole)
+        return evaluate(self.model, batches, classes, self.parallel.logits)
 
     def finish_epoch(self, result: Evaluation) -> Event:
         """Go on to the next epoch, after validation gave `result`; returns the figures of the one that ended.

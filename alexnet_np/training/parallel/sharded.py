@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,11 @@ class Share:
         cut = cuts(samples, self.shards)
         return slice(cut[self.mine.start], cut[self.mine.stop])
 
+    def within(self, samples: int) -> list[int]:
+        """Where each of its shards begins among its own rows, and where the last ends."""
+        cut = cuts(samples, self.shards)
+        return [cut[shard] - cut[self.mine.start] for shard in (*self.mine, self.mine.stop)]
+
 
 def share_of(config: Config, group: Group) -> Share:
     """Raises ArgumentError where the shards cannot be shared evenly."""
@@ -58,6 +64,7 @@ class Shared:
     """
 
     engine = EAGER
+    model: AlexNet
     optimizer: SGD
     group: Group
     rows: dict[str, slice]
@@ -73,6 +80,10 @@ class Shared:
     def gradients(self, x: np.ndarray, target: np.ndarray) -> Done:
         """Those of the whole batch, in the parameters; its mean loss and how many were right."""
         raise NotImplementedError
+
+    def logits(self, x: Array, samples: int) -> np.ndarray:
+        """What the model says of a batch of so many, of which x is this process's rows."""
+        return self.whole(self.model(x))
 
     def whole(self, logits: Array) -> np.ndarray:
         """Those of the whole batch, of what the model gave this process."""
@@ -209,6 +220,11 @@ class Sharded(Shared):
             for _, partial in reversed(self._sums.partial):
                 parameter.grad = partial[i] + parameter.grad
         self.exchange.ready(parameter)
+
+    def logits(self, x: Array, samples: int) -> np.ndarray:
+        """As above; shard by shard, for a layer's last bits may depend on how many images come together."""
+        rows = [self.model(x[begin:end]) for begin, end in pairwise(self.share.within(samples))]
+        return self.whole(array_module(x).concatenate(rows))
 
     def whole(self, rows: Array) -> np.ndarray:
         """Everybody's rows, in the batch's order."""
