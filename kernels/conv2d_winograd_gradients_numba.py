@@ -26,7 +26,7 @@ from llvmlite import ir
 
 from alexnet_np import threads
 from alexnet_np.device import Array
-from alexnet_np.kernels.conv2d_winograd_numba import Points, points_of, transform_tiles
+from alexnet_np.kernels.conv2d_winograd_points_numba import Points, points_of, transform_tiles
 from alexnet_np.kernels.conv2d_winograd_strays_gradients_numba import (
     Marks,
     Real,

@@ -4,7 +4,8 @@
    products over the channels, one a point, replace the r² · m² multiplications; transform back.
 2. Fused by block: one thread takes some dozens of tiles through all three steps, so that what lies between them stays
    in its cache, and bias and ReLU cost nothing. Blocks run in parallel.
-3. A stride S: S x S pixels become channels (space-to-depth), and an 11x11/4 filter a dense 3x3 of 48 channels.
+3. Few tiles, as one small image has: all threads take each step together (conv2d_winograd_few_numba.py).
+4. A stride S: S x S pixels become channels (space-to-depth), and an 11x11/4 filter a dense 3x3 of 48 channels.
 
 One family of 7x7 tiles, F(5,3) and F(3,5), fits AlexNet: 55 = 11·5, 27 = 9·3, and 13 = 5 + 4 + 4, two tiles of three
 being an output shorter (conv2d_winograd_tiling_numba.py): 361 products an image instead of 441. Channels are the vector
@@ -25,31 +26,17 @@ import numpy as np
 
 from alexnet_np import threads
 from alexnet_np.device import Array
+from alexnet_np.kernels import conv2d_winograd_few_numba as few
 from alexnet_np.kernels.conv2d_layer import Layer, each_group
+from alexnet_np.kernels.conv2d_winograd_points_numba import Points, points_of, transform_tiles
 from alexnet_np.kernels.conv2d_winograd_strays_numba import SPREAD, Exact, map_room, mark, redo
-from alexnet_np.kernels.conv2d_winograd_tiles_numba import (
-    Filters,
-    family,
-    input_tile,
-    output_tile,
-    transform_filters,
-    variant,
-)
-from alexnet_np.kernels.conv2d_winograd_tiling_numba import Images, Tiles, copy_patch, having, inside_of, place
+from alexnet_np.kernels.conv2d_winograd_tiles_numba import Filters, family, output_tile, transform_filters, variant
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import Images, Tiles, having, inside_of, place
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.blocks import block_kernel, findings
 from alexnet_np.kernels.cpu.image import Image, Step
 from alexnet_np.kernels.cpu.jit import kernel
-from alexnet_np.kernels.cpu.simd import LANES
-from alexnet_np.kernels.gemm_numba import WIDTH, gemm, packed_product, padded_width
-
-
-class Points(NamedTuple):
-    """Where V, S or products lie: channel c of tile t at point p is float at + p*point + t*step + c."""
-
-    at: int
-    point: int
-    step: int
+from alexnet_np.kernels.gemm_numba import WIDTH, gemm, packed_product
 
 
 class Scratch(NamedTuple):
@@ -67,7 +54,6 @@ class Scratch(NamedTuple):
     patch_at: int
     map_at: int
     strays_at: int  # from the beginning of the workspace
-    tiles: int  # in all
     groups: int  # of images
     pieces: int  # of the tiles of a group: a block
 
@@ -91,30 +77,7 @@ def plan_scratch(layer: Layer, tiles: Tiles, block: int, workers: int) -> Scratc
     map_at = patch_at + points * layer.C
     share = map_at + map_room(tiles)
     room = (products_at, products.point, products.step, patch_at, map_at, share * workers)
-    return Scratch(share, v.point, v.step, *room, N * of_image, groups, pieces)
-
-
-def points_of(tiles: int, channels: int) -> Points:
-    """With a few floats more than the tiles need, so that the points do not all map onto the same cache sets."""
-    step = padded_width(channels)
-    return Points(0, tiles * step + LANES, step)
-
-
-@kernel
-def transform_tiles(x, xi, tiles, C, images, first, last, work, v, patch_at):
-    """The input tiles first..last of `images` into V, a Points; one that leaves the frame is copied first."""
-    n, step = tiles.n, Step(xi.row, xi.col)
-    for k in range(first, last):
-        image, h, w, low, narrow, _ = place(tiles, images, k)
-        i, j = h - tiles.top, w - tiles.left
-        at = xi.at + image * xi.image + i * xi.row + j * xi.col
-        into, kind = v.at + (k - first) * v.step, variant(n, low, narrow)
-        bottom, right = i + n - low - xi.H, j + n - narrow - xi.W
-        if i >= -xi.before and bottom <= xi.after and j >= -xi.before and right <= xi.after:
-            input_tile(kind, x, at, step, work, into, v.point, C)
-        else:
-            copy_patch(x, at, step, inside_of(xi, i, j), n, C, work, patch_at)
-            input_tile(kind, work, patch_at, Step(n * C, C), work, into, v.point, C)
+    return Scratch(share, v.point, v.step, *room, groups, pieces)
 
 
 @kernel
@@ -175,15 +138,21 @@ def forward(
 
     While a program is recorded, strays are left to whoever reads what it has found.
     """
-    if layer.images * tiles.rows * tiles.cols == 0:
+    count, found = layer.images * tiles.rows * tiles.cols, findings()
+    if count == 0:
         return
     with threads.parallel() as workers:
-        s = plan_scratch(layer, tiles, block, workers)
-        work, found = threads.scratch(s.strays_at + s.tiles), findings()
+        spread = workers > 1 and count <= few.FEW * workers
+        s = few.plan_scratch(layer, tiles, workers) if spread else plan_scratch(layer, tiles, block, workers)
+        work = threads.scratch(s.strays_at + count)
         for group, source, target in each_group(layer, xi, yi, u.size):
-            forward_blocks[s.blocks](x, source, u, bias, y, target, group, tiles, exact.limit, s, work, found)
+            arguments = (x, source, u, bias, y, target, group, tiles, exact.limit, s, work, found)
+            if spread:
+                few.forward(*arguments)
+            else:
+                forward_blocks[s.blocks](*arguments)
     if found[0]:
-        marks = work[s.strays_at : s.strays_at + s.tiles]
+        marks = work[s.strays_at : s.strays_at + count]
         redo(x, xi, exact, bias, y, yi, layer, tiles, np.flatnonzero(marks))
 
 

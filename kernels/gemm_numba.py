@@ -103,10 +103,12 @@ def gemm(a, a_at, b, b_at, c, c_at, p):
 
     a, b, c are 1-D float32 arrays in which the operands begin at *_at; p is a Product.
     """
+    heights = (p.M + ROWS - 1) // ROWS  # tiles all alike but for one row: a low one waits for its loads
     for j in range(0, p.N, WIDTH):
         panel = b_at + j * p.taps * p.K
-        for i in range(0, p.M, ROWS):
-            tile(min(ROWS, p.M - i), a, a_at + i * p.lda, b, panel, c, c_at + i * p.ldc + j, p)
+        for h in range(heights):
+            i, end = h * p.M // heights, (h + 1) * p.M // heights
+            tile(end - i, a, a_at + i * p.lda, b, panel, c, c_at + i * p.ldc + j, p)
 
 
 @kernel

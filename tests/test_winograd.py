@@ -7,6 +7,7 @@ import pytest
 
 from alexnet_np.kernels import choices, conv2d_numba, conv2d_winograd_batch_numba
 from alexnet_np.kernels import conv2d_space_to_depth_numba as depth
+from alexnet_np.kernels import conv2d_winograd_few_numba as few
 from alexnet_np.kernels import conv2d_winograd_numba as winograd
 from alexnet_np.kernels.conv2d_layer import Layer
 from alexnet_np.kernels.conv2d_winograd_strays_numba import Exact
@@ -114,7 +115,7 @@ def channels_last(x):
 )
 @pytest.mark.parametrize("halo", [0, 3])
 @pytest.mark.parametrize("block", [5, 64])
-def test_forward_agrees_with_float64(family, N, C, F, H, W, padding, groups, halo, block):
+def test_forward_agrees_with_float64(family, N, C, F, H, W, padding, groups, halo, block, monkeypatch):
     m, r = family
     rng = np.random.default_rng(1)
     x = rng.standard_normal((N, C, H, W), dtype=np.float32)
@@ -128,12 +129,17 @@ def test_forward_agrees_with_float64(family, N, C, F, H, W, padding, groups, hal
     row = (W + 2 * halo) * C
     source = Image(halo * (row + C), (H + 2 * halo) * row, row, C, H, W, halo, halo)
     OH, OW = expected.shape[2:]
-    y = np.full((N, OH, OW, F), np.nan, np.float32)
     target = Image(0, OH * OW * F, OW * F, F, OH, OW)
     u, exact = winograd.packed_filters(weight, m, groups), Exact(weight, m, groups)
     layer, tiles = Layer(N, C // groups, F // groups, groups, relu=True), tiling(m, r, padding, target)
-    winograd.forward(padded.reshape(-1), source, u, bias, y.reshape(-1), target, layer, tiles, block, exact)
-    np.testing.assert_allclose(y.transpose(0, 3, 1, 2), expected, rtol=0, atol=ERROR * scale)
+    found = []
+    for most in (0, 1000):  # tiles a thread that are computed step by step: in fused blocks, and all of them
+        monkeypatch.setattr(few, "FEW", most)
+        y = np.full((N, OH, OW, F), np.nan, np.float32)
+        winograd.forward(padded.reshape(-1), source, u, bias, y.reshape(-1), target, layer, tiles, block, exact)
+        np.testing.assert_allclose(y.transpose(0, 3, 1, 2), expected, rtol=0, atol=ERROR * scale)
+        found.append(y)
+    np.testing.assert_array_equal(*found)
 
 
 def test_nan_stays_nan_through_the_fused_relu():

@@ -44,6 +44,7 @@ class InferencePlan:
         self.request, self.model, self.max_batch = request, request.model, request.max_batch
         self._lock = threading.Lock()
         self._made_of = description(self.model)
+        self._taken: Shape = ()  # (C,H,W) of the last images
         self._shapes: tuple[Shape, dict[str, Shape]] = ((), {})  # of the outputs, for one size of image
 
     def __call__(self, x: Any, out: Any = None) -> Any:
@@ -55,7 +56,8 @@ class InferencePlan:
         to be allocated; on a GPU in C order. There a call is queued on the caller's stream, not waited for.
         Hooks do not fire. Raises ShapeError, DtypeError, ArgumentError, BackendError.
         """
-        x, shape = images.checked(self.model, x)
+        x, shape = images.checked(self.model, x, self._taken)
+        self._taken = shape[1:]
         x = self._placed(x)
         if shape[0] > self.max_batch:
             raise ArgumentError(f"plan: {shape[0]} images, but it was compiled with max_batch={self.max_batch}")

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_np import threads
 from alexnet_np.device import Array, on_gpu
 from alexnet_np.errors import BackendError
 from alexnet_np.kernels import choices
+from alexnet_np.kernels.cpu.team import rouse
 from alexnet_np.plan import images, layout, steps
 from alexnet_np.plan.base import InferencePlan, Request, Results, Shape
 from alexnet_np.plan.cpu_buffers import Buffer, InputBuffer, Rows, owner_of, share
@@ -42,6 +44,7 @@ class Plan(InferencePlan):
         return Plan(self.request, self)
 
     def _placed(self, x: Array) -> Array:
+        rouse(threads.get_num_threads())
         if not self._owns(x):
             raise BackendError(f"plan: x is {self._name_of(x)}, not where the plan is; move it with x.get()")
         return np.require(x, None, ["C", "W"])  # kernels are compiled for writeable arrays

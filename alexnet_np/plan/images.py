@@ -16,11 +16,11 @@ from alexnet_np.models import AlexNet
 Shape = tuple[int, ...]
 
 
-def checked(model: AlexNet, x: Any) -> tuple[Array, Shape]:
+def checked(model: AlexNet, x: Any, known: Shape = ()) -> tuple[Array, Shape]:
     """`x` as an array, wherever it lies, and its shape as (N,C,H,W).
 
-    `x`: float32 (N,C,H,W), or uint8 (N,H,W,C) for a model whose preset has a recipe. Raises ShapeError, DtypeError,
-    ArgumentError.
+    `x`: float32 (N,C,H,W), or uint8 (N,H,W,C) for a model whose preset has a recipe. `known`: a (C,H,W) that the model
+    takes: asking all its layers takes a third of a millisecond. Raises ShapeError, DtypeError, ArgumentError.
     """
     x = as_array(x, "plan: x")
     shape = x.shape
@@ -37,7 +37,8 @@ def checked(model: AlexNet, x: Any) -> tuple[Array, Shape]:
             x = beside(prepared, next(model.parameters()).data)
     elif x.dtype != np.float32:
         raise DtypeError(f"plan: x must be float32 (N,C,H,W) or uint8 (N,H,W,C), got {x.dtype}; x.astype('float32')")
-    model.check_input(stand_in(shape))
+    if shape[1:] != known or len(shape) != 4:
+        model.check_input(stand_in(shape))
     return x, shape
 
 

@@ -190,6 +190,15 @@ if hasattr(os, "register_at_fork"):
 atexit.register(lambda: _team.stop())
 
 
+def rouse(active: int) -> None:
+    """Wake the threads that a program of `active` will want in a moment: a core that has halted takes its time.
+
+    Meanwhile the caller prepares what they are to do; those that find nothing spin a while, and sleep again.
+    """
+    if active > 1 and _team.numbers[SLEEPERS] > 0:
+        ring(_team.numbers)
+
+
 def run(steps: Array, active: int) -> None:
     """Run steps (count, WORDS) by `active` threads; by this one where the team has other work, or this is little.
 

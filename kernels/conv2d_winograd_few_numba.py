@@ -1,0 +1,112 @@
+"""Winograd's convolution of few tiles: each of its three steps by all threads, one step after another.
+
+One image of 13x13 has nine tiles, and U is 20 MB: reading U is most of the work. Cut in blocks of tiles, every thread
+would read all of it for the sake of a few rows. So a block is
+
+1. a tile on its way into V; as many of them as there are rows of tiles also look for strays in one row;
+2. a point: the products of all tiles there, so that its share of U is read by one thread, once;
+3. a tile on its way out, with bias and ReLU.
+
+V and the products go from one thread's cache to another's between the steps, 1 MB beside U. Blocks are so small that a
+thread that comes late, as one does that slept, still takes its part. The sums are those of the fused blocks
+(conv2d_winograd_numba.py), to the bit.
+
+Source: Lavin and Gray (2015), sec. 4. Measured (EPYC Zen 4, both cores, one image, U coming from memory): conv 3, 4, 5
+.63 .81 .59 ms, in fused blocks .68 1.00 .70.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from alexnet_np.device import Array
+from alexnet_np.kernels.conv2d_layer import Group, Layer
+from alexnet_np.kernels.conv2d_winograd_points_numba import Points, points_of, transform_tiles
+from alexnet_np.kernels.conv2d_winograd_strays_numba import SPREAD, map_room, mark
+from alexnet_np.kernels.conv2d_winograd_tiles_numba import output_tile, variant
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import Images, Tiles, having, inside_of, place
+from alexnet_np.kernels.cpu.blocks import block_kernel
+from alexnet_np.kernels.cpu.image import Image, Step
+from alexnet_np.kernels.gemm_numba import WIDTH, gemm, packed_product
+
+FEW = 40  # tiles a thread: with more, reading U is little beside the products
+
+
+class Scratch(NamedTuple):
+    """What the workspace holds, in floats: V and the products of all tiles; a share for each thread, a patch and
+    magnitudes; a mark a tile."""
+
+    v: Points
+    products: Points
+    shares_at: int
+    share: int
+    map_at: int  # from the beginning of a share
+    strays_at: int
+
+
+def plan_scratch(layer: Layer, tiles: Tiles, workers: int) -> Scratch:
+    count, points = layer.images * tiles.rows * tiles.cols, tiles.n**2
+    v = points_of(count, layer.C)
+    products = points_of(count, layer.F)._replace(at=points * v.point)
+    shares_at = products.at + points * products.point
+    patch = points * layer.C
+    share = patch + map_room(tiles)
+    return Scratch(v, products, shares_at, share, patch, shares_at + workers * share)
+
+
+@block_kernel
+def transform_inputs(k, worker, x, xi, group, tiles, limit, s, work, found):
+    """Tile k into V. Strays are marked, and found[0] is 1 where there are any."""
+    mine, strays_at = s.shares_at + worker * s.share, s.strays_at
+    if k < group.images * tiles.rows:
+        first, last = k * tiles.cols, (k + 1) * tiles.cols
+        if group.bias_at == 0:  # the first group
+            for t in range(first, last):
+                work[strays_at + t] = 0
+        mark(x, xi, tiles, group.C, first, last, limit, SPREAD, tiles.family, work, mine + s.map_at, strays_at)
+        for t in range(first, last):
+            if work[strays_at + t] != 0:
+                found[0] = 1
+    v = Points(s.v.at + k * s.v.step, s.v.point, s.v.step)
+    transform_tiles(x, xi, tiles, group.C, Images(0, group.images), k, k + 1, work, v, mine)
+
+
+@block_kernel
+def multiply(p, _, u, group, tiles, s, work):
+    """The products of all tiles at point p; u is packed by transform_filters."""
+    C, F = group.C, group.F
+    low, high = having(tiles, group.images, p)
+    product = packed_product(max(0, high - low), F, C, s.v.step, s.products.step, 0)
+    a, c = s.v.at + p * s.v.point + low * s.v.step, s.products.at + p * s.products.point + low * s.products.step
+    gemm(work, a, u, group.filters_at + p * ((F + WIDTH - 1) // WIDTH * WIDTH * C), work, c, product)
+
+
+@block_kernel
+def transform_outputs(k, _, bias, y, yi, group, tiles, s, work):
+    """Tile k of y = act(conv + bias), out of the products."""
+    image, i, j, low, narrow, _ = place(tiles, Images(0, group.images), k)
+    products_at, shape = s.products.at + k * s.products.step, variant(tiles.family, low, narrow)
+    at, step, inside = yi.at + image * yi.image + i * yi.row + j * yi.col, Step(yi.row, yi.col), inside_of(yi, i, j)
+    shift, relu = group.bias_at, group.relu
+    output_tile(shape, work, products_at, s.products.point, y, at, step, inside, bias, shift, relu, group.F)
+
+
+def forward(
+    x: Array,
+    xi: Image,
+    u: Array,
+    bias: Array,
+    y: Array,
+    yi: Image,
+    group: Group,
+    tiles: Tiles,
+    limit: float,
+    s: Scratch,
+    work: Array,
+    found: Array,
+) -> None:
+    """One group of a convolution; see conv2d_winograd_numba.forward."""
+    count = group.images * tiles.rows * tiles.cols
+    transform_inputs[count](x, xi, group, tiles, limit, s, work, found)
+    multiply[tiles.n**2](u, group, tiles, s, work)
+    transform_outputs[count](bias, y, yi, group, tiles, s, work)
