@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from alexnet_np import threads
 from alexnet_np.device import Array
-from alexnet_np.kernels.conv2d_layer import Group, Layer
+from alexnet_np.kernels.conv2d_layer import Layer, each_group
 from alexnet_np.kernels.conv2d_winograd_points_numba import Points, points_of, transform_tiles
 from alexnet_np.kernels.conv2d_winograd_strays_numba import SPREAD, map_room, mark
 from alexnet_np.kernels.conv2d_winograd_tiles_numba import output_tile, variant
@@ -98,15 +99,18 @@ def forward(
     bias: Array,
     y: Array,
     yi: Image,
-    group: Group,
+    layer: Layer,
     tiles: Tiles,
     limit: float,
-    s: Scratch,
-    work: Array,
     found: Array,
-) -> None:
-    """One group of a convolution; see conv2d_winograd_numba.forward."""
-    count = group.images * tiles.rows * tiles.cols
-    transform_inputs[count](x, xi, group, tiles, limit, s, work, found)
-    multiply[tiles.n**2](u, group, tiles, s, work)
-    transform_outputs[count](bias, y, yi, group, tiles, s, work)
+) -> tuple[int, Array]:
+    """One convolution; see conv2d_winograd_numba.forward. Gives where the strays' marks lie, and in what."""
+    count = layer.images * tiles.rows * tiles.cols
+    with threads.parallel() as workers:
+        s = plan_scratch(layer, tiles, workers)
+        work = threads.scratch(s.strays_at + count)
+        for group, source, target in each_group(layer, xi, yi, u.size):
+            transform_inputs[count](x, source, group, tiles, limit, s, work, found)
+            multiply[tiles.n**2](u, group, tiles, s, work)
+            transform_outputs[count](bias, y, target, group, tiles, s, work)
+    return s.strays_at, work

@@ -142,17 +142,15 @@ def forward(
     if count == 0:
         return
     with threads.parallel() as workers:
-        spread = workers > 1 and count <= few.FEW * workers
-        s = few.plan_scratch(layer, tiles, workers) if spread else plan_scratch(layer, tiles, block, workers)
-        work = threads.scratch(s.strays_at + count)
-        for group, source, target in each_group(layer, xi, yi, u.size):
-            arguments = (x, source, u, bias, y, target, group, tiles, exact.limit, s, work, found)
-            if spread:
-                few.forward(*arguments)
-            else:
-                forward_blocks[s.blocks](*arguments)
+        if workers > 1 and count <= few.FEW * workers:
+            marks_at, work = few.forward(x, xi, u, bias, y, yi, layer, tiles, exact.limit, found)
+        else:
+            s = plan_scratch(layer, tiles, block, workers)
+            marks_at, work = s.strays_at, threads.scratch(s.strays_at + count)
+            for group, source, target in each_group(layer, xi, yi, u.size):
+                forward_blocks[s.blocks](x, source, u, bias, y, target, group, tiles, exact.limit, s, work, found)
     if found[0]:
-        marks = work[s.strays_at : s.strays_at + count]
+        marks = work[marks_at : marks_at + count]
         redo(x, xi, exact, bias, y, yi, layer, tiles, np.flatnonzero(marks))
 
 
