@@ -53,8 +53,8 @@ def fast_form(choice: choices.Choice, weight: Array, geometry: Geometry) -> Fast
 
 def cuts(N: int, floats: int) -> Iterator[slice]:
     """The batch in slices that fit in the shared cache, an image being so many floats."""
-    step = max(1, choices.sizes("stages")["stage_bytes"] // (4 * floats))
-    for first in range(0, N, step):
+    step = adjoint.slice_of(N, choices.sizes("stages")["stage_bytes"] // (4 * floats))
+    for first in range(0, N, max(1, step)):
         yield slice(first, min(first + step, N))
 
 

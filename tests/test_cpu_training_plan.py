@@ -16,6 +16,7 @@ from alexnet_np import layers as L
 from alexnet_np.backend import use_backend
 from alexnet_np.data.preprocess import normalise
 from alexnet_np.initialisation import initialise
+from alexnet_np.kernels.conv2d_winograd_gradients_numba import Adjoint
 from alexnet_np.models import AlexNet
 from alexnet_np.ops.local_response_norm import CONVENTIONS, ODD_ONLY
 from alexnet_np.plan import compile_training
@@ -49,6 +50,19 @@ def test_every_preset_trains_as_layer_by_layer(preset: str) -> None:
             velocities = (optimizer.velocities[name] for optimizer in optimizers)
             one, other = velocities
             assert np.abs(one - other).max() <= 1e-4 * np.abs(other).max(), name
+
+
+@pytest.mark.parametrize("count", [4, 7, 18])
+def test_gradients_do_not_depend_on_who_shares_the_blocks(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that take blocks of images alone, and threads that share each block: the same bits."""
+    found = []
+    for alone in (True, False):
+        monkeypatch.setattr(Adjoint, "_takes_alone", lambda *_, alone=alone: alone)
+        model = anp.alexnet(width=1 / 8, num_classes=CLASSES, seed=2).train()
+        plan = compile_training(model, anp.SGD(model.named_parameters(), **OPTIONS), count, 99)
+        plan(*batch(0, 3, (99, 99), count))
+        found.append(plan.gradients)
+    assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
 
 
 def test_a_batch_may_be_smaller() -> None:

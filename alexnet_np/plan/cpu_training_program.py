@@ -15,6 +15,7 @@ import numpy as np
 from alexnet_np import layers, threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import choices, cross_entropy_numba
+from alexnet_np.kernels.conv2d_winograd_gradients_numba import slice_of
 from alexnet_np.kernels.cpu.simd import LANES
 from alexnet_np.plan import images, layout, steps
 from alexnet_np.plan.cpu import parts
@@ -76,7 +77,7 @@ class TrainingProgram:
         batch, last = self.request.batch_size, unit[-1]
         inner = [step.target for step in unit] + [step.dx for step in unit if step.dx is not None]
         largest = max(buffer.image_bytes for buffer in inner if isinstance(buffer, Buffer))
-        count = max(1, min(batch, choices.sizes("stages", training=True)["stage_bytes"] // largest))
+        count = slice_of(batch, choices.sizes("stages", training=True)["stage_bytes"] // largest)
         for step, after in zip(unit, [*unit[1:], None], strict=True):
             kept = step is last or step.keeps_target or (after is not None and after.keeps_source and after.goes_back)
             if isinstance(step.target, Rows):
