@@ -66,6 +66,26 @@ def test_the_same_rows_as_on_one_machine(model, pictures, two_workers, reference
     assert footer["version"] == anp.__version__ and len(footer["failures"]) == 1 and footer["files"] == PART
 
 
+def test_numbers_have_no_dictionary(model, pictures, two_workers, tmp_path):
+    run(model, pictures, tmp_path / "parts", two_workers)
+    group = parquet.read_metadata(tmp_path / "parts" / "part-000000.parquet").row_group(0)
+    columns = {group.column(i).path_in_schema.split(".")[0]: group.column(i) for i in range(2)}
+    assert (columns["file"].has_dictionary_page, columns["embedding"].has_dictionary_page) == (True, False)
+
+
+def test_a_local_cluster_is_calm_but_for_what_the_user_says(monkeypatch):
+    from dask import config
+
+    name = "distributed.worker.profile.interval"
+    before = config.get(name)
+    with cluster.calm():
+        assert {each: config.get(each) for each in cluster.CALM} == cluster.CALM
+    monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__PROFILE__INTERVAL", "7ms")
+    with cluster.calm():
+        assert config.get(name) == before != cluster.CALM[name]
+    assert config.get(name) == before
+
+
 def test_a_second_run_does_what_is_missing_and_nothing_else(model, pictures, two_workers, reference, tmp_path):
     folder, out = tmp_path / "pictures", tmp_path / "parts"
     shutil.copytree(pictures, folder)

@@ -136,7 +136,7 @@ def as_parquet(job: Job, part: Part, rows: Rows, labels: Sequence[str]) -> bytes
     about |= {"weights": job.digest, "files": len(part.files)}
     table = pyarrow.table(columns).replace_schema_metadata({store.KEY: json.dumps(about).encode()})
     buffer = BytesIO()
-    parquet.write_table(table, buffer, compression="none")
+    parquet.write_table(table, buffer, compression="none", use_dictionary=["file"])  # of numbers that hardly recur
     return buffer.getvalue()
 
 

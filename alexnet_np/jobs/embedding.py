@@ -12,6 +12,7 @@ import numpy as np
 
 from alexnet_np.errors import DataError, one_line
 from alexnet_np.identity import recipe_of
+from alexnet_np.jobs import residence
 from alexnet_np.jobs.engine import Engine, open_engine
 from alexnet_np.jobs.finding import Failure
 from alexnet_np.jobs.parts import PART, Parts, identity_of
@@ -89,6 +90,9 @@ def embed(
         with closing(compute(pieces, todo, engine, progress)) as made:
             for i, rows in made:
                 store.write(i, pieces[i], rows)
+                residence.trim()  # else it grows by 15 MB a thousand images, of pieces between those in use
+        by = engine.described()
+        del engine, made  # the vectors are read again, and no weights are needed for it
         listed = [store.names(i) for i in range(len(pieces))]
         names = [name for good, _ in listed for name in good]
         features = store.values(0).shape[1] if pieces else 0
@@ -106,7 +110,7 @@ def embed(
         if isinstance(error, DataError):
             raise
         raise DataError(f"{out}: cannot be written: {error.strerror or one_line(error)}") from error
-    return Embedded(names, failures, features, kept, engine.described())
+    return Embedded(names, failures, features, kept, by)
 
 
 def already_there(files: Sequence[str], features: int, failures: list[Failure]) -> Embedded:

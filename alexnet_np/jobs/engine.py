@@ -21,6 +21,7 @@ from alexnet_np.data.recipe import Preprocessing
 from alexnet_np.device import Array, beside, to_cpu
 from alexnet_np.errors import AlexNetError, ArgumentError, one_line
 from alexnet_np.identity import recipe_of
+from alexnet_np.jobs import residence
 from alexnet_np.jobs.choosing import AUTO, Choice, choose, workers_at_once
 from alexnet_np.kernels.choices import Row, overriding
 from alexnet_np.layers import no_grad, stand_in
@@ -89,6 +90,8 @@ def open_engine(
         made = fed(with_plan(plan, output, nullcontext), choice, recipe, batch_size, workers)
     if forget and choice.backend == "numba":
         drop_weights(model)
+        residence.drop_compiler()
+        residence.trim()
     return made
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from alexnet_np import threads
 from alexnet_np.errors import one_line
 from alexnet_np.files import replacing
 from alexnet_np.jobs.finding import Failure
@@ -26,6 +28,7 @@ from alexnet_np.jobs.rows import Rows
 from alexnet_np.models import AlexNet
 
 PART = 256  # images: 4 MB of vectors; what a job that is killed loses, and the most that a batch can hold
+PIECE = 2**24  # bytes of weights that a thread digests at a time
 
 
 class Parts:
@@ -128,8 +131,17 @@ def stamp(file: str) -> tuple[int, ...]:
 def identity_of(model: AlexNet, output: str, recipe: Any) -> str:
     """What decides a row beside its file: the layers, every weight, the recipe, and which output it is."""
     layers = [(name, repr(layer)) for name, layer in model.leaves()]
-    total = hashlib.blake2b(repr([output, tuple(recipe), layers]).encode())
-    for name, array in model.state_dict().items():
-        total.update(f"{name} {array.dtype} {array.shape}".encode())
-        total.update(np.ascontiguousarray(array).data)
+    total = hashlib.sha256(repr([output, tuple(recipe), layers]).encode())
+    arrays = {name: np.ascontiguousarray(array) for name, array in model.state_dict().items()}
+    pieces = [piece for array in arrays.values() for piece in cut_bytes(array)]
+    total.update(repr([(name, array.dtype, array.shape) for name, array in arrays.items()]).encode())
+    with ThreadPoolExecutor(threads.get_num_threads()) as pool:
+        for digest in pool.map(lambda piece: hashlib.sha256(piece).digest(), pieces):
+            total.update(digest)
     return total.hexdigest()
+
+
+def cut_bytes(array: np.ndarray) -> list[memoryview]:
+    """An array's bytes as pieces that several threads digest at once."""
+    whole = array.reshape(-1).view(np.uint8).data
+    return [whole[first : first + PIECE] for first in range(0, len(whole), PIECE)]

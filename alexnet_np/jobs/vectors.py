@@ -76,7 +76,8 @@ def write_parquet(out: Path, vectors: Vectors) -> None:
     numbers = pyarrow.list_(pyarrow.float32(), vectors.features)
     schema = pyarrow.schema([("file", pyarrow.string()), ("embedding", numbers)])
     first = 0
-    with replacing(out) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+    names_alone: Any = ["file"]  # have a dictionary: numbers hardly recur, and looking for it takes longer than writing
+    with replacing(out) as temporary, parquet.ParquetWriter(temporary, schema, use_dictionary=names_alone) as writer:
         for part in vectors.parts:
             names = vectors.names[first : first + len(part)]
             files = [name.encode(errors="backslashreplace").decode() for name in names]  # its strings are valid UTF-8
