@@ -21,9 +21,28 @@ from alexnet_np.ops import pooling
 from alexnet_np.parameters import Parameter
 from alexnet_np.sequential import Sequential
 
-__all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "Conv2d", "Dropout", "Flatten", "Identity", "Layer", "Linear",
-           "LocalResponseNorm", "MaxPool2d", "Parameter", "ReLU", "Sequential", "Shape", "Sigmoid", "Tanh",
-           "WeightedLayer", "no_grad", "stand_in", "unfilled"]  # fmt: skip
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
+    "Conv2d",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "Layer",
+    "Linear",
+    "LocalResponseNorm",
+    "MaxPool2d",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "Shape",
+    "Sigmoid",
+    "Tanh",
+    "WeightedLayer",
+    "no_grad",
+    "stand_in",
+    "unfilled",
+]
 
 _filling: ContextVar[str] = ContextVar("alexnet_np_filling", default="random numbers")
 

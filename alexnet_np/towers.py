@@ -34,9 +34,14 @@ from alexnet_np.parameters import Parameter
 
 TOWERS = 2
 ALIKE = (
-    layers.ReLU, layers.Tanh, layers.Sigmoid, layers.Identity, layers.MaxPool2d, layers.AvgPool2d,
+    layers.ReLU,
+    layers.Tanh,
+    layers.Sigmoid,
+    layers.Identity,
+    layers.MaxPool2d,
+    layers.AvgPool2d,
     layers.AdaptiveAvgPool2d,
-)  # fmt: skip
+)
 
 Halves = tuple[Array, ...]  # one for each tower; a single one: the image, which both have, or the logits on the first
 

@@ -48,10 +48,14 @@ def opened(browser: Any, file: Path, size: tuple[int, int] = DESKTOP, scheme: st
     )
     page = context.new_page()
     complaints: list[str] = []
+
+    def asked(request: Any) -> None:
+        if request.url != file.as_uri() and not request.url.startswith("data:"):
+            complaints.append(f"asks for {request.url}")
+
     page.on("console", lambda message: message.type in ("error", "warning") and complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: request.url != file.as_uri() and not request.url.startswith("data:")
-            and complaints.append(f"asks for {request.url}"))  # fmt: skip
+    page.on("request", asked)
     page.set_default_timeout(120_000)  # of machines that do other things besides
     page.goto(file.as_uri())
     page.wait_for_selector("body[data-ready]", state="attached")

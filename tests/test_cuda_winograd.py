@@ -97,11 +97,14 @@ def test_a_plan_goes_by_it_where_choices_say_so(machine: Any) -> None:
 
 def test_its_matrices_are_those_of_the_cpu() -> None:
     text = (HERE / "conv2d_winograd_matrices.cuh").read_text().replace("\\\n", " ")
-    parts = re.split(r"^#(?:el)?if M == (\d) && R == (\d)$", text, flags=re.M)[1:]
+    of_points, of_family = text.split("#endif", 1)
+    parts = re.split(r"^#(?:el)?if M \+ R == (\d)$", of_points, flags=re.M)[1:]
+    inputs = {int(n): matrix for n, matrix in zip(parts[::2], parts[1::2], strict=True)}
+    parts = re.split(r"^#(?:el)?if M == (\d) && R == (\d)$", of_family, flags=re.M)[1:]
     found = {(int(m), int(r)): matrices for m, r, matrices in zip(parts[::3], parts[1::3], parts[2::3], strict=True)}
-    assert set(found) == set(FAMILIES)
+    assert set(found) == set(FAMILIES) and set(inputs) == {m + r for m, r in FAMILIES}
     for (m, r), matrices in found.items():
-        lines = re.findall(r"^#define (\w+) (.*)$", matrices, flags=re.M)
+        lines = re.findall(r"^#define (\w+) (.*)$", matrices + inputs[m + r], flags=re.M)
         assert [name for name, _ in lines] == ["AT", "G", "BT"]
         for (_, written), matrix in zip(lines, transforms(m, r), strict=True):
             rows = [row.split(",") for row in re.findall(r"{([^{}]*)}", written)]

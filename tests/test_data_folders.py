@@ -38,8 +38,17 @@ def classes_below(folder, each):
 
 
 def config(data, **more):
-    return Config(dataset="folder", data=str(data), preset="torchvision", width=1 / 32, batch_size=4, epochs=2,
-                  augmentation="crop", backend="numpy", **more)  # fmt: skip
+    return Config(
+        dataset="folder",
+        data=str(data),
+        preset="torchvision",
+        width=1 / 32,
+        batch_size=4,
+        epochs=2,
+        augmentation="crop",
+        backend="numpy",
+        **more,
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,8 +170,8 @@ def test_commands_scale_sixteen_bits_with_a_notice_or_clip_them(tmp_path, monkey
 
     def embedded(*more):
         out = str(tmp_path / "v.npy")
-        done = CliRunner().invoke(app, ["embed", str(tmp_path / "x.png"), "--out", out, "--weights",
-                                        str(tmp_path / "net.npz"), "--backend", "numpy", *more])  # fmt: skip
+        asked = ["embed", str(tmp_path / "x.png"), "--out", out, "--weights", str(tmp_path / "net.npz")]
+        done = CliRunner().invoke(app, [*asked, "--backend", "numpy", *more])
         assert done.exit_code == 0, done.stderr
         return np.load(out), done.stderr
 
@@ -176,8 +185,8 @@ def test_commands_scale_sixteen_bits_with_a_notice_or_clip_them(tmp_path, monkey
     assert np.abs(scaled - clipped).max() > 1e-4
     for command in ("walk", "classify", "explain --layer features.0 --at 0,0,0"):
         name, *options = command.split()
-        done = CliRunner().invoke(app, [name, str(tmp_path / "x.png"), *options, "--weights", str(tmp_path / "net.npz"),
-                                        "--backend", "numpy", "--max-pixels", "3000"])  # fmt: skip
+        options += ["--weights", str(tmp_path / "net.npz"), "--backend", "numpy", "--max-pixels", "3000"]
+        done = CliRunner().invoke(app, [name, str(tmp_path / "x.png"), *options])
         assert done.exit_code == 1 and "--max-pixels" in done.stderr
 
 

@@ -25,9 +25,17 @@ from alexnet_np.weights.formats import safetensors_file
 
 GREY = Preprocessing(resize=80, crop=70, mode="L", scale=255, mean=(0.4,), std=(0.2,))
 SAID = Description(
-    "paper", 3, 1, 1 / 16, activation="tanh", pooling="plain", lrn=False, dropout=0.25,
-    classes=("ash", "beech", "larch"), preprocessing=GREY,
-)  # fmt: skip
+    "paper",
+    3,
+    1,
+    1 / 16,
+    activation="tanh",
+    pooling="plain",
+    lrn=False,
+    dropout=0.25,
+    classes=("ash", "beech", "larch"),
+    preprocessing=GREY,
+)
 
 
 def run(*arguments):
@@ -191,9 +199,18 @@ def test_many_names_do_not_fit_into_a_zip_file(tmp_path):
 
 
 TINY = Config(
-    dataset="synthetic", limit=20, image_size=67, width=1 / 32, batch_size=8, epochs=1, activation="sigmoid",
-    dropout=0.3, preset="torchvision", backend="numpy", lr=0.02,
-)  # fmt: skip
+    dataset="synthetic",
+    limit=20,
+    image_size=67,
+    width=1 / 32,
+    batch_size=8,
+    epochs=1,
+    activation="sigmoid",
+    dropout=0.3,
+    preset="torchvision",
+    backend="numpy",
+    lr=0.02,
+)
 
 
 def test_equal_runs_end_in_equal_files(tmp_path):

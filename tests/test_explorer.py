@@ -72,9 +72,8 @@ def test_the_page_holds_the_network_and_lets_nothing_else_in():
     page = render([subject(model, picture="</script><b>a cat</b>")])
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1].replace("&#39;", "'")
     script, style = "\n".join(asset(f"{name}.js") for name in SCRIPTS), asset("page.css")
-    assert policy.split("; ")[:3] == [
-        "default-src 'none'", f"script-src '{sha256(script)}'", f"style-src '{sha256(style)}'"
-    ]  # fmt: skip
+    sources = ["default-src 'none'", f"script-src '{sha256(script)}'", f"style-src '{sha256(style)}'"]
+    assert policy.split("; ")[:3] == sources
     assert f"<script>{script}</script>" in page
     assert f"<style>{style}</style>" in page
     assert set(re.findall(r"https?://[^\s'\"`]*", page)) == {"http://www.w3.org/2000/svg"}  # a name, not an address
@@ -85,11 +84,9 @@ def test_the_page_holds_the_network_and_lets_nothing_else_in():
     by_name = {layer["name"]: layer for layer in net["layers"]}
     conv = by_name["features.4"]
     assert np.array_equal(arrays[conv["weight"]].reshape(conv["kernel"]), model.features[4].weight.data)
-    assert [layer["label"] for layer in net["layers"]] == [
-        "input", "conv1", "relu1", "norm1", "pool1", "conv2", "relu2", "norm2", "pool2", "conv3", "relu3", "conv4",
-        "relu4", "conv5", "relu5", "pool5", "avgpool", "flatten", "fc6", "relu6", "drop6", "fc7", "relu7", "drop7",
-        "fc8", "softmax",
-    ]  # fmt: skip
+    labels = "input conv1 relu1 norm1 pool1 conv2 relu2 norm2 pool2 conv3 relu3 conv4 relu4 conv5 relu5 pool5 avgpool "
+    labels += "flatten fc6 relu6 drop6 fc7 relu7 drop7 fc8 softmax"
+    assert [layer["label"] for layer in net["layers"]] == labels.split()
     assert [layer["same"] for layer in net["layers"][-9:]] == [
         True,
         False,

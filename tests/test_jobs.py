@@ -157,9 +157,8 @@ def test_what_no_plan_can_do_is_left_to_the_array_operations_unless_it_was_asked
 
     monkeypatch.setattr("alexnet_np.jobs.engine.compile_plan", refuse)
     engine = jobs.open_engine(model, images=100)
-    assert engine.described() == {
-        "engine": "arrays", "backend": "numpy", "why": "no plan for this", "workers": 1, "chunk": 32
-    }  # fmt: skip
+    expected = {"engine": "arrays", "backend": "numpy", "why": "no plan for this", "workers": 1, "chunk": 32}
+    assert engine.described() == expected
     with pytest.raises(anp.errors.ArgumentError, match="no plan"):
         jobs.open_engine(model, images=100, backend="numba")
 

@@ -208,8 +208,9 @@ def test_patches_lie_where_they_were_seen(model, files, every, tmp_path):
 
 def test_a_patch_is_those_pixels(rng):
     pixels = rng.integers(0, 256, (224, 224, 3), np.uint8)
-    found = np.asarray(fitted(pixels, anp.study.receptive_field(anp.alexnet("paper", width=1 / 16), "features.0",
-                                                                (0, 3, 5), 224)))  # fmt: skip
+    found = np.asarray(
+        fitted(pixels, anp.study.receptive_field(anp.alexnet("paper", width=1 / 16), "features.0", (0, 3, 5), 224))
+    )
     assert found.shape == (CELL - 2, CELL - 2, 3)
     assert np.array_equal(
         found[::7, ::7][:10, :10], pixels[12:23, 20:31][np.arange(10) * 7 * 11 // 70][:, np.arange(10) * 7 * 11 // 70]

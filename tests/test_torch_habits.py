@@ -245,8 +245,17 @@ def test_unprepared_pictures_are_told_the_one_call_that_prepares_them(model, rng
     pixels = picture(rng, 80, 70, 3)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     path = str(tmp_path / "a.png")
-    for x in (Image.open(path), path, tmp_path / "a.png", [path], [Image.open(path)] * 2, pixels, pixels[None],
-              [pixels, pixels], torch.from_numpy(pixels)[None]):  # fmt: skip
+    for x in (
+        Image.open(path),
+        path,
+        tmp_path / "a.png",
+        [path],
+        [Image.open(path)] * 2,
+        pixels,
+        pixels[None],
+        [pixels, pixels],
+        torch.from_numpy(pixels)[None],
+    ):
         with pytest.raises(anp.DtypeError, match=r"give it anp\.preprocess\(x\)(\[None\])?$") as caught:
             model(x)
         call = str(caught.value).rpartition("give it ")[2]

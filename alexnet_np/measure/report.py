@@ -67,10 +67,17 @@ class Report:
         rows = [
             (row.work, row.contender, f"missing: {row.missing}", "", "", "", "")
             if row.missing
-            else (row.work, row.contender, "", f"{1e3 * row.median:.3f}", f"{1e3 * row.best:.3f}", f"{row.spread:.0%}",
-                  f"{row.ratio:.2f}" if row.ratio else "")
+            else (
+                row.work,
+                row.contender,
+                "",
+                f"{1e3 * row.median:.3f}",
+                f"{1e3 * row.best:.3f}",
+                f"{row.spread:.0%}",
+                f"{row.ratio:.2f}" if row.ratio else "",
+            )
             for row in self.rows
-        ]  # fmt: skip
+        ]
         return html_table(head, rows, words=3, caption=title(self))
 
     def save(self, path: Path) -> None:

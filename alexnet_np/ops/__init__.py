@@ -3,10 +3,7 @@
 Every op is a module with `forward(x, ...) -> (y, cache)` and `backward(dy, cache) -> gradients`, arguments named and
 meant as in torch.nn.functional. `forward` and `backward` check and dispatch (alexnet_np/backend.py); `compute` and
 `gradients` are the math itself, and the signatures that every kernel of the op shares.
-
-    N  images in a batch        KH, KW  kernel height and width
-    C  channels                 OH, OW  output height and width
-    H, W  height and width      F  filters (output channels)
+The letters of shapes are those of alexnet_np/__init__.py.
 """
 
 from alexnet_np.ops import (

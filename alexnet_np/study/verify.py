@@ -100,10 +100,17 @@ class Report:
         named = [(layer.name, layer.type, c) for layer in self.layers for c in layer.comparisons]
         named += [("end to end", "", c) for c in self.net]
         rows = [
-            (name, kind, c.quantity, f"{c.ours:.1e}", "" if c.torch is None else f"{c.torch:.1e}", f"{c.limit:.1e}",
-             "✓" if c.ok else "✗")
+            (
+                name,
+                kind,
+                c.quantity,
+                f"{c.ours:.1e}",
+                "" if c.torch is None else f"{c.torch:.1e}",
+                f"{c.limit:.1e}",
+                "✓" if c.ok else "✗",
+            )
             for name, kind, c in named
-        ]  # fmt: skip
+        ]
         verdict = "agrees with" if self.ok else "DIVERGES from"
         head = ("layer", "type", "quantity", "ours", "torch", "allowed", "")
         return html_table(head, rows, words=3, caption=f"{verdict} {self.peer}, {self.dtype}, errors against float64")

@@ -33,9 +33,21 @@ from alexnet_np.study.units import activations
 from alexnet_np.threads import blas_alone, get_num_threads
 
 SCRIPTS = (
-    "tensors", "arithmetic", "colour", "elements", "network", "picture", "overlay", "about", "thumbnails", "layer",
-    "filters", "sum", "terms", "main",
-)  # fmt: skip
+    "tensors",
+    "arithmetic",
+    "colour",
+    "elements",
+    "network",
+    "picture",
+    "overlay",
+    "about",
+    "thumbnails",
+    "layer",
+    "filters",
+    "sum",
+    "terms",
+    "main",
+)
 ORDER = {"L": [0], "RGB": [0, 1, 2], "BGR": [2, 1, 0]}  # the picture's channel that is the input's
 RUNS = 3  # of which a layer's time is the median
 LONG = 0.4  # seconds: of a network that takes longer, or on a machine so busy, one run has to do
