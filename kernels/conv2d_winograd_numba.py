@@ -90,11 +90,14 @@ def share_of(block, s, count, of_image):
 
 
 @block_kernel
-def forward_blocks(block, worker, x, xi, u, bias, y, yi, group, tiles, limit, s, work, found):
+def forward_blocks(block, worker, x, u, bias, y, images_of, problem, s, work, found):
     """Some tiles of y = act(conv(x, U) + bias); u is packed by transform_filters.
+
+    `images_of`: x's Image and y's; `problem`: the group, the tiles, and the limit beyond which a value is a stray.
 
     Strays are marked, and found[0] is 1 where there are any.
     """
+    (xi, yi), (group, tiles, limit) = images_of, problem
     C, F, shift, relu, kind = group.C, group.F, group.bias_at, group.relu, tiles.family
     of_image, point_u = tiles.rows * tiles.cols, (F + WIDTH - 1) // WIDTH * WIDTH * C
     step, mine = Step(yi.row, yi.col), worker * s.share
@@ -148,7 +151,8 @@ def forward(
             s = plan_scratch(layer, tiles, block, workers)
             marks_at, work = s.strays_at, threads.scratch(s.strays_at + count)
             for group, source, target in each_group(layer, xi, yi, u.size):
-                forward_blocks[s.blocks](x, source, u, bias, y, target, group, tiles, exact.limit, s, work, found)
+                problem = group, tiles, exact.limit
+                forward_blocks[s.blocks](x, u, bias, y, (source, target), problem, s, work, found)
     if found[0]:
         marks = work[marks_at : marks_at + count]
         redo(x, xi, exact, bias, y, yi, layer, tiles, np.flatnonzero(marks))

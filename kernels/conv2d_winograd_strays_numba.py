@@ -273,8 +273,13 @@ def copy_window(x, at, step, inside, r, C, used, work, window):
 
 
 @block_kernel
-def redo_tiles(block, worker, x, xi, filters, used, bias, y, yi, group, tiles, strays, lanes, work):
-    """y of the tiles `strays`, for one group; `lanes`: how many floats of a pixel are its, zeros beyond group.F."""
+def redo_tiles(block, worker, x, filters, used, bias, y, images_of, problem, strays, work):
+    """y of the tiles `strays`, for one group.
+
+    `images_of`: x's Image and y's; `problem`: the group, the tiles, and how many floats of a pixel are the group's,
+    zeros beyond group.F.
+    """
+    (xi, yi), (group, tiles, lanes) = images_of, problem
     m, r, C, F = tiles.m, tiles.r, group.C, group.F
     step, window = Step(xi.row, xi.col), r * r * C
     flat, c = work.reshape(-1), worker * work.shape[1]
@@ -310,7 +315,5 @@ def redo(
     with threads.parallel() as workers:
         work = np.empty((workers, tiles.m * (WIDTH + tiles.r**2 * C) + LANES), np.float32)
         for g, (group, source, target) in enumerate(each_group(real, xi, yi, exact.panels.size)):
-            lanes = room - g * group.F if g == groups - 1 else group.F
-            redo_tiles[len(strays)](
-                x, source, exact.panels, exact.used, bias, y, target, group, tiles, strays, lanes, work
-            )
+            problem = group, tiles, room - g * group.F if g == groups - 1 else group.F
+            redo_tiles[len(strays)](x, exact.panels, exact.used, bias, y, (source, target), problem, strays, work)

@@ -39,9 +39,12 @@ def product_with_bias(p, worker, x, weight, bias, relu, y, shape, blocks, work):
 
 
 class Share(NamedTuple):
-    """Of a thread's workspace: where the packed columns of x and the gradient of a few rows lie, and from one panel
-    to the next."""
+    """Of a thread's workspace, in floats: what is in work at a time, where packed columns of x and the gradient of a
+    few rows lie, and from one panel to the next."""
 
+    K: int  # terms of the sums in work
+    panels: int  # and panels of the weight
+    size: int
     x_at: int
     gradient_at: int
     weight_step: int
@@ -49,19 +52,19 @@ class Share(NamedTuple):
 
 
 @block_kernel
-def gradients_and_update(block, worker, dy, x, weight, velocity, dx, want, shape, blocks, share, rule, numbers, work):
+def gradients_and_update(block, worker, dy, x, weight, velocity, dx, shape, share, wanted, numbers, work):
     """dx = dy · weight where it is wanted; then one step of SGD by weight's gradient dyᵀ · x.
 
-    K in whole panels, some of them a block.
+    K in whole panels, some of them a block. `wanted`: whether dx is, and the rule of the update with its `numbers`.
     """
-    M, N, K = shape.M, shape.N, shape.K
-    at, start = worker * blocks.share, block * blocks.panels
+    (want, rule), (M, N, K) = wanted, (shape.M, shape.N, shape.K)
+    at, start = worker * share.size, block * share.panels
     x_at, into = at + share.x_at, at + share.gradient_at
-    count, column = min(blocks.panels, K // WIDTH - start), start * WIDTH
+    count, column = min(share.panels, K // WIDTH - start), start * WIDTH
     if rule != NO_UPDATE:
         pack_columns(x, column, shape.ldx, M, count, work, x_at, share.x_step)
-    for n in range(0, N, blocks.K):
-        depth = min(blocks.K, N - n)
+    for n in range(0, N, share.K):
+        depth = min(share.K, N - n)
         if want:
             pack_columns(weight, n * K + column, K, depth, count, work, at, share.weight_step)
             product = packed_product(M, WIDTH, depth, shape.ldy, shape.ldx, 1 if n else 0)
@@ -70,8 +73,8 @@ def gradients_and_update(block, worker, dy, x, weight, velocity, dx, want, shape
         if rule != NO_UPDATE:
             for i in range(n, n + depth, ROWS):
                 rows, width = min(ROWS, n + depth - i), count * WIDTH
-                for m in range(0, M, blocks.K):
-                    length, more = min(blocks.K, M - m), 1 if m else 0
+                for m in range(0, M, share.K):
+                    length, more = min(share.K, M - m), 1 if m else 0
                     product = Product(rows, WIDTH, length, shape.ldy, WIDTH, width, more, 1, 0)
                     for p in range(count):
                         panel = x_at + p * share.x_step + m * WIDTH
@@ -108,16 +111,16 @@ def backward(dy: Array, x: Array, weight: Array, dx: Array | None, update: Updat
     block, panels = blocks_of(shape, "backward")
     weight_step, x_step = panel_room(block), panel_room(shape.M)
     x_at = panels * weight_step
-    share = Share(x_at, x_at + panels * x_step, weight_step, x_step)
+    gradient_at = x_at + panels * x_step
+    share = Share(block, panels, gradient_at + ROWS * panels * WIDTH, x_at, gradient_at, weight_step, x_step)
     rule, numbers, velocity = NO_UPDATE, np.empty(0, np.float32), weight
     if update is not None:
         rule, numbers = rule_of(update.step, update.velocity is not None)
         velocity = weight if update.velocity is None else update.velocity.reshape(-1)
-    given = (dy, x, weight, velocity, dy if dx is None else dx, int(dx is not None), shape)
+    given, wanted = (dy, x, weight, velocity, dy if dx is None else dx, shape), (int(dx is not None), rule)
     with threads.parallel() as workers:
-        blocks = Blocks(block, panels, share.gradient_at + ROWS * panels * WIDTH)
-        work = threads.scratch(blocks.share * workers)
-        gradients_and_update[-(-shape.K // (WIDTH * panels))](*given, blocks, share, rule, numbers, work)
+        work = threads.scratch(share.size * workers)
+        gradients_and_update[-(-shape.K // (WIDTH * panels))](*given, share, wanted, numbers, work)
 
 
 def blocks_of(shape: Shape, direction: str) -> tuple[int, int]:
