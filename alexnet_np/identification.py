@@ -86,7 +86,7 @@ def judge(contents: Contents) -> Verdict:
                 why.append(said)
     if len(possible) > 1:
         why.append(
-            f"nothing in it tells {either(possible)} apart: they differ in the order and the constants of layers"
+            f"nothing in it tells {either(possible, 'and')} apart: they differ in the order and the constants of layers"
         )
     return Verdict(possible, why, excluded, {})
 
@@ -288,9 +288,9 @@ def _folder(known: Preset) -> str:
     return folders[0] if folders else ""
 
 
-def either(names: Mapping[str, Any] | Sequence[str]) -> str:
+def either(names: Mapping[str, Any] | Sequence[str], word: str = "or") -> str:
     *most, last = names or ["none"]
-    return f"{', '.join(most)} or {last}" if most else last
+    return f"{', '.join(most)} {word} {last}" if most else last
 
 
 def _listed(shapes: Sequence[Shape]) -> str:

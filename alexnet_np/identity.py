@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def alexnet(
     if weights is None:
         initialise(model.named_parameters(), model.seed)
     else:
-        found = find_weights(weights, wanted_by(model))
+        found = _found_for(model, weights)
         model.load_state_dict(found, assign=not isinstance(weights, Mapping))  # what was read from a file is nobody's
     return model if backend is None else model.to(backend)
 
@@ -79,7 +80,7 @@ def _described(weights: Any, preset: str | None, width: float | None, sizes: dic
     if said is None and preset is not None:  # nobody says: the preset's, into which they will fit or not
         wide = 1.0 if width is None else width
         open_sizes = {name for name, size in sizes.items() if size is None}
-        found = _shown_by_shapes(weights, describe(preset, width=wide)) if open_sizes else None
+        found = _shown_by_shapes(weights, describe(preset, width=wide))
         sizes = sizes | {name: getattr(found, name) for name in open_sizes if found is not None}
         return describe(preset, sizes["num_classes"], sizes["in_channels"], wide)
     assert said is not None
@@ -88,12 +89,34 @@ def _described(weights: Any, preset: str | None, width: float | None, sizes: dic
     return said
 
 
-def _shown_by_shapes(weights: Any, wanted: Description) -> Description | None:
-    """The network that the shapes are of, if it is `wanted` but for its classes and channels, which they show."""
+def _found_for(model: AlexNet, weights: Any) -> Mapping[str, Any]:
+    """The weights that fit `model`. Raises WeightsError: of what width they are where that is all, or what is wrong."""
     try:
-        found = identify(weights, wanted.preset)
-    except WeightsError:  # what does not fit is said where they are loaded
-        return None
+        return find_weights(weights, wanted_by(model))
+    except WeightsError as error:
+        theirs, width = _sizes_of(weights, model.preset), model.described().width
+        if theirs is None or math.isclose(theirs.width, width, rel_tol=1e-3):
+            raise
+        raise WeightsError(
+            f"{identification.name_of(weights)}: weights of {theirs}, not of width {width:g}: leave the width open "
+            "(width=None)"
+        ) from error
+
+
+def _sizes_of(weights: Any, preset: str) -> Description | None:
+    """The network of `preset` whose shapes weights have; None where they have not."""
+    with suppress(WeightsError), identification.contents_of(weights) as contents:
+        sizes = identification.judge(contents).possible.get(preset)
+        return None if sizes is None else describe(preset, *sizes)
+    return None
+
+
+def _shown_by_shapes(weights: Any, wanted: Description) -> Description | None:
+    """The network that the shapes are of, if it is `wanted` but for its classes and channels, which they show.
+
+    Raises WeightsError where they are of another preset.
+    """
+    found = identify(weights, wanted.preset)
     alike = found.preset == wanted.preset and math.isclose(found.width, wanted.width, rel_tol=1e-3)
     return found if alike else None
 

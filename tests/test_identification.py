@@ -47,7 +47,7 @@ FILES = [
     (cuda_convnet, "krizhevsky145", "not paper: behind layer 1 it has norm, ReLU, pool, not ReLU, norm, pool"),
     (files.guerzhoy, "bvlc", "structure: .npy of lists of two, as Guerzhoy's bvlc_alexnet.npy: bvlc"),
     (files.caffe_tensorflow, ["bvlc", "caffenet"], "names: conv1 to fc8 are Caffe's: bvlc or caffenet"),
-    (files.hdf5, ["bvlc", "caffenet"], "nothing in it tells bvlc or caffenet apart"),
+    (files.hdf5, ["bvlc", "caffenet"], "nothing in it tells bvlc and caffenet apart"),
 ]
 
 
@@ -58,7 +58,7 @@ def test_which_network_a_file_is_and_by_which_evidence(tmp_path, state, write, e
     assert any(line.startswith(words) for line in found["why"]), found["why"]
     if isinstance(expected, list):
         assert found["preset"] is None and found["candidates"] == expected
-        with pytest.raises(WeightsError, match="nothing in it tells bvlc or caffenet apart"):
+        with pytest.raises(WeightsError, match="nothing in it tells bvlc and caffenet apart"):
             anp.alexnet(None, weights=path)
     else:
         assert found["preset"] == expected and found["candidates"] == [expected]
@@ -74,15 +74,35 @@ def test_which_network_a_file_is_and_by_which_evidence(tmp_path, state, write, e
 @pytest.mark.parametrize("preset", ALIKE)
 def test_the_wrong_preset_is_refused(tmp_path, state, write, preset):
     path, own = write(tmp_path / "w", state), next(row[1] for row in FILES if row[0] is write)
-    if preset == own or (write is files.matconvnet and preset == "onnx"):  # a .mat counts as ONNX does
+    if preset == own:
         anp.alexnet(preset, weights=path, width=WIDTH, num_classes=10)
         return
     for width in (WIDTH, None):
         with pytest.raises(
-            WeightsError, match=f"not of {preset}, but of {own}|of another network than {preset}, of the"
+            WeightsError,
+            match=f"not of {preset}, but of {own}|another network than {preset}, of the|of {own}, .*, not of {preset}:",
         ):
             anp.alexnet(preset, weights=path, width=width, num_classes=10)
     assert len(anp.weights.read(path)) == 16  # the numbers alone are given
+
+
+def test_an_error_says_whose_weights_they_are(tmp_path, state):
+    """Not which of sixteen arrays have other shapes."""
+    caffes = files.caffemodel(tmp_path / "c", state)
+    with pytest.raises(WeightsError, match=r"c: weights of bvlc, width 0\.0625, .*, not of width 1: leave the width o"):
+        anp.alexnet("bvlc", weights=caffes)
+    with pytest.raises(
+        WeightsError, match=r"c: weights of bvlc, width 0\.0625, .*, not of torchvision: leave the pres"
+    ):
+        anp.alexnet("torchvision", weights=caffes, num_classes=10, in_channels=3)
+    known_by_names = files.hdf5(tmp_path / "h", state)
+    assert anp.alexnet("caffenet", weights=known_by_names, width=WIDTH).num_classes == 10
+    for width in (WIDTH, None):
+        with pytest.raises(WeightsError, match="h: weights of bvlc, .* or caffenet, .*, not of krizhevsky145"):
+            anp.alexnet("krizhevsky145", weights=known_by_names, width=width)
+    lacking = {name: array for name, array in state.items() if name != "features.0.bias"}
+    with pytest.raises(WeightsError, match="the weights do not fit the model; missing: 'features.0.bias'$"):
+        anp.alexnet("bvlc", weights=lacking, width=WIDTH, num_classes=10)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

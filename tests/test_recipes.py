@@ -238,6 +238,9 @@ def test_the_recipes_side_by_side() -> None:
         "Weights::update",
         "solver.prototxt",
         "sec. 5",
+        "standard deviations along the components",
+        "divided by 1.1",
+        "make-data/input_meta",
     ):
         assert words in result.output
 

@@ -152,3 +152,12 @@ def test_a_scalar_has_a_shape_and_a_list_is_no_array():
     assert fitting.match({"b": np.float64(1)}, {"b": ()}) == ([], [])
     with pytest.raises(DtypeError, match="w must be an array, got list"):
         fitting.match({"w": [[1, 2, 3]]}, {"w": (1, 3)})
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".npz", ".pth", ".onnx", ".caffemodel"])
+def test_others_may_read_what_they_may_read_of_any_file(tmp_path, ending):
+    pytest.importorskip("onnx")
+    (tmp_path / "plain").touch()
+    anp.weights.write(tmp_path / f"w{ending}", anp.alexnet("lenet5", seed=0))
+    modes = {path.name: path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) > 1 and set(modes.values()) == {modes["plain"]}, modes

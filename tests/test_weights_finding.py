@@ -19,6 +19,7 @@ import weight_files as wf  # noqa: E402
 
 import alexnet_np as anp  # noqa: E402
 from alexnet_np.errors import WeightsError  # noqa: E402
+from alexnet_np.inspection import inspect  # noqa: E402
 
 WIDTH = 1 / 32  # of torchvision's network, with ten classes: the files are kilobytes
 
@@ -145,6 +146,7 @@ def test_a_whole_model_is_read_without_its_class(tmp_path, net, tensors):
     torch.save(net, tmp_path / "w.pth")
     same(load(tmp_path / "w.pth"), tensors)
     assert list(anp.weights.read(tmp_path / "w.pth")) == list(tensors)
+    assert not inspect(tmp_path / "w.pth").arrays.left  # a module is there for what is in it
     torch.save(
         {"net": torch.nn.DataParallel(net), "epoch": 2}, tmp_path / "old.pth", _use_new_zipfile_serialization=False
     )
@@ -157,6 +159,8 @@ def test_torchscript_gives_its_tensors(tmp_path, net, tensors):
     torch.jit.trace(net.eval(), torch.randn(1, 3, 224, 224)).save(tmp_path / "traced.pt")
     for name in ("scripted", "traced"):
         same(load(tmp_path / f"{name}.pt"), tensors)
+        left = inspect(tmp_path / f"{name}.pt").arrays.left  # but for the paddings of five scripted convolutions
+        assert all("_reversed_padding" in each for each in left) and len(left) == {"scripted": 5, "traced": 0}[name]
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])

@@ -265,3 +265,6 @@ def test_load_takes_files_and_names_the_published_weights(tmp_path, published, c
         WeightsError, match="mine.pth: neither a run's folder nor a file nor one of the published weights IMAGENET1K_V1"
     ):
         anp.weights.load(tmp_path / "mine.pth")
+    (tmp_path / "link.pth").symlink_to("gone.pth")
+    with pytest.raises(WeightsError, match="link.pth: a link to gone.pth, where there is no file$"):
+        anp.weights.load(tmp_path / "link.pth")

@@ -179,10 +179,10 @@ def how_to_get(preset: str) -> str:
     name = published(preset)
     if name is None:
         smaller = [f"{own} (of a narrower one)" for own in PRESETS[preset].weights]
-        there = f"only {', '.join(smaller)}" if smaller else "none"
+        there = f" at its full width, only {', '.join(smaller)}" if smaller else ""
         return (
-            f"there are no published weights for {preset!r} at its full width, {there}: name weights with --weights "
-            "NAME or FILE, or do without by --weights random"
+            f"there are no published weights for {preset!r}{there}: name weights with --weights NAME or FILE, or do "
+            "without by --weights random"
         )
     return (
         f"the trained weights {name} are not on this machine: get them with `alexnet weights download {name}` "

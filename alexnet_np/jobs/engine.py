@@ -27,6 +27,7 @@ from alexnet_np.kernels.choices import Row, overriding
 from alexnet_np.layers import no_grad, stand_in
 from alexnet_np.models import AlexNet
 from alexnet_np.plan import compile as compile_plan
+from alexnet_np.text import counted
 
 LOGITS = "logits"
 ONE_ORDER = Row(op="linear", device="cpu", planned=True, block_k=256)  # of sums, however many images
@@ -109,7 +110,7 @@ def fed(compute: Compute, choice: Choice, recipe: Preprocessing, chunk: int, wor
 def with_plan(plan: Any, output: str, setting: Callable[[], AbstractContextManager]) -> Compute:
     def compute(x: np.ndarray) -> np.ndarray:
         with setting(), overriding(ONE_ORDER):
-            return to_cpu(plan(x)[output])
+            return finite(to_cpu(plan(x)[output]), output)
 
     return compute
 
@@ -120,9 +121,23 @@ def with_arrays(model: AlexNet, output: str, backend: str, recipe: Preprocessing
             x = normalise(x, recipe, np.empty((len(x), *recipe.shape), model.dtype))
         x = beside(x, next(model.parameters()).data)
         with use_backend(backend), no_grad():
-            return to_cpu(model(x) if output == LOGITS else up_to(model, output, x))
+            return finite(to_cpu(model(x) if output == LOGITS else up_to(model, output, x)), output)
 
     return compute
+
+
+def finite(rows: np.ndarray, output: str) -> np.ndarray:
+    """`rows` if every one is made of numbers: an image always is, so that the network is at fault. Raises AlexNetError.
+
+    The trap: NaN compares with nothing, and sorts as if the first classes were the likeliest.
+    """
+    bad = len(rows) - int(np.isfinite(rows).reshape(len(rows), -1).all(1).sum())
+    if bad:
+        raise AlexNetError(
+            f"{output} of {bad} of {counted(len(rows), 'image')} are NaN or infinite: so are some of the network's "
+            "weights, or they are too large for its input; `alexnet weights inspect FILE --finite` says which"
+        )
+    return rows
 
 
 def up_to(model: AlexNet, output: str, x: Array) -> Array:

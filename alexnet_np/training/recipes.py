@@ -75,7 +75,11 @@ RECIPES = {
             "augmentation": Choice("paper", "sec. 4.1: crops, mirror, PCA of the RGB values"),
             "mean": Choice("place", "sec. 2: the mean activity over the training set, from each pixel"),
         },
-        ("images are scaled by the shorter side to 256, their centre cut out (sec. 2), as here",),
+        (
+            "images are scaled by the shorter side to 256, their centre cut out (sec. 2), as here",
+            "colour noise goes by the standard deviations along the components, as in the authors' code "
+            f"({CHM}convdata_jpeg.py); sec. 4.1 says eigenvalues, their squares",
+        ),
     ),
     "krizhevsky145": Recipe(
         "the authors' run 145, as its files have it",
@@ -96,7 +100,10 @@ RECIPES = {
             "gamma": Choice(0.1, "the paper, sec. 5: divided by 10"),
             "dropout": Choice(0.5, CHM + "layers/layers-145.cfg, layer.py"),
             "dropout_scaling": Choice("testing", CHM + "layers/layers-145.cfg, layer.py"),
-            "augmentation": Choice("krizhevsky145", CHM + "convdata_jpeg.py, crop_chunk: 32 images go together"),
+            "augmentation": Choice(
+                "krizhevsky145",
+                CHM + "convdata_jpeg.py, crop_chunk: 32 images go together; colour noise, then divided by 1.1",
+            ),
             "colour_epochs": Choice(66, PARAMS + ", comments: colour noise off from epoch 67"),
             "freeze_after": Choice({"features.0": 71}, PARAMS + ", comments: conv 1's epsW and epsB 0 from epoch 72"),
             "mean": Choice("centre", CC2 + "convdata.py: data_mean_crop, the centre for every crop"),
@@ -104,7 +111,10 @@ RECIPES = {
             "jpeg": Choice(95, CC2 + "make-data/pyext/include/pyext.h: JPEG_QUALITY"),
             "ties": Choice("all", CC2 + "cudaconv3/src/conv_util.cu, kLocalMaxUndo"),
         },
-        ("the rate of conv 1 is 0 from then on, so momentum still moves it for some batches, as there",),
+        (
+            "the rate of conv 1 is 0 from then on, so momentum still moves it for some batches, as there",
+            f"the colours' components are the training set's own; ImageNet's are in {CC2}make-data/input_meta",
+        ),
     ),
     "caffe": Recipe(
         "Caffe's bvlc_alexnet",

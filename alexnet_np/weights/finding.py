@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from os.path import commonprefix
+from types import NoneType
 from typing import Any, NamedTuple, TypeVar
 
 from alexnet_np.errors import WeightsError
@@ -73,7 +74,7 @@ def entries(tree: Any) -> tuple[list[Entry], list[str]]:
         if id(node) in seen and isinstance(node, (dict, list, tuple, Holder, Inert)):
             continue
         seen.add(id(node))
-        if keys and not isinstance(node, (dict, list, tuple, Holder)) and len(others) < MAX_OTHERS:
+        if keys and not _is_container(node) and len(others) < MAX_OTHERS:
             others.append(f"{quoted('.'.join(keys))} ({_kind(node)})")
         if len(keys) < MAX_DEPTH:
             waiting += [((*keys, *key), child) for key, child in reversed(list(_children(node)))]
@@ -93,8 +94,21 @@ def _children(node: Any) -> Iterator[tuple[Keys, Any]]:
         state = node.state
         if isinstance(state, dict) and any(key in state for key in MODULE):
             yield from (((), state[key]) for key in MODULE if key in state)
+        elif isinstance(state, dict) and _is_module(node):  # of TorchScript: what is set there is no part of weights
+            yield from (((str(key),), held) for key, held in state.items() if not isinstance(held, (bool, NoneType)))
         else:
             yield from (((), held) for held in (node.args, state, node.items) if isinstance(held, (dict, list, tuple)))
+
+
+def _is_container(node: Any) -> bool:
+    """Whether it is named only for what is in it."""
+    return isinstance(node, (dict, list, tuple, Holder)) or _is_module(node)
+
+
+def _is_module(node: Any) -> bool:
+    """A pickled torch.nn.Module, or one of TorchScript, whose settings lie among its arrays."""
+    is_inert = isinstance(node, Inert)
+    return is_inert and (node.kind.startswith("__torch__.") or isinstance(node.state, dict) and MODULE[0] in node.state)
 
 
 def _kind(node: Any) -> str:

@@ -124,6 +124,8 @@ def path_of(weights: Any) -> Path:
         raise WeightsError(
             f"weights must be a published name ({', '.join(names())}), a file or a mapping, got {type(name).__name__}"
         )
+    if Path(name).is_symlink() and not Path(name).exists():
+        raise WeightsError(f"{os.fspath(name)}: a link to {Path(name).readlink()}, where there is no file")
     if not Path(name).exists():
         raise WeightsError(
             f"{os.fspath(name)}: neither a run's folder nor a file nor one of the published weights "

@@ -85,12 +85,14 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
             raise WeightsError(f"{quoted(name)} has dtype {array.dtype}, which .safetensors does not know")
     ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with TemporaryDirectory(prefix=".", suffix=".part", dir=path.parent) as folder:
-        made = Path(folder) / "weights"
+        made, plain = Path(folder) / "weights", Path(folder) / "plain"
+        plain.touch()  # the library lets nobody but the owner read what it writes; every other file is as this one
         try:
             library.numpy.save_file(ordered, made, None if metadata is None else dict(metadata))
         except library.SafetensorError as error:  # which tells the system's reason by its number, in words
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(*((int(number[1]), os.strerror(int(number[1]))) if number else (str(error),))) from error
+        made.chmod(plain.stat().st_mode)
         made.replace(path)
 
 
