@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import fails
 from PIL import Image
 
 import alexnet_np as anp
@@ -381,23 +380,6 @@ def test_a_process_that_is_killed_goes_on(model, files, tmp_path, sign, code):
     assert names == many
     assert len(np.unique(vectors, axis=0)) == 1
     assert not (tmp_path / "v.npz.parts").exists()
-
-
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
-def test_a_network_that_gives_no_numbers_is_said(model, photographs, tmp_path, monkeypatch, backend):
-    """NaN is no label, and sorts as the first."""
-    monkeypatch.chdir(tmp_path)
-    broken = {name: array.copy() for name, array in model.state_dict().items()}
-    broken["features.3.weight"][0, 0] = np.nan
-    anp.weights.write("w.pth", broken)
-    options = "--weights", "w.pth", "--backend", backend
-    for said in (
-        fails("classify", photographs / "001.png", *options),
-        fails("embed", photographs / "001.png", "--out", "v.npz", *options),
-        fails("similar", photographs / "001.png", photographs, *options),
-    ):
-        assert "NaN or infinite" in said and "`alexnet weights inspect FILE --finite` says which" in said
-    assert [path.name for path in Path().iterdir()] == ["w.pth"]
 
 
 def test_the_benchmark_says_the_bound_and_our_share_of_it():
