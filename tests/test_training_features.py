@@ -124,6 +124,7 @@ def test_finetune_takes_pictures_as_they_are_and_says_so(pictures: Path, tmp_pat
     events = [json.loads(line) for line in shown.stdout.splitlines()]
     assert events[0]["config"]["augmentation"] == "none"
     assert [event["kind"] for event in events].count("features") == 1
+    assert {event["engine"] for event in events if event["kind"] in ("start", "features")} == {"plan"}
     cropped = CliRunner().invoke(app, [*arguments, "--augmentation", "crop", "--out", str(tmp_path / "cropped")])
     assert cropped.exit_code == 0 and "computed once" not in cropped.stderr
     assert '"kind": "features"' not in cropped.stdout

@@ -145,6 +145,7 @@ class Trainer:
             {
                 "kind": "start",
                 "step": self.run.at.step,
+                "engine": self.run.engine,
                 "config": self.config.to_json(),
                 "classes": task.classes,
                 "images": len(task.train.targets),
@@ -171,7 +172,8 @@ class Trainer:
             self._tell({"kind": "gathering", "image": done, "images": images})
 
         if self.run.network is self.run.model and self.run.gather_features(self._features, tell):
-            self._report({"kind": "features", "step": self.run.at.step, "seconds": time.perf_counter() - begun})
+            used = {"engine": self.run.engine, "seconds": time.perf_counter() - begun}
+            self._report({"kind": "features", "step": self.run.at.step, **used})
 
     @property
     def _features(self) -> Path | None:
