@@ -211,9 +211,10 @@ def multiply(p, _, more, du, du_at, u, part, tiles, shared, images, work):
 
 
 @block_kernel
-def gather_blocks(which, worker, x, xi, dy, yi, dx, di, du, u, part, tiles, shared, work):
+def gather_blocks(which, worker, x, dy, dx, images_of, du, u, part, tiles, shared, work):
     """All steps of every SUMS-th block of images from `which` on, by one thread in its own share of the workspace: dx,
-    and the dU of that number."""
+    and the dU of that number. `images_of`: the Images of x, dy and dx."""
+    xi, yi, di = images_of
     at, of_image, du_at = worker * shared.share, tiles.rows * tiles.cols, which * (len(du) // SUMS)
     v = Points(at, shared.v_point, shared.v_step)
     for first in range(which * shared.block, part.images, SUMS * shared.block):
@@ -317,7 +318,7 @@ class Adjoint:
             if part.channels and exact.limit < 0:  # a filter is not finite, and zero times that is no zero
                 u = np.zeros_like(u)
             if alone:
-                gather_blocks[SUMS](x, xi, dy, yi, dx, di, du, u, part, tiles, shared, work)
+                gather_blocks[SUMS](x, dy, dx, (xi, yi, di), du, u, part, tiles, shared, work)
             else:
                 self._add_together(x, dy, dx, du, u, Call(xi, yi, di, part, tiles, shared, work, workers))
             if strays.size and part.channels:
