@@ -162,7 +162,7 @@ def check_same(found: tuple[list, dict], whole: tuple[list, dict], limit: float)
         assert abs(found[1][name] - array).max() <= limit * abs(array).max(), name
 
 
-LIMITS = [("float64", 1e-12), ("float32", 2e-4)]
+LIMITS = [("float64", 1e-12), ("float32", 1e-5)]
 
 
 @pytest.mark.parametrize(("dtype", "limit"), LIMITS)
