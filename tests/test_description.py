@@ -132,7 +132,7 @@ def test_foreign_weights_are_known_by_their_shapes_at_any_width():
         model = anp.alexnet(preset, width=1 / 16, num_classes=7, in_channels=3, seed=1).eval()
         weights = {f"net.{name}": a for name, a in model.state_dict().items()}
         if preset in ALIKE:
-            with pytest.raises(anp.WeightsError, match="nothing in it tells paper, bvlc, caffenet or onnx apart"):
+            with pytest.raises(anp.WeightsError, match="nothing in it tells paper, bvlc, caffenet and onnx apart"):
                 anp.alexnet(None, weights=weights)
             continue
         again = anp.alexnet(None, weights=weights).eval()

@@ -210,7 +210,7 @@ def test_checkpoints_of_cuda_convnet(tmp_path, state, as_list):
     loaded = load(tmp_path / "91.300", "krizhevsky145")
     for array, wanted in zip(loaded.values(), carried.values(), strict=True):
         np.testing.assert_array_equal(array, wanted)
-    with pytest.raises(WeightsError, match="of another network than bvlc, of the same shapes: behind layer 1 it has "):
+    with pytest.raises(WeightsError, match="weights not of bvlc, but of krizhevsky145: behind layer 1 it has "):
         load(tmp_path / "91.300")
 
 

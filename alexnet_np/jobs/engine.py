@@ -131,7 +131,7 @@ def finite(rows: np.ndarray, output: str) -> np.ndarray:
 
     The trap: NaN compares with nothing, and sorts as if the first classes were the likeliest.
     """
-    bad = len(rows) - int(np.isfinite(rows).reshape(len(rows), -1).all(1).sum())
+    bad = len(rows) - int(np.isfinite(rows).all(tuple(range(1, rows.ndim))).sum())
     if bad:
         raise AlexNetError(
             f"{output} of {bad} of {counted(len(rows), 'image')} are NaN or infinite: so are some of the network's "
