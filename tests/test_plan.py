@@ -157,6 +157,15 @@ def test_wrong_models_and_batches_are_named():
         compile(model.astype("float64"))
 
 
+def test_a_count_may_be_an_array_of_no_axis():
+    model = anp.alexnet("lenet5", seed=0).eval()
+    x = np.random.default_rng(0).standard_normal((3, 1, 28, 28), dtype=np.float32)
+    counts = {"max_batch": np.array(3), "at_once": np.array(1)}
+    np.testing.assert_allclose(compile(model, **counts)(x), model(x), atol=1e-6)
+    step = anp.compile_training(model.train(), anp.SGD(model.named_parameters(), lr=0.01), batch_size=np.array(3))
+    assert np.isfinite(step(x, np.array([0, 1, 2])))
+
+
 def test_a_plan_prints_its_steps():
     text = repr(compile(build("torchvision", 1.0), max_batch=4))
     assert "1.420 GFLOP an image" in text and "depth winograd F(5,3)" in text and "packed gemm" in text

@@ -66,13 +66,13 @@ def compile(
     Raises ArgumentError, DtypeError (float32 only), BackendError.
     """
     check_model("compile", model)
-    check_count("compile", "max_batch", max_batch)
+    max_batch = arguments.integer("compile", "max_batch", max_batch, 1)
     exact = arguments.flag("compile", "exact", exact)
     names = None if outputs is None else tuple(layout.named_outputs(model, outputs))
     sides = arguments.pair("compile", "size", images.default_size(model) if size is None else size, 1)
     forget = arguments.flag("compile", "forget", forget)
     arguments.choice("compile", "dense", dense, DENSE)
-    check_count("compile", "at_once", at_once)
+    at_once = arguments.integer("compile", "at_once", at_once, 1)
     request = Request(model, max_batch, names, exact, sides, precision, forget, dense, at_once)
     if on_gpu(next(model.parameters()).data):
         from alexnet_np.plan.cuda import CudaPlan  # only now: a CPU needs none of it
@@ -116,7 +116,7 @@ def compile_training(
             "compile_training: ties that go to all maxima need equal sums to come out equal, as Winograd's do not; "
             "train layer by layer, with model and backward"
         )
-    check_count("compile_training", "batch_size", batch_size)
+    batch_size = arguments.integer("compile_training", "batch_size", batch_size, 1)
     label_smoothing = arguments.number("compile_training", "label_smoothing", label_smoothing, 0, 1)
     if not hasattr(optimizer, "param_groups"):
         raise ArgumentError(f"compile_training: optimizer must be an SGD, got {arguments.shown(optimizer)}")
@@ -159,7 +159,3 @@ def hooked(model: AlexNet) -> list[str]:
 def shares_ties(model: AlexNet) -> bool:
     """Whether all maxima of a pooling get its gradient, not the first alone."""
     return any(getattr(layer, "ties", "first") != "first" for layer in model.modules())
-
-
-def check_count(what: str, name: str, count: Any) -> None:
-    arguments.integer(what, name, count, 1)
