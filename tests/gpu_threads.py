@@ -144,6 +144,7 @@ def at(address: int, count: int, kind: int) -> DeviceArray:
 
 class Communicator:
     halls: dict[Any, Hall] = {}
+    numbers = itertools.count()  # of all stand-ins: an address may come again, and with it a hall of another size
     lock = threading.Lock()
 
     def __init__(self, size: int, identity: Any, rank: int) -> None:
@@ -228,10 +229,9 @@ def stand_in(gpus: int) -> ModuleType:
             setattr(module, name, on_device(value) if function else value)
     module.__spec__, module.ndarray = ModuleSpec("cupy", None), DeviceArray
     module.asarray = lambda x, dtype=None: np.array(plain(x), dtype).view(DeviceArray)
-    numbers = itertools.count()
     module.nccl = SimpleNamespace(
         available=True,
-        get_unique_id=lambda: ("id", id(module), next(numbers)),
+        get_unique_id=lambda: ("id", next(Communicator.numbers)),
         NcclCommunicator=Communicator,
         groupStart=group_start,
         groupEnd=group_end,
