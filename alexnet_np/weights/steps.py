@@ -8,7 +8,6 @@ other.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -72,50 +71,24 @@ def output_size(step: Step, size: tuple[int, int], kernel: tuple[int, int]) -> t
     return counts[0] or result[0], counts[1] or result[1]
 
 
-class Writer(ABC):
-    """Says a network in another program's words: a step at a time, a method for each kind."""
+METHODS = {  # of a Writer, by the kinds of steps
+    "conv": "convolution",
+    "linear": "dense",
+    "max_pool": "pooling",
+    "avg_pool": "pooling",
+    "adaptive": "adaptive",
+    "lrn": "norm",
+    "flatten": "flatten",
+    "dropout": "dropout",
+}
+
+
+class Writer:
+    """Says a network in another program's words: a step at a time, by the method for its kind.
+
+    `activation` takes every other kind, and refuses those that are none.
+    """
 
     def add(self, each: Step) -> None:
         """What one step is there. Raises WeightsError for what that program cannot compute."""
-        match each.kind:
-            case "conv":
-                self.convolution(each)
-            case "linear":
-                self.dense(each)
-            case "max_pool" | "avg_pool":
-                self.pooling(each)
-            case "adaptive":
-                self.adaptive(each)
-            case "lrn":
-                self.norm(each)
-            case "flatten":
-                self.flatten(each)
-            case "dropout":
-                self.dropout(each)
-            case _:
-                self.activation(each)
-
-    @abstractmethod
-    def convolution(self, each: Step) -> None: ...
-
-    @abstractmethod
-    def dense(self, each: Step) -> None: ...
-
-    @abstractmethod
-    def pooling(self, each: Step) -> None: ...
-
-    @abstractmethod
-    def adaptive(self, each: Step) -> None: ...
-
-    @abstractmethod
-    def norm(self, each: Step) -> None: ...
-
-    @abstractmethod
-    def flatten(self, each: Step) -> None: ...
-
-    @abstractmethod
-    def dropout(self, each: Step) -> None: ...
-
-    @abstractmethod
-    def activation(self, each: Step) -> None:
-        """Or a kind that is none of the others: refused."""
+        getattr(self, METHODS.get(each.kind, "activation"))(each)
