@@ -323,18 +323,21 @@ def test_a_part_is_whole_or_not_there(model, files, tmp_path, monkeypatch):
     store = parts.Parts(tmp_path / "v.npz", "of")
     rows = jobs.Rows(files[:2], np.zeros((2, 3), np.float32), [])
 
-    def disk_full(tensors, path, about):
-        Path(path).write_bytes(b"half")
+    def disk_full(path, tensors, about):
+        path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(parts, "save_file", disk_full)
+        patched.setattr(parts.safetensors_file, "save", disk_full)
         with pytest.raises(OSError):
             store.write(0, files[:2], rows)
     assert not store.has(0, files[:2]) and not list(store.folder.iterdir())
     store.write(0, files[:2], rows)
     assert store.has(0, files[:2])
     assert not store.has(0, files[:3])
+    (tmp_path / "plain").touch()
+    (written,) = store.folder.iterdir()
+    assert written.stat().st_mode == (tmp_path / "plain").stat().st_mode, "who may read the pictures may read this"
 
 
 KILLED = """

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from alexnet_np.errors import DataError, one_line
 from alexnet_np.files import replacing
@@ -27,7 +26,7 @@ from alexnet_np.identity import recipe_of
 from alexnet_np.jobs.embedding import Interrupted, Progress
 from alexnet_np.jobs.engine import Compute, open_engine
 from alexnet_np.jobs.finding import Failure
-from alexnet_np.jobs.parts import PART, identity_of, stamp
+from alexnet_np.jobs.parts import PART, identity_of, save, stamp
 from alexnet_np.jobs.rows import cut, stream_chunks
 from alexnet_np.models import AlexNet
 
@@ -168,7 +167,7 @@ class State:
         arrays = {name: np.ascontiguousarray(array) for name, array in vars(best).items()}
         try:
             with replacing(self.path) as temporary:
-                save_file(arrays, temporary, {"about": json.dumps(about)})
+                save(arrays, temporary, about)
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written: {error.strerror or one_line(error)}") from error
 

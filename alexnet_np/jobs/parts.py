@@ -18,14 +18,13 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from alexnet_np import threads
-from alexnet_np.errors import one_line
 from alexnet_np.files import replacing
 from alexnet_np.jobs.finding import Failure
 from alexnet_np.jobs.rows import Rows
 from alexnet_np.models import AlexNet
+from alexnet_np.weights.formats import safetensors_file
 
 PART = 256  # images: 4 MB of vectors; what a job that is killed loses, and the most that a batch can hold
 PIECE = 2**24  # bytes of weights that a thread digests at a time
@@ -112,11 +111,8 @@ class Parts:
 
 
 def save(tensors: dict[str, np.ndarray], path: Path, about: dict[str, Any]) -> None:
-    """A safetensors file with `about` in its metadata. Raises OSError, which the library has a word of its own for."""
-    try:
-        save_file(tensors, path, {"about": json.dumps(about)})
-    except SafetensorError as error:
-        raise OSError(one_line(error)) from error
+    """A safetensors file with `about` in its metadata. Raises OSError."""
+    safetensors_file.save(path, tensors, {"about": json.dumps(about)})
 
 
 def stamp(file: str) -> tuple[int, ...]:

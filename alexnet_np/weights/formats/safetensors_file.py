@@ -79,21 +79,27 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
     The library writes the numbers from where they lie, under a name of its own, in a folder of ours: killed while it
     does, it leaves nothing that nobody knows.
     """
-    library = _library()
     for name, array in arrays.items():
         if array.dtype.name not in DTYPES.values():
             raise WeightsError(f"{quoted(name)} has dtype {array.dtype}, which .safetensors does not know")
     ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with TemporaryDirectory(prefix=".", suffix=".part", dir=path.parent) as folder:
-        made, plain = Path(folder) / "weights", Path(folder) / "plain"
-        plain.touch()  # the library lets nobody but the owner read what it writes; every other file is as this one
-        try:
-            library.numpy.save_file(ordered, made, None if metadata is None else dict(metadata))
-        except library.SafetensorError as error:  # which tells the system's reason by its number, in words
-            number = re.search(r"os error (\d+)", str(error))
-            raise OSError(*((int(number[1]), os.strerror(int(number[1]))) if number else (str(error),))) from error
-        made.chmod(plain.stat().st_mode)
+        made = Path(folder) / "weights"
+        save(made, ordered, metadata)
         made.replace(path)
+
+
+def save(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Arrays in C order to a file, by the library. Raises MissingPackageError, OSError; then it may be half written."""
+    library = _library()
+    path.touch()  # the library lets nobody but the owner read what it writes: this is as every other file
+    mode = path.stat().st_mode
+    try:
+        library.numpy.save_file(dict(arrays), path, None if metadata is None else dict(metadata))
+    except library.SafetensorError as error:  # which tells the system's reason by its number, in words
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(*((int(number[1]), os.strerror(int(number[1]))) if number else (str(error),))) from error
+    path.chmod(mode)
 
 
 def natural(name: str) -> list[Any]:
