@@ -15,7 +15,7 @@ from alexnet_np.jobs.engine import Compute, Engine
 from alexnet_np.jobs.finding import failed
 from alexnet_np.jobs.rows import Read, Rows
 from alexnet_np.jobs.workers import in_order
-from alexnet_np.training.evaluation import judge
+from alexnet_np.training.evaluation import judge, logits_of
 
 CROPS = 10  # of the paper's evaluation
 
@@ -34,7 +34,7 @@ def stream_logits(dataset: Dataset, augment: Augment, engine: Engine) -> Generat
         u = draws.uniforms(0, draws.AUGMENT, 0, indices, augment.draws)
         for index, numbers, row in zip(indices, u, x, strict=True):
             augment(dataset.pixels(int(index)), numbers, row)
-        return logits_of(x, compute, engine.chunk), dataset.targets[indices]
+        return logits_of(by_chunks(compute, engine.chunk), x), dataset.targets[indices]
 
     return in_order(chunks, [partial(work, compute=compute) for compute in engine.workers])
 
@@ -59,13 +59,11 @@ def judge_files(
             failures.append(failed(file, error))
     if not good:
         return Rows([], np.empty((0, 4)), failures)
-    logits = logits_of(x[: len(good)], compute, engine.chunk)
+    logits = logits_of(by_chunks(compute, engine.chunk), x[: len(good)])
     judged = judge(logits, np.array([targets[i] for i in good], np.int64))
     return Rows([files[i] for i in good], np.stack(judged, axis=1).astype(np.float64), failures)
 
 
-def logits_of(x: np.ndarray, compute: Compute, most: int) -> np.ndarray:
-    """(n,classes) of x (n,C,H,W), (n,crops,classes) of x (n,crops,C,H,W), at most `most` images at a time."""
-    flat = x.reshape(-1, *x.shape[-3:])
-    logits = np.concatenate([compute(flat[first : first + most]) for first in range(0, len(flat), most)])
-    return logits.reshape(*x.shape[:-3], -1)
+def by_chunks(compute: Compute, most: int) -> Compute:
+    """`compute` of at most `most` images at a time."""
+    return lambda x: np.concatenate([compute(x[first : first + most]) for first in range(0, len(x), most)])

@@ -72,8 +72,8 @@ def by_plan(model: AlexNet, most: int) -> Forward:
 
 def logits_of(forward: Forward, x: Array) -> Array:
     """(N,classes) of x (N,C,H,W), (N,crops,classes) of x (N,crops,C,H,W)."""
-    logits = forward(x.reshape(-1, *x.shape[-3:]))
-    return logits if x.ndim == 4 else logits.reshape(*x.shape[:-3], -1)
+    logits = forward(x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:]))
+    return logits.reshape(*x.shape[:-3], logits.shape[-1])
 
 
 class Judged(NamedTuple):

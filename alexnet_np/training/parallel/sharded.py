@@ -16,6 +16,7 @@ from alexnet_np.layers import Dropout, Layer, Linear, Sequential
 from alexnet_np.models import AlexNet
 from alexnet_np.parameters import Parameter
 from alexnet_np.training.config import Config
+from alexnet_np.training.evaluation import logits_of
 from alexnet_np.training.parallel.exchange import Exchange
 from alexnet_np.training.parallel.group import Alone, Group
 from alexnet_np.training.parallel.trees import Counter, cuts
@@ -83,7 +84,7 @@ class Shared:
 
     def logits(self, x: Array, samples: int) -> np.ndarray:
         """What the model says of a batch of so many, of which x is this process's rows."""
-        return self.whole(self.model(x))
+        return self.whole(logits_of(self.model, x))
 
     def whole(self, logits: Array) -> np.ndarray:
         """Those of the whole batch, of what the model gave this process."""
@@ -223,7 +224,7 @@ class Sharded(Shared):
 
     def logits(self, x: Array, samples: int) -> np.ndarray:
         """As above; shard by shard, for a layer's last bits may depend on how many images come together."""
-        rows = [self.model(x[begin:end]) for begin, end in pairwise(self.share.within(samples))]
+        rows = [logits_of(self.model, x[begin:end]) for begin, end in pairwise(self.share.within(samples))]
         return self.whole(array_module(x).concatenate(rows))
 
     def whole(self, rows: Array) -> np.ndarray:
