@@ -22,15 +22,19 @@ from typing import NamedTuple
 from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels.conv2d_layer import Layer, each_group
-from alexnet_np.kernels.conv2d_winograd_points_numba import Points, points_of, transform_tiles
-from alexnet_np.kernels.conv2d_winograd_strays_numba import SPREAD, map_room, mark
-from alexnet_np.kernels.conv2d_winograd_tiles_numba import output_tile, variant
-from alexnet_np.kernels.conv2d_winograd_tiling_numba import Images, Tiles, having, inside_of, place
+from alexnet_np.kernels.conv2d_winograd_points_numba import (
+    Points,
+    multiply_tiles,
+    points_of,
+    transform_tiles,
+    write_tile,
+)
+from alexnet_np.kernels.conv2d_winograd_strays_numba import map_room, mark_outputs
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import Images, Tiles
 from alexnet_np.kernels.cpu.blocks import block_kernel
-from alexnet_np.kernels.cpu.image import Image, Step
-from alexnet_np.kernels.gemm_numba import WIDTH, gemm, packed_product
+from alexnet_np.kernels.cpu.image import Image
 
-FEW = 40  # tiles a thread: with more, reading U is little beside the products
+FEW = 61  # tiles a thread: conv 1 of one image on two has as many, so that no fused block is compiled for one image
 
 
 class Scratch(NamedTuple):
@@ -58,38 +62,26 @@ def plan_scratch(layer: Layer, tiles: Tiles, workers: int) -> Scratch:
 @block_kernel
 def transform_inputs(k, worker, x, xi, group, tiles, limit, s, work, found):
     """Tile k into V. Strays are marked, and found[0] is 1 where there are any."""
-    mine, strays_at = s.shares_at + worker * s.share, s.strays_at
+    mine = s.shares_at + worker * s.share
     if k < group.images * tiles.rows:
         first, last = k * tiles.cols, (k + 1) * tiles.cols
-        if group.bias_at == 0:  # the first group
-            for t in range(first, last):
-                work[strays_at + t] = 0
-        mark(x, xi, tiles, group.C, first, last, limit, SPREAD, tiles.family, work, mine + s.map_at, strays_at)
-        for t in range(first, last):
-            if work[strays_at + t] != 0:
-                found[0] = 1
+        mark_outputs(x, xi, group, tiles, first, last, limit, work, mine + s.map_at, s.strays_at, found)
     v = Points(s.v.at + k * s.v.step, s.v.point, s.v.step)
     transform_tiles(x, xi, tiles, group.C, Images(0, group.images), k, k + 1, work, v, mine)
 
 
 @block_kernel
 def multiply(p, _, u, group, tiles, s, work):
-    """The products of all tiles at point p; u is packed by transform_filters."""
-    C, F = group.C, group.F
-    low, high = having(tiles, group.images, p)
-    product = packed_product(max(0, high - low), F, C, s.v.step, s.products.step, 0)
-    a, c = s.v.at + p * s.v.point + low * s.v.step, s.products.at + p * s.products.point + low * s.products.step
-    gemm(work, a, u, group.filters_at + p * ((F + WIDTH - 1) // WIDTH * WIDTH * C), work, c, product)
+    """The products of all tiles at point p."""
+    images = Images(0, group.images)
+    multiply_tiles(p, images, 0, group.images * tiles.rows * tiles.cols, u, group, tiles, s.v, s.products, work)
 
 
 @block_kernel
 def transform_outputs(k, _, bias, y, yi, group, tiles, s, work):
     """Tile k of y = act(conv + bias), out of the products."""
-    image, i, j, low, narrow, _ = place(tiles, Images(0, group.images), k)
-    products_at, shape = s.products.at + k * s.products.step, variant(tiles.family, low, narrow)
-    at, step, inside = yi.at + image * yi.image + i * yi.row + j * yi.col, Step(yi.row, yi.col), inside_of(yi, i, j)
-    shift, relu = group.bias_at, group.relu
-    output_tile(shape, work, products_at, s.products.point, y, at, step, inside, bias, shift, relu, group.F)
+    at, images = s.products.at + k * s.products.step, Images(0, group.images)
+    write_tile(k, images, at, s.products.point, bias, y, yi, group, tiles, work)
 
 
 def forward(

@@ -28,15 +28,21 @@ from alexnet_np import threads
 from alexnet_np.device import Array
 from alexnet_np.kernels import conv2d_winograd_few_numba as few
 from alexnet_np.kernels.conv2d_layer import Layer, each_group
-from alexnet_np.kernels.conv2d_winograd_points_numba import Points, points_of, transform_tiles
-from alexnet_np.kernels.conv2d_winograd_strays_numba import SPREAD, Exact, map_room, mark, redo
-from alexnet_np.kernels.conv2d_winograd_tiles_numba import Filters, family, output_tile, transform_filters, variant
-from alexnet_np.kernels.conv2d_winograd_tiling_numba import Images, Tiles, having, inside_of, place
+from alexnet_np.kernels.conv2d_winograd_points_numba import (
+    Points,
+    multiply_tiles,
+    points_of,
+    transform_tiles,
+    write_tile,
+)
+from alexnet_np.kernels.conv2d_winograd_strays_numba import Exact, map_room, mark_outputs, redo
+from alexnet_np.kernels.conv2d_winograd_tiles_numba import Filters, family, transform_filters
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import Images, Tiles
 from alexnet_np.kernels.cpu import memory
 from alexnet_np.kernels.cpu.blocks import block_kernel, findings
-from alexnet_np.kernels.cpu.image import Image, Step
+from alexnet_np.kernels.cpu.image import Image
 from alexnet_np.kernels.cpu.jit import kernel
-from alexnet_np.kernels.gemm_numba import WIDTH, gemm, packed_product
+from alexnet_np.kernels.gemm_numba import WIDTH
 
 
 class Scratch(NamedTuple):
@@ -98,31 +104,17 @@ def forward_blocks(block, worker, x, u, bias, y, images_of, problem, s, work, fo
     Strays are marked, and found[0] is 1 where there are any.
     """
     (xi, yi), (group, tiles, limit) = images_of, problem
-    C, F, shift, relu, kind = group.C, group.F, group.bias_at, group.relu, tiles.family
-    of_image, point_u = tiles.rows * tiles.cols, (F + WIDTH - 1) // WIDTH * WIDTH * C
-    step, mine = Step(yi.row, yi.col), worker * s.share
+    of_image, mine = tiles.rows * tiles.cols, worker * s.share
     v, products = Points(mine, s.v_point, s.v_step), Points(mine + s.products_at, s.products_point, s.products_step)
     images, first, last = share_of(block, s, group.images, of_image)
-    begin, map_at = images.first * of_image, mine + s.map_at
-    if shift == 0:  # the first group
-        for t in range(begin + first, begin + last):
-            work[s.strays_at + t] = 0
-    mark(x, xi, tiles, C, begin + first, begin + last, limit, SPREAD, kind, work, map_at, s.strays_at)
-    for t in range(begin + first, begin + last):
-        if work[s.strays_at + t] != 0:
-            found[0] = 1
-    transform_tiles(x, xi, tiles, C, images, first, last, work, v, mine + s.patch_at)
+    begin = images.first * of_image
+    mark_outputs(x, xi, group, tiles, begin + first, begin + last, limit, work, mine + s.map_at, s.strays_at, found)
+    transform_tiles(x, xi, tiles, group.C, images, first, last, work, v, mine + s.patch_at)
     for p in range(tiles.n * tiles.n):
-        low, high = having(tiles, images.size, p)
-        low, high = max(low, first), min(high, last)
-        product = packed_product(max(0, high - low), F, C, v.step, products.step, 0)
-        a, c = p * v.point + (low - first) * v.step, p * products.point + (low - first) * products.step
-        gemm(work, v.at + a, u, group.filters_at + p * point_u, work, products.at + c, product)
+        multiply_tiles(p, images, first, last, u, group, tiles, v, products, work)
     for k in range(first, last):
-        image, i, j, low, narrow, _ = place(tiles, images, k)
-        tile_at, shape = products.at + (k - first) * products.step, variant(kind, low, narrow)
-        at, inside = yi.at + image * yi.image + i * yi.row + j * yi.col, inside_of(yi, i, j)
-        output_tile(shape, work, tile_at, products.point, y, at, step, inside, bias, shift, relu, F)
+        at = products.at + (k - first) * products.step
+        write_tile(k, images, at, products.point, bias, y, yi, group, tiles, work)
 
 
 def forward(

@@ -1,4 +1,4 @@
-"""Where Winograd keeps V and the products, point by point, and the way of input tiles into V.
+"""Where Winograd keeps V and products, point by point, and the way of tiles into V, from V to products, and out.
 
 Nothing here is parallel. The steps around it: conv2d_winograd_numba.py.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from alexnet_np.kernels.conv2d_winograd_tiles_numba import input_tile, variant
-from alexnet_np.kernels.conv2d_winograd_tiling_numba import copy_patch, inside_of, place
+from alexnet_np.kernels.conv2d_winograd_tiles_numba import input_tile, output_tile, variant
+from alexnet_np.kernels.conv2d_winograd_tiling_numba import copy_patch, having, inside_of, place
 from alexnet_np.kernels.cpu.image import Step
 from alexnet_np.kernels.cpu.jit import kernel
 from alexnet_np.kernels.cpu.simd import LANES
-from alexnet_np.kernels.gemm_numba import padded_width
+from alexnet_np.kernels.gemm_numba import WIDTH, gemm, packed_product, padded_width
 
 
 class Points(NamedTuple):
@@ -44,3 +44,25 @@ def transform_tiles(x, xi, tiles, C, images, first, last, work, v, patch_at):
         else:
             copy_patch(x, at, step, inside_of(xi, i, j), n, C, work, patch_at)
             input_tile(kind, work, patch_at, Step(n * C, C), work, into, v.point, C)
+
+
+@kernel
+def multiply_tiles(p, images, first, last, u, group, tiles, v, products, work):
+    """At point p, the products of the tiles first..last of `images`, V's and the products' first ones being `first`; u
+    is packed by transform_filters."""
+    low, high = having(tiles, images.size, p)
+    low, high = max(low, first), min(high, last)
+    product = packed_product(max(0, high - low), group.F, group.C, v.step, products.step, 0)
+    u_at = group.filters_at + p * ((group.F + WIDTH - 1) // WIDTH * WIDTH * group.C)
+    a, c = v.at + p * v.point + (low - first) * v.step, products.at + p * products.point + (low - first) * products.step
+    gemm(work, a, u, u_at, work, c, product)
+
+
+@kernel
+def write_tile(k, images, products_at, point, bias, y, yi, group, tiles, work):
+    """Tile k of `images` of y = act(conv + bias), out of its products: a number a filter from products_at on, the next
+    point's `point` floats further."""
+    image, i, j, low, narrow, _ = place(tiles, images, k)
+    kind, at = variant(tiles.family, low, narrow), yi.at + image * yi.image + i * yi.row + j * yi.col
+    step, inside, shift, relu = Step(yi.row, yi.col), inside_of(yi, i, j), group.bias_at, group.relu
+    output_tile(kind, work, products_at, point, y, at, step, inside, bias, shift, relu, group.F)

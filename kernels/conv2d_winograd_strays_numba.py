@@ -239,6 +239,21 @@ class Exact:
         return np.ascontiguousarray(self.weight.transpose(0, 2, 3, 1)).reshape(-1)
 
 
+@kernel
+def mark_outputs(x, xi, group, tiles, first, last, limit, work, map_at, strays_at, found):
+    """A mark a tile in work[strays_at + t] for the tiles first..last, and 1 in found[0] where one is a stray.
+
+    Of a convolution's groups the first one clears the marks: a tile is a stray if it is one in any.
+    """
+    if group.bias_at == 0:
+        for t in range(first, last):
+            work[strays_at + t] = 0
+    mark(x, xi, tiles, group.C, first, last, limit, SPREAD, tiles.family, work, map_at, strays_at)
+    for t in range(first, last):
+        if work[strays_at + t] != 0:
+            found[0] = 1
+
+
 def limit(weight: Array, m: int, S: int) -> float:
     """Every matrix of F(m,r) counts with its largest sum of a row or column, twice; 8 is for another order of sums."""
     largest = max(float(weight.max(initial=0)), -float(weight.min(initial=0)))
