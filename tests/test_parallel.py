@@ -234,13 +234,15 @@ def test_one_weird_trick_is_the_batch_but_for_rounding(rng, dtype, limit, proces
         assert net.classifier[1].weight.shape == (256 // processes, 576)
         net.eval()
         with anp.no_grad():
-            return done, tensors, net(mine)
+            return done, tensors, parts.logits(mine, samples), parts.logits(np.stack([mine, mine], 1), samples)
 
     ends = everybody(processes, work)
-    for done, tensors, logits in ends:
+    for done, tensors, logits, of_crops in ends:
         assert done == ends[0][0]
         check_same((done, tensors), whole, limit)
         assert np.array_equal(logits, ends[0][2]) and logits.shape == (samples, 6)
+        assert of_crops.shape == (samples, 2, 6), "two crops of everybody's images, whoever had them"
+        np.testing.assert_allclose(of_crops, np.stack([logits, logits], 1), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.skipif(limit() < 2, reason="Numba was started with one thread")

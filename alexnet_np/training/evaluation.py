@@ -71,9 +71,13 @@ def by_plan(model: AlexNet, most: int) -> Forward:
 
 
 def logits_of(forward: Forward, x: Array) -> Array:
-    """(N,classes) of x (N,C,H,W), (N,crops,classes) of x (N,crops,C,H,W)."""
-    logits = forward(x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:]))
-    return logits.reshape(*x.shape[:-3], logits.shape[-1])
+    """(N,classes) of x (N,C,H,W), (N,crops,classes) of x (N,crops,C,H,W).
+
+    N as `forward` has it: a process that holds some units of the dense layers gives everybody's images.
+    """
+    crops = x.shape[1:-3]
+    logits = forward(x.reshape(len(x) * math.prod(crops), *x.shape[-3:]))
+    return logits.reshape(len(logits) // math.prod(crops), *crops, logits.shape[-1])
 
 
 class Judged(NamedTuple):
