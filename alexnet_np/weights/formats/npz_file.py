@@ -1,13 +1,12 @@
 """.npz, the zip file of numpy.savez and savez_compressed: one .npy member an array.
 
 A member may be compressed and is then a thousandth of what it claims to become, so the sum of the claims is bounded
-first, and no array is made before its header has been found to fit its member. zipfile checks every CRC-32.
+first, and no array is made before its header has been found to fit its member. Every CRC-32 is checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import IO
@@ -44,7 +43,7 @@ def read(source: Source) -> Contents:
             raise WeightsError(f"holds {quoted(name)}, which is not an array or is there twice")
         if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
             raise WeightsError(f"refused: {quoted(name)} is compressed in a way that NumPy never uses")
-        tree[name] = _leaf(archive, member, name)
+        tree[name] = _leaf(source, archive, member, name)
     return Contents(".npz of NumPy", tree, metadata=_metadata(archive.comment))
 
 
@@ -53,7 +52,7 @@ def _metadata(comment: bytes) -> dict[str, str]:
     return {seal.KEY: comment.decode(errors="replace")} if comment.startswith(b"{") else {}
 
 
-def _leaf(archive: ZipFile, member: ZipInfo, name: str) -> Leaf | Inert:
+def _leaf(source: Source, archive: ZipFile, member: ZipInfo, name: str) -> Leaf | Inert:
     with archive.open(member) as stream:
         shape, fortran, dtype, start = header(stream, name)
     if dtype.kind not in "biuf":
@@ -61,7 +60,14 @@ def _leaf(archive: ZipFile, member: ZipInfo, name: str) -> Leaf | Inert:
     nbytes = prod(shape) * dtype.itemsize
     if nbytes != member.file_size - start:
         raise WeightsError(f"damaged: {quoted(name)} claims {nbytes} bytes and has {member.file_size - start}")
-    return Leaf(shape, dtype.newbyteorder("=").name, partial(_array, archive, member, name))
+
+    def read() -> np.ndarray:
+        stored = member.compress_type == ZIP_STORED
+        content = zips.stored(source, member) if stored else _inflated(archive, member, name)
+        array = content[start:].view(dtype).reshape(shape, order="F" if fortran else "C")
+        return np.require(array, dtype.newbyteorder("="), "A")
+
+    return Leaf(shape, dtype.newbyteorder("=").name, read)
 
 
 def header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
@@ -75,18 +81,16 @@ def header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtyp
     return shape, fortran, dtype, stream.tell()
 
 
-def _array(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray:
+def _inflated(archive: ZipFile, member: ZipInfo, name: str) -> np.ndarray:
+    """A member's bytes."""
+    content, filled = np.empty(member.file_size, np.uint8), 0
     with archive.open(member) as stream:
-        shape, fortran, dtype, start = header(stream, name)
-        flat = np.empty(prod(shape), dtype)
-        room, filled = flat.view(np.uint8), 0
         while part := stream.read(CHUNK):
-            room[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
+            content[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
             filled += len(part)
-    if filled < flat.nbytes:
+    if filled < content.nbytes:
         raise WeightsError(f"damaged: {quoted(name)} is cut short")
-    array = flat.reshape(shape, order="F" if fortran else "C")
-    return array.astype(dtype.newbyteorder("="), copy=False)
+    return content
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:

@@ -12,10 +12,8 @@ member that is used has its CRC-32 checked, which torch.load does not do.
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from threading import Lock
-from zipfile import ZIP_STORED, ZipInfo
+from zipfile import ZIP_STORED
 
 import numpy as np
 
@@ -28,9 +26,7 @@ from alexnet_np.weights.leaves import Contents, numbers
 from alexnet_np.weights.source import Source
 from alexnet_np.weights.stream import Stream
 
-LOCAL_HEADER, LENGTHS = 30, 26  # bytes of a member's own header; where in it the lengths of the two fields after it are
 MAX_PICKLE = 16 << 20  # bytes; AlexNet's is 1.4 kB, a network's of a thousand layers some 100 kB
-STEP = 1 << 20  # bytes between two looks at the checksum, few enough to be still in the processor's cache
 
 
 class Archive:
@@ -59,23 +55,7 @@ class Archive:
                 raise WeightsError(
                     f"refused: its members are together larger than the file; {quoted(name)} is too much"
                 )
-        return self._read(member)
-
-    def _read(self, member: ZipInfo) -> np.ndarray:
-        lengths = self.source.read(member.header_offset + LENGTHS, LOCAL_HEADER - LENGTHS)
-        start = member.header_offset + LOCAL_HEADER + sum(struct.unpack("<HH", lengths))
-        self.source.check(start, member.file_size)
-        content = np.empty(member.file_size, np.uint8)
-        checksum = 0
-        for offset in range(0, member.file_size, STEP):
-            piece = content[offset : offset + STEP]
-            self.source.fill(start + offset, piece.data)
-            checksum = zlib.crc32(piece.data, checksum) if self.has_checksums else 0
-        if self.has_checksums and checksum != member.CRC:
-            raise WeightsError(
-                f"damaged: the checksum of {quoted(member.filename)} does not match; fetch or write the file again"
-            )
-        return content
+        return zips.stored(self.source, member, self.has_checksums)
 
 
 def read(source: Source) -> Contents:
