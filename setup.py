@@ -56,7 +56,7 @@ setup(
         "numba>=0.61",
         "scipy-openblas32>=0.3.29",  # the BLAS that the Numba kernels call, explicit and the same everywhere
         "threadpoolctl>=3.5",  # one thread setting for Numba and for NumPy's BLAS
-        "safetensors>=0.4.3",
+        "safetensors>=0.8",
         "filelock>=3.12",  # one process a run
         "typer>=0.15",
         "rich>=13",

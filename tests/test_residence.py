@@ -1,5 +1,6 @@
-"""Memory that a job gives back: LLVM's code, which comes again when it is needed, and the C library's free pieces."""
+"""Memory that a job keeps for its next image, and what it gives back: LLVM's code, and the C library's free pieces."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="madvise and /proc are Linux's")
+glibc = pytest.mark.skipif(not any(Path("/lib").glob("*/libc.so.6")), reason="malloc_trim and mallopt are glibc's")
 
 # A kernel is compiled before and after; what stays of LLVM's code is counted between.
 DROPPING = """
@@ -49,9 +51,25 @@ residence.trim()
 print(before, resident())
 """
 
+REUSING = """
+import resource
+import numpy as np
+from alexnet_np.jobs import residence
 
-def printed(code):
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(200):
+        np.empty(750_000, np.uint8)[:] = 1  # the pixels of a photograph
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = faults()
+residence.reuse()
+print(before, faults())
+"""
+
+
+def printed(code, **variables):
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **variables})
     assert run.returncode == 0, run.stderr
     return [int(number) for number in run.stdout.split()]
 
@@ -64,10 +82,17 @@ def test_llvms_code_goes_and_comes_back():
 
 
 @linux
-@pytest.mark.skipif(not any(Path("/lib").glob("*/libc.so.6")), reason="malloc_trim is glibc's")
+@glibc
 def test_free_pieces_go():
     before, after = printed(TRIMMING)
     assert before - after > 50_000
+
+
+@linux
+@glibc
+def test_pixels_memory_is_used_again_where_dask_has_it_given_back():
+    before, after = printed(REUSING, MALLOC_TRIM_THRESHOLD_="65536")
+    assert before > 200 * 100 > 1000 > after
 
 
 def test_elsewhere_nothing_happens(monkeypatch):
@@ -75,5 +100,6 @@ def test_elsewhere_nothing_happens(monkeypatch):
 
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(residence.ctypes, "CDLL", None)
+    residence.reuse()
     residence.trim()
     residence.drop_compiler()

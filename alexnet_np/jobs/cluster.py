@@ -149,7 +149,7 @@ def describe(kind: str, model: AlexNet, out: str, **options: Any) -> Job:
     return Job(
         kind,
         absolute(out),
-        f"_network-{digest[:16]}.npz",
+        f"_network-{digest[:16]}.safetensors",
         digest,
         output,
         version("alexnet-np"),
