@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet_np.identity import labels_of
-from alexnet_np.jobs import residence, store
+from alexnet_np.jobs import store
 from alexnet_np.jobs.engine import LOGITS, Compute, Engine, open_engine
 from alexnet_np.jobs.finding import Failure
 from alexnet_np.jobs.listing import read_from
@@ -114,7 +114,6 @@ def engine_of(job: Job, workers: int) -> tuple[Engine, SimpleQueue, list[str]]:
     with _opening:
         if key not in _engines:
             _engines.clear()  # of an earlier job: its weights are not needed any more
-            residence.reuse()
             options: dict[str, Any] = {"backend": job.backend, "batch_size": job.batch_size, "workers": workers}
             model = store.get_network(job.out, job.network, job.dtype)
             labels = labels_of(model)

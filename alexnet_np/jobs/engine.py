@@ -68,6 +68,7 @@ def open_engine(
     `forget`: drop the model's own weights where they have been packed; then it is good for this job alone. Its mode
     is left at eval. Raises ArgumentError, BackendError.
     """
+    residence.reuse()
     choice = choose(backend, images, model.eval())
     if choice.backend in ("cupy", "cuda"):
         model.to(choice.backend)

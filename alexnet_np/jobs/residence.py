@@ -6,6 +6,7 @@ On Linux with glibc; elsewhere nothing happens.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ DONTNEED = 4  # of Linux's madvise: pages of a file that nobody wrote to come fr
 
 
 def reuse() -> None:
-    """Let the next image have the memory of the last one, from now on.
+    """Let the next image have the memory of the last one, from now on, where MALLOC_TRIM_THRESHOLD_ is set.
 
-    glibc learns how large pieces are that a program takes again and again, and keeps them. Not where
-    MALLOC_TRIM_THRESHOLD_ is set, as Dask sets it for its workers: every pixel's memory is then given back and asked
-    for anew, 700 page faults an image, a sixth of a worker's time.
+    glibc learns how large pieces are that a program takes again and again, and keeps them; not where that is set, as
+    Dask sets it for its workers. Then every pixel's memory is given back and asked for anew: 700 page faults an image,
+    a sixth of a worker's time.
     """
-    choose = _glibc("mallopt")
+    choose = _glibc("mallopt") if "MALLOC_TRIM_THRESHOLD_" in os.environ else None
     if choose is not None:
         choose(MMAP_THRESHOLD, REUSED)
         choose(TRIM_THRESHOLD, 2 * REUSED)
