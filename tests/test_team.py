@@ -12,7 +12,7 @@ from numba import types
 
 from alexnet_np import threads
 from alexnet_np.errors import BackendError
-from alexnet_np.kernels.cpu import team
+from alexnet_np.kernels.cpu import placement, team
 from alexnet_np.kernels.cpu.blocks import block_kernel, recording
 
 nap = types.ExternalFunction("usleep", types.int32(types.uint32))
@@ -168,3 +168,68 @@ def test_bits_do_not_depend_on_the_number_of_threads():
     environment = {**os.environ, "NUMBA_NUM_THREADS": "5"}
     run = subprocess.run([sys.executable, "-c", BITS], capture_output=True, text=True, timeout=280, env=environment)
     assert run.stdout == "{}\n", run.stderr[-2000:]
+
+
+@pytest.fixture
+def asleep(two):
+    """The team's second thread, which sleeps, and the core that the caller is bound to."""
+    if not placement.KNOWN:
+        pytest.skip("cores are chosen on Linux alone")
+    before = os.sched_getaffinity(0)
+    if len(before) < 2:
+        pytest.skip("one core")
+    os.sched_setaffinity(0, {min(before)})
+    use_both()
+    helper = team._team.helpers[0].native_id
+    cores = os.sched_getaffinity(helper)
+    fall_asleep()
+    yield helper, min(before)
+    os.sched_setaffinity(helper, cores)
+    os.sched_setaffinity(0, before)
+
+
+def use_both():
+    times, takers = np.zeros(100, np.int64), np.zeros(100, np.int64)
+    count_blocks[100](times, takers, 0, 1000)
+    assert set(takers) == {0, 1}
+
+
+def fall_asleep():
+    until(lambda: team._team.numbers[team.SLEEPERS] == len(team._team.helpers))
+
+
+def until(true):
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def keep_off():
+    last = team.PLACES + placement.ROOM * (len(team._team.helpers) + 1)
+    placement.keep_off(team._team.numbers, team.PLACES, last, team.GUARD)
+
+
+def test_who_is_woken_wakes_on_another_core_than_its_waker_and_may_go_there_later(asleep):
+    helper, here = asleep
+    cores = os.sched_getaffinity(helper)
+    assert here in cores
+    for _ in range(2):  # the second time what it was before is known
+        keep_off()
+        assert os.sched_getaffinity(helper) == cores - {here}
+    use_both()
+    until(lambda: os.sched_getaffinity(helper) == cores)
+    fall_asleep()
+    use_both()  # as it happens without this test
+    until(lambda: os.sched_getaffinity(helper) == cores)
+
+
+def test_cores_that_somebody_chose_for_a_thread_stay(asleep):
+    helper, here = asleep
+    for chosen in ({here}, os.sched_getaffinity(helper) - {here}):  # one that has no other core is left alone
+        os.sched_setaffinity(helper, chosen)
+        keep_off()
+        assert os.sched_getaffinity(helper) == chosen
+        use_both()
+        fall_asleep()
+        assert os.sched_getaffinity(helper) == chosen
