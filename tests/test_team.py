@@ -179,7 +179,7 @@ def asleep(two):
     if len(before) < 2:
         pytest.skip("one core")
     os.sched_setaffinity(0, {min(before)})
-    use_both()
+    use_helper()
     helper = team._team.helpers[0].native_id
     cores = os.sched_getaffinity(helper)
     fall_asleep()
@@ -188,10 +188,10 @@ def asleep(two):
     os.sched_setaffinity(0, before)
 
 
-def use_both():
+def use_helper():
     times, takers = np.zeros(100, np.int64), np.zeros(100, np.int64)
     count_blocks[100](times, takers, 0, 1000)
-    assert set(takers) == {0, 1}
+    assert 1 in takers
 
 
 def fall_asleep():
@@ -217,10 +217,10 @@ def test_who_is_woken_wakes_on_another_core_than_its_waker_and_may_go_there_late
     for _ in range(2):  # the second time what it was before is known
         keep_off()
         assert os.sched_getaffinity(helper) == cores - {here}
-    use_both()
+    use_helper()
     until(lambda: os.sched_getaffinity(helper) == cores)
     fall_asleep()
-    use_both()  # as it happens without this test
+    use_helper()  # as it happens without this test
     until(lambda: os.sched_getaffinity(helper) == cores)
 
 
@@ -230,6 +230,6 @@ def test_cores_that_somebody_chose_for_a_thread_stay(asleep):
         os.sched_setaffinity(helper, chosen)
         keep_off()
         assert os.sched_getaffinity(helper) == chosen
-        use_both()
+        use_helper()
         fall_asleep()
         assert os.sched_getaffinity(helper) == chosen
