@@ -173,7 +173,7 @@ def test_bits_do_not_depend_on_the_number_of_threads():
 @pytest.fixture
 def asleep(two):
     """The team's second thread, which sleeps, and the core that the caller is bound to."""
-    if not placement.KNOWN:
+    if placement.get_core is None:
         pytest.skip("cores are chosen on Linux alone")
     before = os.sched_getaffinity(0)
     if len(before) < 2:
@@ -205,31 +205,51 @@ def until(true):
         time.sleep(0.01)
 
 
-def keep_off():
-    last = team.PLACES + placement.ROOM * (len(team._team.helpers) + 1)
-    placement.keep_off(team._team.numbers, team.PLACES, last, team.GUARD)
-
-
 def test_who_is_woken_wakes_on_another_core_than_its_waker_and_may_go_there_later(asleep):
     helper, here = asleep
     cores = os.sched_getaffinity(helper)
     assert here in cores
     for _ in range(2):  # the second time what it was before is known
-        keep_off()
+        team._team.keep_off()
         assert os.sched_getaffinity(helper) == cores - {here}
     use_helper()
-    until(lambda: os.sched_getaffinity(helper) == cores)
+    assert os.sched_getaffinity(helper) == cores
     fall_asleep()
-    use_helper()  # as it happens without this test
-    until(lambda: os.sched_getaffinity(helper) == cores)
+    team.rouse(2)
+    assert os.sched_getaffinity(helper) == cores - {here}
+    use_helper()
+    assert os.sched_getaffinity(helper) == cores
+
+
+def test_a_thread_that_slept_works_elsewhere_than_its_caller(asleep):
+    helper, here = asleep
+    seen = set()
+
+    def look():
+        seen.add(frozenset(os.sched_getaffinity(helper)))
+
+    watcher = threading.Thread(target=lambda: until(lambda: look() or len(seen) > 1))
+    watcher.start()
+    while watcher.is_alive():
+        use_helper()
+        fall_asleep()
+    watcher.join()
+    assert frozenset(os.sched_getaffinity(helper) - {here}) in seen
 
 
 def test_cores_that_somebody_chose_for_a_thread_stay(asleep):
     helper, here = asleep
     for chosen in ({here}, os.sched_getaffinity(helper) - {here}):  # one that has no other core is left alone
         os.sched_setaffinity(helper, chosen)
-        keep_off()
+        team._team.keep_off()
         assert os.sched_getaffinity(helper) == chosen
         use_helper()
         fall_asleep()
         assert os.sched_getaffinity(helper) == chosen
+
+
+def test_elsewhere_than_on_linux_nothing_happens(monkeypatch):
+    monkeypatch.setattr(placement, "get_core", None)
+    made = placement.Placement()
+    made.keep_off([threading.get_native_id()])
+    assert not made.before

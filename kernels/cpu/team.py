@@ -7,7 +7,7 @@ machine that does something else too, one that has lost its core makes all of th
 2. who finishes the last block of a step begins the next one: no thread leads, and none is waited for but those that are
    in the middle of a block; one that comes late finds the work further on, or done;
 3. who finds nothing to take spins shortly, then sleeps, and leaves its core to others; it wakes on another core than
-   that of whoever wakes it (placement.py).
+   that of whoever calls (placement.py).
 
 Which blocks there are does not depend on the threads, and every block writes what is its own. So results have the same
 bits whoever takes what. A kernel (jit.py) is a program of one step; a plan (plan/) records all of its own.
@@ -27,7 +27,7 @@ from alexnet_np.device import Array
 from alexnet_np.errors import BackendError
 from alexnet_np.kernels.cpu.atomics import add, call, load, pause, replace, sleep_while, store, wake
 from alexnet_np.kernels.cpu.jit import kernel
-from alexnet_np.kernels.cpu.placement import ROOM, awake, fall_asleep, keep_off
+from alexnet_np.kernels.cpu.placement import Placement
 
 # Where a team's numbers lie, those that are written at different times on cache lines of their own.
 STATE = 0  # what is to be taken: the step's number, how many threads may take, how many blocks are left
@@ -36,8 +36,6 @@ BELL = 16  # changes whenever STATE becomes another step
 SLEEPERS = 24
 STOP = 32
 FAILED = 40
-GUARD = 41  # held by whoever looks who sleeps
-MEMBERS = 42  # threads of the team that have been started, the caller's own included
 FIRST, END = 48, 49  # the number of the program's first step, and of the one after its last
 STEPS = 56  # three words each: function, closure, blocks
 
@@ -47,7 +45,6 @@ SHIFT = LEFT_BITS + ACTIVE_BITS
 
 WORDS = 3
 MOST_STEPS = 1024  # of a program that runs at once
-PLACES = STEPS + WORDS * MOST_STEPS  # where placement.py's words begin
 SHARES = 4  # a thread takes what is left, divided by the threads and by this
 SPINS = 30000  # looks before a thread sleeps, a millisecond: what lies between two kernels in Python is shorter
 
@@ -89,34 +86,24 @@ def begin(team, number, active):
     over = number == team[END]
     left = 0 if over else team[STEPS + WORDS * ((number - team[FIRST]) & NUMBERS) + 2]
     store(team, STATE, words(number, active, left))
-    ring(team)
-
-
-@kernel
-def ring(team):
-    """Wake those that sleep."""
     add(team, BELL, 1)
     if load(team, SLEEPERS) > 0:
-        keep_off(team, PLACES, PLACES + ROOM * load(team, MEMBERS), GUARD)
         wake(team, BELL)
 
 
 @kernel
-def wait(team, worker, seen, spins):
+def wait(team, seen, spins):
     """Until STATE is of another step than in `seen`, or the team stops."""
     number = seen >> SHIFT
     for _ in range(spins):
         pause()
         if load(team, STATE) >> SHIFT != number:
             return
-    place = PLACES + ROOM * worker
-    fall_asleep(team, place)
     add(team, SLEEPERS, 1)
     bell = load(team, BELL)
     if load(team, STATE) >> SHIFT == number and load(team, STOP) == 0:
         sleep_while(team, BELL, bell)
     add(team, SLEEPERS, -1)
-    awake(team, place, GUARD)
 
 
 @kernel
@@ -127,7 +114,7 @@ def serve(team, worker, spins):
         if count > 0:
             compute(team, worker, taken, count)
         else:
-            wait(team, worker, taken, spins)
+            wait(team, taken, spins)
 
 
 @kernel
@@ -147,7 +134,7 @@ def lead(team, steps, active, spins):
         elif taken >> SHIFT == team[END]:
             return load(team, FAILED) == 0
         else:
-            wait(team, 0, taken, spins)
+            wait(team, taken, spins)
 
 
 @kernel
@@ -163,10 +150,10 @@ class Team:
     """The threads of this process beside the one that calls."""
 
     def __init__(self) -> None:
-        self.numbers = np.zeros(PLACES + ROOM * (ACTIVE + 1), np.int64)
-        self.numbers[MEMBERS] = 1
+        self.numbers = np.zeros(STEPS + WORDS * MOST_STEPS, np.int64)
         self.turn = threading.Lock()  # one program at a time
         self.helpers: list[threading.Thread] = []
+        self.placement = Placement()
 
     def start(self, active: int) -> None:
         if not self.helpers:
@@ -176,7 +163,11 @@ class Team:
             helper = threading.Thread(target=serve, args=(self.numbers, worker, SPINS), name=name, daemon=True)
             helper.start()
             self.helpers.append(helper)
-            self.numbers[MEMBERS] = worker + 1
+
+    def keep_off(self) -> None:
+        """If some sleep, they will wake elsewhere than here."""
+        if self.numbers[SLEEPERS] > 0:
+            self.placement.keep_off(helper.native_id for helper in self.helpers if helper.native_id is not None)
 
     def stop(self) -> None:
         """So that no thread runs compiled code that the end of the process takes away."""
@@ -185,6 +176,12 @@ class Team:
             ring(self.numbers)
             for helper in self.helpers:
                 helper.join(0.01)
+
+
+@kernel
+def ring(team):
+    add(team, BELL, 1)
+    wake(team, BELL)
 
 
 _team = Team()
@@ -207,6 +204,7 @@ def rouse(active: int) -> None:
     Meanwhile the caller prepares what they are to do; those that find nothing spin a while, and sleep again.
     """
     if active > 1 and _team.numbers[SLEEPERS] > 0:
+        _team.keep_off()
         ring(_team.numbers)
 
 
@@ -222,9 +220,12 @@ def run(steps: Array, active: int) -> None:
     else:
         try:
             team.start(min(active, ACTIVE))
+            team.keep_off()
             parts = (steps[at : at + MOST_STEPS] for at in range(0, len(steps), MOST_STEPS))
             well = all(lead(team.numbers, part, min(active, ACTIVE), SPINS) for part in parts)
         finally:
+            if team.placement.before:
+                team.placement.allow()
             team.turn.release()
     if not well:
         raise BackendError("a kernel failed: is there memory left?")
