@@ -60,8 +60,8 @@ def readers(file: File) -> dict[str, Callable[[], Any]]:
     contenders = {"alexnet_np": lambda: weights.read(file.path)}
     if file.kind in OTHERS:
         contenders[f"torch.load of {file.zip.suffix}"] = lambda: torch.load(file.zip)
-        library, read = OTHERS[file.kind]
-        if library and find_spec(library):
+        library, read = OTHERS[file.kind] or ("", None)
+        if read is not None and find_spec(library):
             contenders[library] = lambda: read(str(file.path))
     else:
         contenders["torch.load"] = lambda: torch.load(file.path)
@@ -88,12 +88,12 @@ def by_onnx(path: str) -> dict[str, Any]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
 
 
-# the ending of other formats -> the library that reads them, and how; nobody's installs for Caffe's
-OTHERS: dict[str, tuple[str, Callable[[str], Any]]] = {
+# the ending of other formats -> the library that reads them, and how; Caffe does not install
+OTHERS: dict[str, tuple[str, Callable[[str], Any]] | None] = {
     ".safetensors": ("safetensors", by_safetensors),
     ".npz": ("numpy", by_numpy),
     ".onnx": ("onnx", by_onnx),
-    ".caffemodel": ("", by_numpy),
+    ".caffemodel": None,
 }
 
 

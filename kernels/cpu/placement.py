@@ -29,13 +29,13 @@ class Placement:
         self.before: dict[int, set[int]] = {}  # the cores of those that may not be on all of them now
         self.turn = threading.Lock()
 
-    def keep_off(self, sleepers: Iterable[int]) -> None:
-        """They will not wake on the core of the caller. One that has no other is left alone."""
+    def keep_off(self, threads: Iterable[int]) -> None:
+        """Those that sleep will not wake on the core of the caller. One that has no other is left alone."""
         if get_core is None:
             return
         with self.turn:
             here = get_core()
-            for thread in sleepers:
+            for thread in threads:
                 with suppress(OSError):  # it has ended, or a container forbids it
                     cores = self.before.get(thread) or os.sched_getaffinity(thread)
                     if others := cores - {here}:
@@ -44,6 +44,8 @@ class Placement:
 
     def allow(self) -> None:
         """They may go again wherever they might before."""
+        if not self.before:  # as a rule: nobody slept
+            return
         with self.turn:
             for thread, cores in self.before.items():
                 with suppress(OSError):

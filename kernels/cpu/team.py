@@ -164,10 +164,12 @@ class Team:
             helper.start()
             self.helpers.append(helper)
 
-    def keep_off(self) -> None:
-        """If some sleep, they will wake elsewhere than here."""
-        if self.numbers[SLEEPERS] > 0:
+    def keep_off(self) -> bool:
+        """Whether some sleep; then they will wake elsewhere than here."""
+        sleep = bool(self.numbers[SLEEPERS] > 0)
+        if sleep:
             self.placement.keep_off(helper.native_id for helper in self.helpers if helper.native_id is not None)
+        return sleep
 
     def stop(self) -> None:
         """So that no thread runs compiled code that the end of the process takes away."""
@@ -203,8 +205,7 @@ def rouse(active: int) -> None:
 
     Meanwhile the caller prepares what they are to do; those that find nothing spin a while, and sleep again.
     """
-    if active > 1 and _team.numbers[SLEEPERS] > 0:
-        _team.keep_off()
+    if active > 1 and _team.keep_off():
         ring(_team.numbers)
 
 
@@ -224,8 +225,7 @@ def run(steps: Array, active: int) -> None:
             parts = (steps[at : at + MOST_STEPS] for at in range(0, len(steps), MOST_STEPS))
             well = all(lead(team.numbers, part, min(active, ACTIVE), SPINS) for part in parts)
         finally:
-            if team.placement.before:
-                team.placement.allow()
+            team.placement.allow()
             team.turn.release()
     if not well:
         raise BackendError("a kernel failed: is there memory left?")
